@@ -1,0 +1,82 @@
+//! Strict base64url (RFC 7515 §2): no padding, no white space, no foreign characters, and the unused bits of the last
+//! character are zero, so that one octet string has exactly one spelling.
+
+use base64::Engine as _;
+use base64::engine::{DecodePaddingMode, general_purpose::GeneralPurposeConfig};
+
+/// The text was not strict base64url.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NotBase64Url;
+
+pub(crate) fn encode(bytes: &[u8]) -> String {
+    ENGINE.encode(bytes)
+}
+
+/// How many octets `encoded_len` characters decode to, if they are valid.
+pub(crate) const fn decoded_len(encoded_len: usize) -> usize {
+    encoded_len / 4 * 3 + (encoded_len % 4) * 3 / 4
+}
+
+/// Decodes into the front of `out` and returns that front. `out` is at least [`decoded_len`] long.
+pub(crate) fn decode_into<'o>(text: &str, out: &'o mut [u8]) -> Result<&'o [u8], NotBase64Url> {
+    let written = ENGINE.decode_slice(text, out).map_err(|_| NotBase64Url)?;
+    Ok(&out[..written])
+}
+
+/// Decodes to the end of `out`, which is left as it was on failure.
+pub(crate) fn decode_append(text: &str, out: &mut Vec<u8>) -> Result<(), NotBase64Url> {
+    let start = out.len();
+    out.resize(start + decoded_len(text.len()), 0);
+    match ENGINE.decode_slice(text, &mut out[start..]) {
+        Ok(written) => {
+            out.truncate(start + written);
+            Ok(())
+        }
+        Err(_) => {
+            out.truncate(start);
+            Err(NotBase64Url)
+        }
+    }
+}
+
+pub(crate) fn decode(text: &str) -> Result<Vec<u8>, NotBase64Url> {
+    let mut out = Vec::new();
+    decode_append(text, &mut out)?;
+    Ok(out)
+}
+
+const CONFIG: GeneralPurposeConfig = GeneralPurposeConfig::new()
+    .with_encode_padding(false)
+    .with_decode_padding_mode(DecodePaddingMode::RequireNone)
+    .with_decode_allow_trailing_bits(false);
+
+const ENGINE: base64::engine::GeneralPurpose = base64::engine::GeneralPurpose::new(&base64::alphabet::URL_SAFE, CONFIG);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn decodes_only_the_one_spelling() {
+        assert_eq!(decode("AQIDBA"), Ok(vec![1, 2, 3, 4]));
+        for text in ["AQIDBA==", "AQIDBA=", "AQIDBB", "AQID\n", " AQID", "AQ+D", "AQ/D", "A", "AQID\0", "AQIDé"] {
+            assert_eq!(decode(text), Err(NotBase64Url), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_decodes_encodes_to_itself(text in "[A-Za-z0-9_=+/-]{0,40}") {
+            if let Ok(bytes) = decode(&text) {
+                prop_assert_eq!(bytes.len(), decoded_len(text.len()));
+                prop_assert_eq!(encode(&bytes), text);
+            }
+        }
+
+        #[test]
+        fn round_trip(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert_eq!(decode(&encode(&bytes)), Ok(bytes));
+        }
+    }
+}

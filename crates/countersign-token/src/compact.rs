@@ -1,0 +1,126 @@
+use std::fmt;
+
+use crate::error::TokenError;
+use crate::header::{Header, HeaderScratch};
+
+/// The default limit on a token's length, bytes. It is what servers commonly grant all headers together, and four times
+/// what the largest tokens of well-run issuers need.
+pub const DEFAULT_MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+/// A compact JWS that has been taken apart but not verified: it can be asked for its header and nothing else.
+///
+/// Its content comes out of [`verify`](Self::verify) only, so claims that nobody signed cannot be read by accident.
+pub struct UnverifiedToken<'a> {
+    /// `header.payload`: what the signature is over (RFC 7515 §5.1).
+    signing_input: &'a str,
+    payload: &'a str,
+    signature: &'a str,
+    header: Header<'a>,
+}
+
+impl<'a> UnverifiedToken<'a> {
+    /// Takes `token` apart without copying it: length first, then the three parts, then the header.
+    ///
+    /// # Errors
+    /// [`TokenError`], always the token's fault.
+    pub fn parse(token: &'a str, max_bytes: usize, scratch: &'a mut HeaderScratch) -> Result<Self, TokenError> {
+        if token.len() > max_bytes {
+            return Err(TokenError::TooLong { length: token.len(), limit: max_bytes });
+        }
+        let (signing_input, signature) = token.rsplit_once('.').ok_or(TokenError::NotThreeParts)?;
+        let (header, payload) = signing_input.split_once('.').ok_or(TokenError::NotThreeParts)?;
+        if payload.contains('.') {
+            let dots = token.bytes().filter(|byte| *byte == b'.').count();
+            return Err(if dots == 4 { TokenError::Encrypted } else { TokenError::NotThreeParts });
+        }
+        let header = Header::decode(header, scratch)?;
+        Ok(Self { signing_input, payload, signature, header })
+    }
+
+    /// The header, as the sender wrote it.
+    #[must_use]
+    pub fn header(&self) -> &Header<'a> {
+        &self.header
+    }
+
+    pub(crate) fn signing_input(&self) -> &'a str {
+        self.signing_input
+    }
+
+    pub(crate) fn encoded_payload(&self) -> &'a str {
+        self.payload
+    }
+
+    pub(crate) fn encoded_signature(&self) -> &'a str {
+        self.signature
+    }
+}
+
+/// Shows the header only: a token in a log is a token in the hands of whoever reads it.
+impl fmt::Debug for UnverifiedToken<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnverifiedToken").field("header", &self.header).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Part;
+    use proptest::prelude::*;
+
+    fn parse(token: &str) -> Result<(), TokenError> {
+        UnverifiedToken::parse(token, DEFAULT_MAX_TOKEN_BYTES, &mut HeaderScratch::new()).map(drop)
+    }
+
+    /// `{"alg":"ES256"}`
+    const HEADER: &str = "eyJhbGciOiJFUzI1NiJ9";
+
+    #[test]
+    fn three_parts_and_no_more() {
+        assert_eq!(parse(&format!("{HEADER}..")), Ok(()));
+        for token in ["", "a", "a.b", &format!("{HEADER}.a.b.c"), &".".repeat(8000), &format!("{HEADER}.a.b.c.d.e")] {
+            assert_eq!(parse(token), Err(TokenError::NotThreeParts), "{token}");
+        }
+        assert_eq!(parse(&format!("{HEADER}.a.b.c.d")), Err(TokenError::Encrypted));
+    }
+
+    #[test]
+    fn length_is_checked_before_anything_is_decoded() {
+        let token = format!("{}.a.b", "!".repeat(DEFAULT_MAX_TOKEN_BYTES));
+        assert_eq!(
+            parse(&token),
+            Err(TokenError::TooLong { length: DEFAULT_MAX_TOKEN_BYTES + 4, limit: DEFAULT_MAX_TOKEN_BYTES })
+        );
+    }
+
+    #[test]
+    fn header_must_be_strict_base64url() {
+        for header in
+            [format!("{HEADER}="), format!(" {HEADER}"), HEADER.replace('J', "+"), format!("{}a", &HEADER[..17])]
+        {
+            assert_eq!(parse(&format!("{header}.e30.AA")), Err(TokenError::Base64(Part::Header)), "{header}");
+        }
+    }
+
+    #[test]
+    fn a_long_header_is_read_and_a_huge_one_is_not() {
+        let with_chain = |length| {
+            crate::base64url::encode(format!(r#"{{"alg":"ES256","x5c":["{}"]}}"#, "A".repeat(length)).as_bytes())
+        };
+        assert_eq!(parse(&format!("{}.e30.AA", with_chain(4000))), Ok(()));
+        let huge = format!("{}.e30.AA", with_chain(7000));
+        assert_eq!(
+            UnverifiedToken::parse(&huge, usize::MAX, &mut HeaderScratch::new()).map(drop),
+            Err(TokenError::HeaderTooLong)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(token in r"\PC{0,60}", dotted in "[A-Za-z0-9_.-]{0,60}") {
+            let _ = parse(&token);
+            let _ = parse(&dotted);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+use std::fmt;
+
+use aws_lc_rs::signature::{self, ParsedPublicKey, RsaSubjectPublicKey};
+use rustls_pki_types::CertificateDer;
+
+use crate::algorithm::{Algorithm, AlgorithmSet};
+use crate::key::{Curve, KeyError, Material, VerifyingKey, ml_dsa, ml_dsa_public_key_len};
+
+/// Why a PEM text gave no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PemError {
+    /// Not exactly one PEM section.
+    NotOneSection,
+    /// A section that is not `PUBLIC KEY`, `RSA PUBLIC KEY` or `CERTIFICATE`.
+    WrongLabel,
+    /// A certificate that cannot be read.
+    Certificate,
+    /// The key itself.
+    Key(KeyError),
+}
+
+impl fmt::Display for PemError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotOneSection => f.write_str("not exactly one PEM section"),
+            Self::WrongLabel => f.write_str("not a public key or a certificate"),
+            Self::Certificate => f.write_str("not a readable X.509 certificate"),
+            Self::Key(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for PemError {}
+
+impl VerifyingKey {
+    /// A public key from PEM: `PUBLIC KEY` (SubjectPublicKeyInfo, RFC 5280), `RSA PUBLIC KEY` (PKCS#1, RFC 8017) or
+    /// `CERTIFICATE` (X.509; only its key is used: neither validity nor issuer is looked at, because whoever configured
+    /// it has vouched for it).
+    ///
+    /// `algorithms` is what the key may be used for. There is no default: for RSA it decides between PKCS#1 v1.5
+    /// and PSS, which the key itself does not tell.
+    ///
+    /// # Errors
+    /// [`PemError`].
+    ///
+    /// ```
+    /// use countersign_token::{Algorithm, VerifyingKey};
+    ///
+    /// let pem = "-----BEGIN PUBLIC KEY-----\n\
+    ///     MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n\
+    ///     -----END PUBLIC KEY-----\n";
+    /// let key = VerifyingKey::from_pem(pem, Algorithm::Ed25519)?.with_kid("k1")?;
+    /// assert_eq!(key.kid(), Some("k1"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn from_pem(pem: impl AsRef<[u8]>, algorithms: impl Into<AlgorithmSet>) -> Result<Self, PemError> {
+        let sections = ::pem::parse_many(pem).map_err(|_| PemError::NotOneSection)?;
+        let [section] = sections.as_slice() else { return Err(PemError::NotOneSection) };
+        let material = match section.tag() {
+            "PUBLIC KEY" => from_spki(section.contents()),
+            "RSA PUBLIC KEY" => from_rsa(section.contents()),
+            "CERTIFICATE" => {
+                let der = CertificateDer::from(section.contents());
+                let certificate = webpki::EndEntityCert::try_from(&der).map_err(|_| PemError::Certificate)?;
+                from_spki(&certificate.subject_public_key_info())
+            }
+            _ => return Err(PemError::WrongLabel),
+        };
+        let material = material.ok_or(PemError::Key(KeyError::Invalid))?;
+        Self::new(&material, None, algorithms.into()).map_err(PemError::Key)
+    }
+}
+
+impl crate::SigningKey {
+    /// A private key from PEM: `PRIVATE KEY` (PKCS#8), `RSA PRIVATE KEY` (PKCS#1) or `EC PRIVATE KEY` (SEC 1).
+    ///
+    /// # Errors
+    /// [`PemError`]; [`KeyError::Invalid`] if it is not a private key for `algorithm`.
+    pub fn from_pem(algorithm: Algorithm, pem: impl AsRef<[u8]>) -> Result<Self, PemError> {
+        let sections = ::pem::parse_many(pem).map_err(|_| PemError::NotOneSection)?;
+        let [section] = sections.as_slice() else { return Err(PemError::NotOneSection) };
+        if !matches!(section.tag(), "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY") {
+            return Err(PemError::WrongLabel);
+        }
+        Self::from_der(algorithm, section.contents()).map_err(|error| match error {
+            crate::SignError::Key(error) => PemError::Key(error),
+            _ => PemError::Key(KeyError::Invalid),
+        })
+    }
+}
+
+fn from_rsa(der: &[u8]) -> Option<Material> {
+    let key = RsaSubjectPublicKey::from_der(der).ok()?;
+    Some(Material::Rsa {
+        n: key.modulus().big_endian_without_leading_zero().to_vec(),
+        e: key.exponent().big_endian_without_leading_zero().to_vec(),
+    })
+}
+
+/// The last element of a SubjectPublicKeyInfo is the key itself. Once the crypto library has accepted the whole as a key
+/// of a kind whose length is fixed, the key is its tail.
+fn from_spki(der: &[u8]) -> Option<Material> {
+    let tail = |length: usize| der.len().checked_sub(length).map(|start| der[start..].to_vec());
+    if let Some(rsa) = from_rsa(der) {
+        return Some(rsa);
+    }
+    for curve in [Curve::P256, Curve::P384, Curve::P521] {
+        if ParsedPublicKey::new(curve.verification(), der).is_ok() {
+            return Material::from_point(curve, &tail(1 + 2 * curve.coordinate_len())?);
+        }
+    }
+    // Only a SubjectPublicKeyInfo: bare octets have no business in a PEM section, and 32 of them could be anything.
+    if der.len() > 32 && ParsedPublicKey::new(&signature::ED25519, der).is_ok() {
+        return Some(Material::Ed25519 { x: tail(32)? });
+    }
+    for algorithm in [Algorithm::MlDsa44, Algorithm::MlDsa65, Algorithm::MlDsa87] {
+        let length = ml_dsa_public_key_len(algorithm);
+        if der.len() > length && ParsedPublicKey::new(ml_dsa(algorithm), der).is_ok() {
+            return Some(Material::MlDsa { algorithm, public: tail(length)? });
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_public_key_is_refused() {
+        let section = |label: &str, body: &str| format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n");
+        let ed25519 = section("PUBLIC KEY", "MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=");
+        let check = |pem: &str| VerifyingKey::from_pem(pem, AlgorithmSet::ASYMMETRIC).map(|key| key.algorithms());
+        assert!(check(&ed25519).is_ok());
+        assert_eq!(check(""), Err(PemError::NotOneSection));
+        assert_eq!(check(&ed25519.repeat(2)), Err(PemError::NotOneSection));
+        assert_eq!(check(&section("PRIVATE KEY", "AAAA")), Err(PemError::WrongLabel));
+        assert_eq!(check(&section("CERTIFICATE", "AAAA")), Err(PemError::Certificate));
+        assert_eq!(check(&section("PUBLIC KEY", "AAAA")), Err(PemError::Key(KeyError::Invalid)));
+        let bare = section("PUBLIC KEY", "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=");
+        assert_eq!(check(&bare), Err(PemError::Key(KeyError::Invalid)));
+        let wrong = VerifyingKey::from_pem(&ed25519, Algorithm::Es256);
+        assert_eq!(wrong.map(drop), Err(PemError::Key(KeyError::NoAlgorithm)));
+    }
+}

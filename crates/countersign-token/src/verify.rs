@@ -1,0 +1,77 @@
+use std::fmt;
+use std::sync::Arc;
+
+use crate::base64url;
+use crate::compact::UnverifiedToken;
+use crate::error::{Part, SignatureError};
+use crate::header::Header;
+use crate::key::{MAX_SIGNATURE_BYTES, VerifyingKey};
+
+/// The octets that a key has signed. The only way to one is [`UnverifiedToken::verify`].
+pub struct VerifiedPayload<'t> {
+    bytes: Vec<u8>,
+    header: &'t Header<'t>,
+    key: &'t Arc<VerifyingKey>,
+}
+
+impl<'t> VerifiedPayload<'t> {
+    /// The payload, decoded; not yet known to be JSON.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The payload, handed over.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// The header, which the signature covers too.
+    #[must_use]
+    pub fn header(&self) -> &'t Header<'t> {
+        self.header
+    }
+
+    /// The key that verified it: what the token is *known* to be signed with, whatever its `kid` says.
+    #[must_use]
+    pub fn key(&self) -> &'t Arc<VerifyingKey> {
+        self.key
+    }
+}
+
+/// Shows no content.
+impl fmt::Debug for VerifiedPayload<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerifiedPayload").field("header", self.header).finish_non_exhaustive()
+    }
+}
+
+impl UnverifiedToken<'_> {
+    /// Checks the signature with `key`, and only then decodes the payload.
+    ///
+    /// # Errors
+    /// [`SignatureError`]; [`SignatureError::KeyNotEligible`] if the key cannot do the token's algorithm.
+    pub fn verify<'t>(&'t self, key: &'t Arc<VerifyingKey>) -> Result<VerifiedPayload<'t>, SignatureError> {
+        let encoded = self.encoded_signature();
+        let length = base64url::decoded_len(encoded.len());
+        if length > MAX_SIGNATURE_BYTES {
+            return Err(SignatureError::Mismatch);
+        }
+        let mut inline = [0; INLINE_SIGNATURE_BYTES];
+        let mut spilled = Vec::new();
+        let buffer = if length <= inline.len() {
+            &mut inline[..]
+        } else {
+            spilled.resize(length, 0);
+            &mut spilled[..]
+        };
+        let signature = base64url::decode_into(encoded, buffer).map_err(|_| SignatureError::Base64(Part::Signature))?;
+        key.check_signature(self.header().algorithm(), self.signing_input().as_bytes(), signature)?;
+        let bytes = base64url::decode(self.encoded_payload()).map_err(|_| SignatureError::Base64(Part::Payload))?;
+        Ok(VerifiedPayload { bytes, header: self.header(), key })
+    }
+}
+
+/// RSA at 4096 bits; only longer RSA keys and ML-DSA need the heap.
+const INLINE_SIGNATURE_BYTES: usize = 512;
