@@ -32,7 +32,7 @@ pub struct VerifyingKey {
 
 enum Prepared {
     Public(ParsedPublicKey),
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
 }
 
 /// Why key material cannot be used.
@@ -221,7 +221,7 @@ impl Material {
             Self::MlDsa { algorithm, public } => ParsedPublicKey::new(ml_dsa(*algorithm), public),
             Self::Secret(secret) => {
                 let hash = hmac_hash(algorithm).ok_or(KeyError::NoAlgorithm)?;
-                return Ok(Prepared::Secret(hmac::Key::new(hash, secret)));
+                return Ok(Prepared::Secret(Box::new(hmac::Key::new(hash, secret))));
             }
         }
         .map(Prepared::Public)

@@ -34,7 +34,7 @@ enum Pair {
     Ec(Curve, EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
     MlDsa(PqdsaKeyPair),
-    Secret { key: hmac::Key, secret: Vec<u8> },
+    Secret { key: Box<hmac::Key>, secret: Vec<u8> },
 }
 
 /// The size of an RSA key that is to be made.
@@ -158,7 +158,7 @@ impl SigningKey {
     pub fn from_secret(algorithm: Algorithm, secret: &[u8]) -> Result<Self, SignError> {
         let hash = hmac_hash(algorithm).ok_or(KeyError::NoAlgorithm)?;
         VerifyingKey::from_secret(secret, algorithm)?;
-        let pair = Pair::Secret { key: hmac::Key::new(hash, secret), secret: secret.to_vec() };
+        let pair = Pair::Secret { key: Box::new(hmac::Key::new(hash, secret)), secret: secret.to_vec() };
         Ok(Self { kid: None, algorithm, pair })
     }
 
