@@ -1,1 +1,48 @@
+//! Claims for [countersign]: what a verified payload says, and whether that is good enough.
+//!
+//! This crate is *pure*: the time is an argument, and nothing here does I/O. A [`Policy`] turns a
+//! [`VerifiedPayload`](countersign_token::VerifiedPayload) — octets that a key has signed — and the time into a
+//! [`Verified`], or says which claim was wrong.
+//!
+//! The rules, in the order in which they are applied:
+//!
+//! 1. the payload is one JSON object in UTF-8 without duplicate members at any depth;
+//! 2. a registered claim that is there has the right type: a malformed claim is not an absent one;
+//! 3. `typ` says access token or nothing in particular; ID tokens, logout tokens and security events are refused;
+//! 4. `exp` (required), `nbf` and `iat` against the time, with leeway;
+//! 5. `iss` and `aud`, exactly, once configured;
+//! 6. required claims, subject rule, age, lifetime, the RFC 9068 profile;
+//! 7. a token bound to a key (`cnf`) is refused, because nobody here has seen the proof of possession.
+//!
+//! ```
+//! use countersign_claims::{Policy, UnixTime};
+//! use countersign_token::{Algorithm, HeaderScratch, KeySet, SigningKey, UnverifiedToken};
+//!
+//! let signer = SigningKey::generate(Algorithm::Es256)?;
+//! let keys = KeySet::new([signer.verifying_key()?]);
+//! let raw = signer.sign(&serde_json::json!({ "iss": "https://issuer.example", "aud": "api", "exp": 1000, "sub": "ada" }))?;
+//!
+//! let mut scratch = HeaderScratch::new();
+//! let token = UnverifiedToken::parse(&raw, 8192, &mut scratch)?;
+//! let key = keys.candidates(None, Algorithm::Es256).next().ok_or("no key")?;
+//!
+//! let policy = Policy::new().issuer("https://issuer.example").audience("api");
+//! let verified = policy.judge(token.verify(key)?, UnixTime::from_secs(999))?;
+//! assert_eq!(verified.subject(), Some("ada"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [countersign]: https://docs.rs/countersign
 
+mod error;
+mod policy;
+mod registered;
+mod requirement;
+mod time;
+mod verified;
+
+pub use error::{ClaimError, ConfigError, Found};
+pub use policy::{DEFAULT_LEEWAY, MAX_LEEWAY, Policy};
+pub use requirement::{InsufficientScope, Scopes, scope};
+pub use time::{Clock, MAX_NUMERIC_DATE, UnixTime};
+pub use verified::{Claims, ClaimsType, ClaimsTypeError, Verified};

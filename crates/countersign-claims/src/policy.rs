@@ -1,0 +1,354 @@
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_token::VerifiedPayload;
+
+use crate::error::{ClaimError, ConfigError, Found};
+use crate::registered::Registered;
+use crate::time::UnixTime;
+use crate::verified::Verified;
+
+/// The default tolerance for clocks that disagree: what machines kept by NTP never need, and few others exceed.
+pub const DEFAULT_LEEWAY: Duration = Duration::from_secs(30);
+
+/// The largest leeway that can be set: beyond five minutes a clock is not skewed but wrong.
+pub const MAX_LEEWAY: Duration = Duration::from_secs(300);
+
+/// The most claims that can be required by name: one bit of a word for each.
+const MAX_REQUIRED_CLAIMS: usize = 64;
+
+/// What a token has to say to be accepted.
+///
+/// By default: `exp` must be there, `exp`, `nbf` and `iat` must fit the time with [`DEFAULT_LEEWAY`], `typ` must be absent,
+/// `JWT` or `at+jwt`, and a token bound to a key is refused. `iss` and `aud` are required and compared exactly once at
+/// least one value is set; **as long as none is set, tokens that the same issuer made for other services pass**
+/// ([`deny_unbound`](Self::deny_unbound) makes that a configuration error).
+#[derive(Clone, Default)]
+pub struct Policy {
+    issuers: Vec<Box<str>>,
+    audiences: Vec<Box<str>>,
+    types: Vec<Box<str>>,
+    required: Vec<Box<str>>,
+    /// `None` is the default.
+    leeway: Option<Duration>,
+    max_age: Option<Duration>,
+    max_lifetime: Option<Duration>,
+    subject: Option<SubjectRule>,
+    access_token_profile: bool,
+    allow_missing_exp: bool,
+    accept_unbound_cnf: bool,
+    accept_id_tokens: bool,
+    deny_unbound: bool,
+    /// The first setter that was given something impossible.
+    fault: Option<ConfigError>,
+}
+
+type SubjectRule = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
+impl Policy {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Demands `iss`, equal to `issuer` code point by code point (RFC 9068 §4). Called again, any of the values will do.
+    #[must_use]
+    pub fn issuer(mut self, issuer: impl Into<Box<str>>) -> Self {
+        self.issuers.push(self.fault.not_empty("issuer", issuer.into()));
+        self
+    }
+
+    /// Demands `aud`, with one member equal to `audience` code point by code point. Called again, any of the values will do.
+    #[must_use]
+    pub fn audience(mut self, audience: impl Into<Box<str>>) -> Self {
+        self.audiences.push(self.fault.not_empty("audience", audience.into()));
+        self
+    }
+
+    /// The tolerance in comparisons with the clock: at most [`MAX_LEEWAY`], by default [`DEFAULT_LEEWAY`].
+    #[must_use]
+    pub fn leeway(mut self, leeway: Duration) -> Self {
+        if leeway > MAX_LEEWAY {
+            self.fault.get_or_insert(ConfigError::LeewayTooLong(leeway));
+        }
+        self.leeway = Some(leeway);
+        self
+    }
+
+    /// Demands that a claim of this name is there, whatever its value.
+    #[must_use]
+    pub fn require_claim(mut self, name: impl Into<Box<str>>) -> Self {
+        if self.required.len() == MAX_REQUIRED_CLAIMS {
+            self.fault.get_or_insert(ConfigError::TooManyRequiredClaims);
+        } else {
+            self.required.push(self.fault.not_empty("claim name", name.into()));
+        }
+        self
+    }
+
+    /// Demands `sub`, and that `rule` likes it.
+    #[must_use]
+    pub fn subject(mut self, rule: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        self.subject = Some(Arc::new(rule));
+        self
+    }
+
+    /// Demands `iat`, not longer ago than this (with leeway).
+    #[must_use]
+    pub fn max_age(mut self, max_age: Duration) -> Self {
+        self.max_age = Some(max_age);
+        self
+    }
+
+    /// Demands `iat` and `exp`, no further apart than this: a token that lives for a year is refused, however young it is.
+    #[must_use]
+    pub fn max_lifetime(mut self, max_lifetime: Duration) -> Self {
+        self.max_lifetime = Some(max_lifetime);
+        self
+    }
+
+    /// Accepts one more `typ`, besides absent, `JWT` and `at+jwt`. Compared as a media type: without regard to case and to a
+    /// leading `application/` (RFC 7515 §4.1.9).
+    #[must_use]
+    pub fn accept_type(mut self, typ: impl Into<Box<str>>) -> Self {
+        let typ = self.fault.not_empty("type", typ.into());
+        self.types.push(without_application(&typ).into());
+        self
+    }
+
+    /// The access-token profile of RFC 9068: `typ` must be `at+jwt`, and `iss`, `exp`, `aud`, `sub`, `client_id`, `iat` and
+    /// `jti` must all be there. Needs an issuer and an audience.
+    #[must_use]
+    pub fn access_token_profile(mut self) -> Self {
+        self.access_token_profile = true;
+        self
+    }
+
+    /// Makes a missing issuer or audience a configuration error, so that tokens meant for others cannot pass unnoticed.
+    #[must_use]
+    pub fn deny_unbound(mut self) -> Self {
+        self.deny_unbound = true;
+        self
+    }
+
+    /// Accepts tokens without `exp`, which stay valid until their key is withdrawn. An `exp` that is there still counts.
+    #[must_use]
+    pub fn dangerous_allow_missing_exp(mut self) -> Self {
+        self.allow_missing_exp = true;
+        self
+    }
+
+    /// Accepts tokens that are bound to a key (`cnf`, RFC 7800) as if they were bearer tokens. Whoever steals one can use it:
+    /// only for services behind something that has checked the proof of possession.
+    #[must_use]
+    pub fn accept_unbound_cnf(mut self) -> Self {
+        self.accept_unbound_cnf = true;
+        self
+    }
+
+    /// Accepts ID tokens (`at_hash`, `c_hash`), as some platforms send them to services. Set an audience of your own with it.
+    #[must_use]
+    pub fn accept_id_tokens(mut self) -> Self {
+        self.accept_id_tokens = true;
+        self
+    }
+
+    /// Whether no issuer is set: then tokens are told apart by their keys only.
+    #[must_use]
+    pub fn accepts_any_issuer(&self) -> bool {
+        self.issuers.is_empty()
+    }
+
+    /// Whether no audience is set: then tokens that the issuer made for other services pass.
+    #[must_use]
+    pub fn accepts_any_audience(&self) -> bool {
+        self.audiences.is_empty()
+    }
+
+    /// The rules across settings.
+    ///
+    /// # Errors
+    /// The first [`ConfigError`], of a setter or of their combination.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if let Some(fault) = &self.fault {
+            return Err(fault.clone());
+        }
+        for (what, unset) in [("issuer", self.issuers.is_empty()), ("audience", self.audiences.is_empty())] {
+            if unset && self.deny_unbound {
+                return Err(ConfigError::Unbound(what));
+            }
+            if unset && self.access_token_profile {
+                return Err(ConfigError::ProfileNeeds(what));
+            }
+        }
+        if self.allow_missing_exp && self.max_lifetime.is_some() {
+            return Err(ConfigError::LifetimeWithoutExpiry);
+        }
+        Ok(())
+    }
+
+    /// Reads what a key has signed and decides whether it is good enough at the time `now`.
+    ///
+    /// # Errors
+    /// The first [`ClaimError`], in the order given on the [crate's page](crate).
+    pub fn judge(&self, payload: VerifiedPayload<'_>, now: UnixTime) -> Result<Verified, ClaimError> {
+        let (registered, present) = Registered::read(payload.bytes(), &self.required)?;
+        self.check_kind(&registered, payload.header().typ())?;
+        self.check_time(&registered, now)?;
+        self.check_binding(&registered, payload.bytes())?;
+        self.check_presence(&registered, present)?;
+        if let Some(rule) = &self.subject {
+            let sub = registered.sub.as_ref().ok_or(ClaimError::Missing(Cow::Borrowed("sub")))?;
+            if !rule(sub.get(payload.bytes())) {
+                return Err(ClaimError::WrongSubject);
+            }
+        }
+        if registered.bound_to_key && !self.accept_unbound_cnf {
+            return Err(ClaimError::BoundToKey);
+        }
+        Ok(Verified::new(payload, registered))
+    }
+
+    /// Is this an access token at all? (RFC 8725 §3.11 and §3.12)
+    fn check_kind(&self, claims: &Registered, typ: Option<&str>) -> Result<(), ClaimError> {
+        let accepted = match typ.map(without_application) {
+            None => !self.access_token_profile,
+            Some(typ) if typ.eq_ignore_ascii_case("at+jwt") => true,
+            Some(_) if self.access_token_profile => false,
+            Some(typ) => {
+                typ.eq_ignore_ascii_case("JWT") || self.types.iter().any(|accepted| accepted.eq_ignore_ascii_case(typ))
+            }
+        };
+        if !accepted {
+            return Err(match typ {
+                Some(typ) => ClaimError::WrongType(Found::new(typ)),
+                None => ClaimError::Missing(Cow::Borrowed("typ")),
+            });
+        }
+        if claims.id_token && !self.accept_id_tokens {
+            return Err(ClaimError::IdToken);
+        }
+        if claims.security_event {
+            return Err(ClaimError::SecurityEvent);
+        }
+        Ok(())
+    }
+
+    fn check_time(&self, claims: &Registered, now: UnixTime) -> Result<(), ClaimError> {
+        let leeway = self.leeway.unwrap_or(DEFAULT_LEEWAY);
+        match claims.exp {
+            Some(expired_at) if now >= expired_at.saturating_add(leeway) => {
+                return Err(ClaimError::Expired { expired_at, now });
+            }
+            None if !self.allow_missing_exp => return Err(ClaimError::Missing(Cow::Borrowed("exp"))),
+            _ => {}
+        }
+        if let Some(not_before) = claims.nbf
+            && now < not_before.saturating_sub(leeway)
+        {
+            return Err(ClaimError::NotYetValid { not_before, now });
+        }
+        if let Some(issued_at) = claims.iat
+            && now < issued_at.saturating_sub(leeway)
+        {
+            return Err(ClaimError::IssuedInTheFuture { issued_at, now });
+        }
+        if self.max_age.is_none() && self.max_lifetime.is_none() {
+            return Ok(());
+        }
+        let issued_at = claims.iat.ok_or(ClaimError::Missing(Cow::Borrowed("iat")))?;
+        if let Some(max_age) = self.max_age
+            && now >= issued_at.saturating_add(max_age).saturating_add(leeway)
+        {
+            return Err(ClaimError::TooOld { issued_at, now, max_age });
+        }
+        if let (Some(max_lifetime), Some(expires_at)) = (self.max_lifetime, claims.exp)
+            && expires_at > issued_at.saturating_add(max_lifetime)
+        {
+            return Err(ClaimError::LivesTooLong { issued_at, expires_at, max_lifetime });
+        }
+        Ok(())
+    }
+
+    /// From whom, and for whom? Compared as strings, without any normalisation (RFC 7519 §2, StringOrURI).
+    fn check_binding(&self, claims: &Registered, payload: &[u8]) -> Result<(), ClaimError> {
+        if !self.issuers.is_empty() {
+            let iss = claims.iss.as_ref().ok_or(ClaimError::Missing(Cow::Borrowed("iss")))?.get(payload);
+            if !self.issuers.iter().any(|issuer| **issuer == *iss) {
+                return Err(ClaimError::WrongIssuer(Found::new(iss)));
+            }
+        }
+        if !self.audiences.is_empty() {
+            let first = claims.aud.first().ok_or(ClaimError::Missing(Cow::Borrowed("aud")))?;
+            let is_ours = |aud: &str| self.audiences.iter().any(|audience| **audience == *aud);
+            if !claims.aud.iter().any(|aud| is_ours(aud.get(payload))) {
+                return Err(ClaimError::WrongAudience(Found::new(first.get(payload))));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_presence(&self, claims: &Registered, present: u64) -> Result<(), ClaimError> {
+        if let Some(missing) = (0..self.required.len()).find(|bit| present & (1 << bit) == 0) {
+            return Err(ClaimError::Missing(Cow::Owned(self.required[missing].to_string())));
+        }
+        if self.access_token_profile {
+            // RFC 9068 §2.2; `exp` has been demanded already, unless that was lifted.
+            for (claim, there) in [
+                ("iss", claims.iss.is_some()),
+                ("exp", claims.exp.is_some()),
+                ("aud", !claims.aud.is_empty()),
+                ("sub", claims.sub.is_some()),
+                ("client_id", claims.client_id.is_some()),
+                ("iat", claims.iat.is_some()),
+                ("jti", claims.jti.is_some()),
+            ] {
+                if !there {
+                    return Err(ClaimError::Missing(Cow::Borrowed(claim)));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Policy")
+            .field("issuers", &self.issuers)
+            .field("audiences", &self.audiences)
+            .field("types", &self.types)
+            .field("required", &self.required)
+            .field("leeway", &self.leeway.unwrap_or(DEFAULT_LEEWAY))
+            .field("max_age", &self.max_age)
+            .field("max_lifetime", &self.max_lifetime)
+            .field("access_token_profile", &self.access_token_profile)
+            .finish_non_exhaustive()
+    }
+}
+
+/// RFC 7515 §4.1.9: `application/` is left out where nothing else has a slash.
+fn without_application(typ: &str) -> &str {
+    const PREFIX: &str = "application/";
+    match typ.get(..PREFIX.len()) {
+        Some(start) if start.eq_ignore_ascii_case(PREFIX) => &typ[PREFIX.len()..],
+        _ => typ,
+    }
+}
+
+/// The first fault stays.
+trait NoteFault {
+    fn not_empty(&mut self, what: &'static str, text: Box<str>) -> Box<str>;
+}
+
+impl NoteFault for Option<ConfigError> {
+    fn not_empty(&mut self, what: &'static str, text: Box<str>) -> Box<str> {
+        if text.is_empty() {
+            self.get_or_insert(ConfigError::Empty(what));
+        }
+        text
+    }
+}

@@ -1,0 +1,126 @@
+//! The registered claims of a payload, read in one pass. Strings stay in the payload: a claim is a place in it.
+
+use std::borrow::Cow;
+
+use countersign_token::json::{self, ObjectError, Raw};
+use smallvec::SmallVec;
+
+use crate::error::ClaimError;
+use crate::time::UnixTime;
+
+/// What the payload says under the names that RFC 7519, RFC 9068 and RFC 8693 registered.
+#[derive(Default)]
+pub(crate) struct Registered {
+    pub(crate) iss: Option<Text>,
+    pub(crate) sub: Option<Text>,
+    pub(crate) jti: Option<Text>,
+    pub(crate) client_id: Option<Text>,
+    /// Empty if and only if the claim is absent.
+    pub(crate) aud: SmallVec<[Text; 2]>,
+    /// `scope` and `scp`: strings of space-separated names, or names.
+    pub(crate) scopes: SmallVec<[Text; 2]>,
+    pub(crate) exp: Option<UnixTime>,
+    pub(crate) nbf: Option<UnixTime>,
+    pub(crate) iat: Option<UnixTime>,
+    /// `cnf` is there.
+    pub(crate) bound_to_key: bool,
+    /// `at_hash` or `c_hash` is there: only ID tokens have them (OpenID Connect Core §3.1.3.6, §3.3.2.11).
+    pub(crate) id_token: bool,
+    /// `events` is there (RFC 8417 §2.2).
+    pub(crate) security_event: bool,
+}
+
+/// A string claim: a place in the payload, or, if it was written with escapes, its own text.
+pub(crate) enum Text {
+    At { start: u32, len: u32 },
+    Unescaped(Box<str>),
+}
+
+impl Text {
+    fn new(payload: &[u8], text: Cow<'_, str>) -> Self {
+        match text {
+            Cow::Owned(text) => Self::Unescaped(text.into()),
+            Cow::Borrowed(text) => {
+                // `text` was borrowed from `payload`, so the difference of their addresses is its place.
+                let start = text.as_ptr() as usize - payload.as_ptr() as usize;
+                match (u32::try_from(start), u32::try_from(text.len())) {
+                    (Ok(start), Ok(len)) => Self::At { start, len },
+                    _ => Self::Unescaped(text.into()),
+                }
+            }
+        }
+    }
+
+    /// The text; `payload` is the one that it was read from.
+    pub(crate) fn get<'p>(&'p self, payload: &'p [u8]) -> &'p str {
+        match self {
+            Self::Unescaped(text) => text,
+            // Cut out of a `str` once already, so neither look-up can fail.
+            Self::At { start, len } => payload
+                .get(*start as usize..(*start as usize).saturating_add(*len as usize))
+                .and_then(|bytes| std::str::from_utf8(bytes).ok())
+                .unwrap_or_default(),
+        }
+    }
+}
+
+impl Registered {
+    /// Reads `payload`, and says which of the claims named in `required` are there, a bit for each.
+    pub(crate) fn read(payload: &[u8], required: &[Box<str>]) -> Result<(Self, u64), ClaimError> {
+        let mut registered = Self::default();
+        let mut present = 0;
+        let mut fault = None;
+        json::members(payload, usize::MAX, |name, value| {
+            if let Some(bit) = required.iter().position(|required| **required == *name) {
+                present |= 1 << bit;
+            }
+            // The first fault is the one reported, but the whole object is read: a duplicate name outweighs it.
+            if fault.is_none() {
+                fault = registered.take(payload, &name, value).err();
+            }
+        })
+        .map_err(|error| match error {
+            ObjectError::DuplicateMember => ClaimError::DuplicateMember,
+            _ => ClaimError::NotAnObject,
+        })?;
+        match fault {
+            Some(fault) => Err(fault),
+            None => Ok((registered, present)),
+        }
+    }
+
+    fn take<'p>(&mut self, payload: &'p [u8], name: &str, value: Raw<'p>) -> Result<(), ClaimError> {
+        let text = |name| value.string().map(|text| Some(Text::new(payload, text))).ok_or(ClaimError::Malformed(name));
+        let date = |name| UnixTime::from_json(value).map(Some).ok_or(ClaimError::Malformed(name));
+        match name {
+            "iss" => self.iss = text("iss")?,
+            "sub" => self.sub = text("sub")?,
+            "jti" => self.jti = text("jti")?,
+            "client_id" => self.client_id = text("client_id")?,
+            "exp" => self.exp = date("exp")?,
+            "nbf" => self.nbf = date("nbf")?,
+            "iat" => self.iat = date("iat")?,
+            "aud" => {
+                self.aud = one_or_many(payload, value).ok_or(ClaimError::Malformed("aud"))?;
+                // An audience of nobody: neither absent nor anybody's.
+                if self.aud.is_empty() {
+                    return Err(ClaimError::Malformed("aud"));
+                }
+            }
+            "scope" => self.scopes.extend(one_or_many(payload, value).ok_or(ClaimError::Malformed("scope"))?),
+            "scp" => self.scopes.extend(one_or_many(payload, value).ok_or(ClaimError::Malformed("scp"))?),
+            "cnf" => self.bound_to_key = true,
+            "at_hash" | "c_hash" => self.id_token = true,
+            "events" => self.security_event = true,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn one_or_many(payload: &[u8], value: Raw<'_>) -> Option<SmallVec<[Text; 2]>> {
+    match value.string() {
+        Some(text) => Some(SmallVec::from_iter([Text::new(payload, text)])),
+        None => Some(value.strings()?.into_iter().map(|text| Text::new(payload, text)).collect()),
+    }
+}

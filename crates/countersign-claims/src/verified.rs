@@ -1,0 +1,229 @@
+use std::any::Any;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
+
+use countersign_token::{Algorithm, VerifiedPayload, VerifyingKey};
+use serde::de::DeserializeOwned;
+
+use crate::registered::{Registered, Text};
+use crate::time::UnixTime;
+
+/// A token that was signed by a known key and whose claims satisfied the policy. Cheap to clone.
+///
+/// It is one type whatever the user's claims are; [`claims`](Self::claims) reads them into a type of the user's.
+#[derive(Clone)]
+pub struct Verified(Arc<Inner>);
+
+struct Inner {
+    payload: Vec<u8>,
+    registered: Registered,
+    key: Arc<VerifyingKey>,
+    algorithm: Algorithm,
+    /// The user's type, once somebody has asked for it.
+    typed: OnceLock<Arc<dyn Any + Send + Sync>>,
+}
+
+impl Verified {
+    pub(crate) fn new(payload: VerifiedPayload<'_>, registered: Registered) -> Self {
+        let key = Arc::clone(payload.key());
+        let algorithm = payload.header().algorithm();
+        Self(Arc::new(Inner { payload: payload.into_bytes(), registered, key, algorithm, typed: OnceLock::new() }))
+    }
+
+    /// `iss`.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&str> {
+        self.text(self.0.registered.iss.as_ref())
+    }
+
+    /// `sub`.
+    #[must_use]
+    pub fn subject(&self) -> Option<&str> {
+        self.text(self.0.registered.sub.as_ref())
+    }
+
+    /// `aud`, each member.
+    pub fn audiences(&self) -> impl Iterator<Item = &str> {
+        self.0.registered.aud.iter().map(|aud| aud.get(&self.0.payload))
+    }
+
+    /// `jti`.
+    #[must_use]
+    pub fn jwt_id(&self) -> Option<&str> {
+        self.text(self.0.registered.jti.as_ref())
+    }
+
+    /// `client_id` (RFC 8693 §4.3).
+    #[must_use]
+    pub fn client_id(&self) -> Option<&str> {
+        self.text(self.0.registered.client_id.as_ref())
+    }
+
+    /// `exp`; always there, unless the policy allows it to be missing.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<UnixTime> {
+        self.0.registered.exp
+    }
+
+    /// `nbf`.
+    #[must_use]
+    pub fn not_before(&self) -> Option<UnixTime> {
+        self.0.registered.nbf
+    }
+
+    /// `iat`.
+    #[must_use]
+    pub fn issued_at(&self) -> Option<UnixTime> {
+        self.0.registered.iat
+    }
+
+    /// The scopes granted: the space-separated names of `scope` (RFC 8693 §4.2), and those of `scp`, as string or array.
+    pub fn scopes(&self) -> impl Iterator<Item = &str> {
+        self.0
+            .registered
+            .scopes
+            .iter()
+            .flat_map(|scopes| scopes.get(&self.0.payload).split(' '))
+            .filter(|scope| !scope.is_empty())
+    }
+
+    /// Whether `scope` was granted; case-sensitive.
+    #[must_use]
+    pub fn has_scope(&self, scope: &str) -> bool {
+        self.scopes().any(|granted| granted == scope)
+    }
+
+    /// The key that verified the token: what is known, whatever the token's `kid` says.
+    #[must_use]
+    pub fn key(&self) -> &Arc<VerifyingKey> {
+        &self.0.key
+    }
+
+    /// The algorithm it was signed with.
+    #[must_use]
+    pub fn algorithm(&self) -> Algorithm {
+        self.0.algorithm
+    }
+
+    /// The claims as they were signed: one JSON object in UTF-8.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.0.payload
+    }
+
+    /// All claims, read into `T`. The first type that is asked for is read once and shared by everybody who holds this
+    /// token; a second type is read anew each time.
+    ///
+    /// # Errors
+    /// [`ClaimsTypeError`] if they do not fit.
+    ///
+    /// ```
+    /// # use countersign_claims::{Policy, UnixTime, Verified};
+    /// # use countersign_token::{Algorithm, HeaderScratch, KeySet, SigningKey, UnverifiedToken};
+    /// # let signer = SigningKey::generate(Algorithm::Es256)?;
+    /// # let keys = KeySet::new([signer.verifying_key()?]);
+    /// # let raw = signer.sign(&serde_json::json!({ "exp": 1000, "tenant": "t1" }))?;
+    /// # let mut scratch = HeaderScratch::new();
+    /// # let token = UnverifiedToken::parse(&raw, 8192, &mut scratch)?;
+    /// # let payload = token.verify(keys.candidates(None, Algorithm::Es256).next().ok_or("no key")?)?;
+    /// # let verified = Policy::new().judge(payload, UnixTime::from_secs(0))?;
+    /// #[derive(serde::Deserialize)]
+    /// struct MyClaims { tenant: String }
+    ///
+    /// let claims = verified.claims::<MyClaims>()?;
+    /// assert_eq!(claims.tenant, "t1");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn claims<T: ClaimsType>(&self) -> Result<Claims<T>, ClaimsTypeError> {
+        if let Some(typed) = self.0.typed.get()
+            && let Ok(claims) = Arc::clone(typed).downcast::<T>()
+        {
+            return Ok(Claims(claims));
+        }
+        let claims =
+            Arc::new(serde_json::from_slice::<T>(&self.0.payload).map_err(|error| ClaimsTypeError::new(&error))?);
+        // If somebody else was faster, theirs stays, and ours is as good.
+        let _ = self.0.typed.set(Arc::clone(&claims) as Arc<dyn Any + Send + Sync>);
+        Ok(Claims(claims))
+    }
+
+    fn text<'a>(&'a self, text: Option<&'a Text>) -> Option<&'a str> {
+        text.map(|text| text.get(&self.0.payload))
+    }
+}
+
+/// Shows who and until when; not the whole payload, which may be anybody's business.
+impl fmt::Debug for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verified")
+            .field("issuer", &self.issuer())
+            .field("subject", &self.subject())
+            .field("expires_at", &self.expires_at())
+            .field("key", &self.key().kid())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A type that claims can be read into. Implemented for everything that fits; there is nothing to implement.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be read from a token's claims",
+    label = "not a type of claims",
+    note = "it needs `#[derive(serde::Deserialize)]` with owned fields (`String`, not `&str`), and must be `Send + Sync + 'static`"
+)]
+pub trait ClaimsType: DeserializeOwned + Send + Sync + 'static {}
+
+impl<T: DeserializeOwned + Send + Sync + 'static> ClaimsType for T {}
+
+/// The claims of a verified token as the user's type `T`, shared by everybody who asks for the same type.
+///
+/// With the `axum` feature of `countersign` it is also an extractor.
+pub struct Claims<T>(Arc<T>);
+
+impl<T> Deref for Claims<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> Clone for Claims<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Claims<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The claims do not fit the user's type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimsTypeError {
+    /// Of the user's type, so not the token's text.
+    missing_field: Option<Box<str>>,
+    column: usize,
+}
+
+impl ClaimsTypeError {
+    /// Keeps the place, and the name of a missing field; the rest of serde's message may quote the claims.
+    fn new(error: &serde_json::Error) -> Self {
+        let text = error.to_string();
+        let missing_field = text.strip_prefix("missing field `").and_then(|rest| rest.split_once('`'));
+        Self { missing_field: missing_field.map(|(name, _)| name.into()), column: error.column() }
+    }
+}
+
+impl fmt::Display for ClaimsTypeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.missing_field {
+            Some(field) => write!(f, "the claims lack `{field}`, which the type of claims needs"),
+            None => write!(f, "the claims do not fit the type of claims at column {}", self.column),
+        }
+    }
+}
+
+impl std::error::Error for ClaimsTypeError {}

@@ -1,0 +1,230 @@
+use std::fmt;
+use std::time::Duration;
+
+use countersign_claims::{ClaimsType, ClaimsTypeError, Clock, ConfigError, Policy, UnixTime, Verified};
+use countersign_token::{
+    AlgorithmSet, Answer, Ask, DEFAULT_MAX_TOKEN_BYTES, Header, HeaderScratch, KeySet, KeySource, Miss, UnverifiedToken,
+};
+
+use crate::refusal::Refusal;
+
+/// Keys, a policy and a few limits: all that is needed to judge a token.
+pub struct Verifier<K> {
+    keys: K,
+    policy: Policy,
+    algorithms: AlgorithmSet,
+    max_token_bytes: usize,
+    kid_required: bool,
+    /// Reads the claims into the user's type, so that a token that does not fit is refused here.
+    read_claims: Option<ReadClaims>,
+}
+
+type ReadClaims = fn(&Verified) -> Result<(), ClaimsTypeError>;
+
+/// How far a judgement came without waiting.
+#[derive(Debug)]
+pub enum Attempt<W> {
+    /// To its end.
+    Done(Result<Verified, Refusal>),
+    /// The key is not there: wait for the answer, then [`resume`](Verifier::resume).
+    Wait(W),
+}
+
+impl<K: KeySource> Verifier<K> {
+    /// A verifier that takes its keys from `keys` and demands what `policy` says; all asymmetric algorithms, tokens of at
+    /// most [`DEFAULT_MAX_TOKEN_BYTES`].
+    #[must_use]
+    pub fn new(keys: K, policy: Policy) -> Self {
+        Self {
+            keys,
+            policy,
+            algorithms: AlgorithmSet::ASYMMETRIC,
+            max_token_bytes: DEFAULT_MAX_TOKEN_BYTES,
+            kid_required: false,
+            read_claims: None,
+        }
+    }
+
+    /// Allows these algorithms and no others. The key still decides the family.
+    #[must_use]
+    pub fn algorithms(mut self, algorithms: impl Into<AlgorithmSet>) -> Self {
+        self.algorithms = algorithms.into();
+        self
+    }
+
+    /// Refuses longer tokens before anything of them is decoded.
+    #[must_use]
+    pub fn max_token_bytes(mut self, bytes: usize) -> Self {
+        self.max_token_bytes = bytes;
+        self
+    }
+
+    /// Refuses tokens without `kid`, which would otherwise be tried against the first few keys that fit.
+    #[must_use]
+    pub fn require_kid(mut self) -> Self {
+        self.kid_required = true;
+        self
+    }
+
+    /// Reads the claims of each token into `T` at once, and refuses tokens that do not fit. Without it they are read when
+    /// somebody asks for them ([`Verified::claims`]).
+    #[must_use]
+    pub fn with_claims<T: ClaimsType>(mut self) -> Self {
+        self.read_claims = Some(|verified| verified.claims::<T>().map(drop));
+        self
+    }
+
+    /// Where the keys come from.
+    #[must_use]
+    pub fn keys(&self) -> &K {
+        &self.keys
+    }
+
+    /// What is demanded of claims.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The rules across settings.
+    ///
+    /// # Errors
+    /// The policy's [`ConfigError`], or [`ConfigError::NoAlgorithm`].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.policy.check()?;
+        if self.algorithms.is_empty() { Err(ConfigError::NoAlgorithm) } else { Ok(()) }
+    }
+
+    /// Judges `token` at the time `now` without ever waiting: while its key is being looked for, the answer is
+    /// [`Refusal::KeyNotCheckedYet`] (or [`Refusal::KeysUnavailable`] while there are no keys at all).
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn verify(&self, token: &str, now: UnixTime) -> Result<Verified, Refusal> {
+        match self.attempt(token, now) {
+            Attempt::Done(outcome) => outcome,
+            Attempt::Wait(_) => Err(self.not_waited_for()),
+        }
+    }
+
+    /// Judges `token`, and waits (bounded by the source) if its key has to be looked for.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn verify_or_wait(&self, token: &str, clock: &impl Clock) -> Result<Verified, Refusal> {
+        match self.attempt(token, clock.now()) {
+            Attempt::Done(outcome) => outcome,
+            Attempt::Wait(waiting) => {
+                let answer = waiting.await;
+                self.resume(token, answer, clock.now())
+            }
+        }
+    }
+
+    /// Judges `token` as far as that goes without waiting. Synchronous, and takes no lock.
+    pub fn attempt(&self, token: &str, now: UnixTime) -> Attempt<K::Waiting> {
+        let mut scratch = HeaderScratch::new();
+        let token = match self.parse(token, &mut scratch) {
+            Ok(token) => token,
+            Err(refusal) => return Attempt::Done(Err(refusal)),
+        };
+        let generation = match self.look(&token, now) {
+            Ok(outcome) => return Attempt::Done(outcome),
+            Err(generation) => generation,
+        };
+        match self.keys.ask(miss(generation, token.header())) {
+            Ask::Wait(waiting) => Attempt::Wait(waiting),
+            Ask::Answered(answer) => Attempt::Done(self.conclude(&token, answer, now)),
+        }
+    }
+
+    /// Judges `token` after its wait: looks once more if the answer is that the keys have changed, and never waits again.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn resume(&self, token: &str, answer: Answer, now: UnixTime) -> Result<Verified, Refusal> {
+        let mut scratch = HeaderScratch::new();
+        let token = self.parse(token, &mut scratch)?;
+        self.conclude(&token, answer, now)
+    }
+
+    /// Everything that needs no key: nobody looks for the key of a token that has failed already.
+    fn parse<'t>(&self, token: &'t str, scratch: &'t mut HeaderScratch) -> Result<UnverifiedToken<'t>, Refusal> {
+        let token = UnverifiedToken::parse(token, self.max_token_bytes, scratch)?;
+        let algorithm = token.header().algorithm();
+        if !self.algorithms.contains(algorithm) {
+            return Err(Refusal::AlgorithmNotAllowed(algorithm));
+        }
+        if self.kid_required && token.header().kid().is_none() {
+            return Err(Refusal::KidRequired);
+        }
+        Ok(token)
+    }
+
+    /// Looks into the snapshot. `Err` is the generation in which there was no key to try.
+    fn look(&self, token: &UnverifiedToken<'_>, now: UnixTime) -> Result<Result<Verified, Refusal>, Option<u64>> {
+        let Some(keys) = self.keys.snapshot() else { return Err(None) };
+        let keys: &KeySet = &keys;
+        let header = token.header();
+        let mut failure = None;
+        for key in keys.candidates(header.kid(), header.algorithm()) {
+            match token.verify(key) {
+                Ok(payload) => return Ok(self.judge(payload, now)),
+                Err(error) => failure = Some(error),
+            }
+        }
+        let generation = Some(keys.generation());
+        match failure {
+            Some(error) => {
+                self.keys.signature_mismatch(miss(generation, header));
+                Ok(Err(error.into()))
+            }
+            None => Err(generation),
+        }
+    }
+
+    fn judge(&self, payload: countersign_token::VerifiedPayload<'_>, now: UnixTime) -> Result<Verified, Refusal> {
+        let verified = self.policy.judge(payload, now)?;
+        if let Some(read_claims) = self.read_claims {
+            read_claims(&verified)?;
+        }
+        Ok(verified)
+    }
+
+    fn conclude(&self, token: &UnverifiedToken<'_>, answer: Answer, now: UnixTime) -> Result<Verified, Refusal> {
+        match answer {
+            // A source says `Changed` only of a set that has the key, or when it cannot know better.
+            Answer::Changed => self.look(token, now).unwrap_or_else(|_| Err(self.not_waited_for())),
+            Answer::Absent => Err(Refusal::UnknownKey),
+            Answer::Unavailable { reason, retry_after } => Err(Refusal::KeysUnavailable { reason, retry_after }),
+            Answer::NotYet { retry_after } => Err(Refusal::KeyNotCheckedYet { retry_after }),
+            // An answer that this version does not know is not an acceptance.
+            _ => Err(self.not_waited_for()),
+        }
+    }
+
+    fn not_waited_for(&self) -> Refusal {
+        if self.keys.snapshot().is_some() {
+            Refusal::KeyNotCheckedYet { retry_after: RETRY_AFTER }
+        } else {
+            Refusal::KeysUnavailable { reason: countersign_token::Unready::Starting, retry_after: RETRY_AFTER }
+        }
+    }
+}
+
+/// What is said where the source was not asked how long: its shortest distance between two looks.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+fn miss<'t>(generation: Option<u64>, header: &'t Header<'_>) -> Miss<'t> {
+    Miss { generation, kid: header.kid(), algorithm: header.algorithm() }
+}
+
+impl<K: fmt::Debug> fmt::Debug for Verifier<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier")
+            .field("keys", &self.keys)
+            .field("policy", &self.policy)
+            .field("algorithms", &self.algorithms)
+            .finish_non_exhaustive()
+    }
+}
