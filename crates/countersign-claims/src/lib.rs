@@ -45,4 +45,4 @@ pub use error::{ClaimError, ConfigError, Found};
 pub use policy::{DEFAULT_LEEWAY, MAX_LEEWAY, Policy};
 pub use requirement::{InsufficientScope, Scopes, scope};
 pub use time::{Clock, MAX_NUMERIC_DATE, UnixTime};
-pub use verified::{Claims, ClaimsType, ClaimsTypeError, Verified};
+pub use verified::{ClaimsType, ClaimsTypeError, Verified};

@@ -1,6 +1,5 @@
 use std::any::Any;
 use std::fmt;
-use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 use countersign_token::{Algorithm, VerifiedPayload, VerifyingKey};
@@ -135,17 +134,17 @@ impl Verified {
     /// assert_eq!(claims.tenant, "t1");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn claims<T: ClaimsType>(&self) -> Result<Claims<T>, ClaimsTypeError> {
+    pub fn claims<T: ClaimsType>(&self) -> Result<Arc<T>, ClaimsTypeError> {
         if let Some(typed) = self.0.typed.get()
             && let Ok(claims) = Arc::clone(typed).downcast::<T>()
         {
-            return Ok(Claims(claims));
+            return Ok(claims);
         }
         let claims =
             Arc::new(serde_json::from_slice::<T>(&self.0.payload).map_err(|error| ClaimsTypeError::new(&error))?);
         // If somebody else was faster, theirs stays, and ours is as good.
         let _ = self.0.typed.set(Arc::clone(&claims) as Arc<dyn Any + Send + Sync>);
-        Ok(Claims(claims))
+        Ok(claims)
     }
 
     fn text<'a>(&'a self, text: Option<&'a Text>) -> Option<&'a str> {
@@ -174,31 +173,6 @@ impl fmt::Debug for Verified {
 pub trait ClaimsType: DeserializeOwned + Send + Sync + 'static {}
 
 impl<T: DeserializeOwned + Send + Sync + 'static> ClaimsType for T {}
-
-/// The claims of a verified token as the user's type `T`, shared by everybody who asks for the same type.
-///
-/// With the `axum` feature of `countersign` it is also an extractor.
-pub struct Claims<T>(Arc<T>);
-
-impl<T> Deref for Claims<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
-
-impl<T> Clone for Claims<T> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<T: fmt::Debug> fmt::Debug for Claims<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// The claims do not fit the user's type.
 #[derive(Clone, Debug, PartialEq, Eq)]

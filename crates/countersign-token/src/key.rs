@@ -310,12 +310,15 @@ impl VerifyingKey {
         self.kid == other.kid && self.thumbprint == other.thumbprint && self.algorithms == other.algorithms
     }
 
-    pub(crate) fn check_signature(
-        &self,
-        algorithm: Algorithm,
-        message: &[u8],
-        signature: &[u8],
-    ) -> Result<(), SignatureError> {
+    /// The bare check of a signature over `message`, for protocols that are not JWS. It says nothing about claims;
+    /// tokens go through [`UnverifiedToken::verify`](crate::UnverifiedToken::verify), which covers their header too.
+    ///
+    /// `signature` has the form that JWS gives it (RFC 7518 §3): for ECDSA `r ‖ s`, not DER.
+    ///
+    /// # Errors
+    /// [`SignatureError::KeyNotEligible`] if the key cannot do `algorithm`; [`SignatureError::TooShort`] or
+    /// [`SignatureError::Mismatch`] if the signature is not one of this key over this message.
+    pub fn verify_bytes(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> Result<(), SignatureError> {
         let (_, prepared) = self
             .prepared
             .iter()

@@ -39,7 +39,8 @@ impl VerifyingKey {
     /// it has vouched for it).
     ///
     /// `algorithms` is what the key may be used for. There is no default: for RSA it decides between PKCS#1 v1.5
-    /// and PSS, which the key itself does not tell.
+    /// and PSS, which the key itself does not tell, unless its type is id-RSASSA-PSS: such a key does only PSS
+    /// (RFC 4055 §1.2).
     ///
     /// # Errors
     /// [`PemError`].
@@ -67,8 +68,8 @@ impl VerifyingKey {
             }
             _ => return Err(PemError::WrongLabel),
         };
-        let material = material.ok_or(PemError::Key(KeyError::Invalid))?;
-        Self::new(&material, None, algorithms.into()).map_err(PemError::Key)
+        let (material, admitted) = material.ok_or(PemError::Key(KeyError::Invalid))?;
+        Self::new(&material, None, algorithms.into().intersection(admitted)).map_err(PemError::Key)
     }
 }
 
@@ -90,34 +91,48 @@ impl crate::SigningKey {
     }
 }
 
-fn from_rsa(der: &[u8]) -> Option<Material> {
+/// The key, and what the document around it admits.
+fn from_rsa(der: &[u8]) -> Option<(Material, AlgorithmSet)> {
     let key = RsaSubjectPublicKey::from_der(der).ok()?;
-    Some(Material::Rsa {
+    let material = Material::Rsa {
         n: key.modulus().big_endian_without_leading_zero().to_vec(),
         e: key.exponent().big_endian_without_leading_zero().to_vec(),
-    })
+    };
+    Some((material, if is_pss_only(der) { PSS } else { AlgorithmSet::RSA }))
+}
+
+const PSS: AlgorithmSet = AlgorithmSet::EMPTY.with(Algorithm::Ps256).with(Algorithm::Ps384).with(Algorithm::Ps512);
+
+/// The object identifier id-RSASSA-PSS in DER (RFC 4055 §3.1).
+const ID_RSASSA_PSS: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a];
+
+/// Whether a SubjectPublicKeyInfo that the crypto library took for an RSA key has the type id-RSASSA-PSS. Its object
+/// identifier comes first; before it are the headers of two sequences, of at most 4 octets each.
+fn is_pss_only(spki: &[u8]) -> bool {
+    spki.windows(ID_RSASSA_PSS.len()).take(9).any(|window| window == ID_RSASSA_PSS)
 }
 
 /// The last element of a SubjectPublicKeyInfo is the key itself. Once the crypto library has accepted the whole as a key
 /// of a kind whose length is fixed, the key is its tail.
-fn from_spki(der: &[u8]) -> Option<Material> {
+fn from_spki(der: &[u8]) -> Option<(Material, AlgorithmSet)> {
     let tail = |length: usize| der.len().checked_sub(length).map(|start| der[start..].to_vec());
     if let Some(rsa) = from_rsa(der) {
         return Some(rsa);
     }
     for curve in [Curve::P256, Curve::P384, Curve::P521] {
         if ParsedPublicKey::new(curve.verification(), der).is_ok() {
-            return Material::from_point(curve, &tail(1 + 2 * curve.coordinate_len())?);
+            let material = Material::from_point(curve, &tail(1 + 2 * curve.coordinate_len())?)?;
+            return Some((material, AlgorithmSet::ASYMMETRIC));
         }
     }
     // Only a SubjectPublicKeyInfo: bare octets have no business in a PEM section, and 32 of them could be anything.
     if der.len() > 32 && ParsedPublicKey::new(&signature::ED25519, der).is_ok() {
-        return Some(Material::Ed25519 { x: tail(32)? });
+        return Some((Material::Ed25519 { x: tail(32)? }, AlgorithmSet::ASYMMETRIC));
     }
     for algorithm in [Algorithm::MlDsa44, Algorithm::MlDsa65, Algorithm::MlDsa87] {
         let length = ml_dsa_public_key_len(algorithm);
         if der.len() > length && ParsedPublicKey::new(ml_dsa(algorithm), der).is_ok() {
-            return Some(Material::MlDsa { algorithm, public: tail(length)? });
+            return Some((Material::MlDsa { algorithm, public: tail(length)? }, AlgorithmSet::ASYMMETRIC));
         }
     }
     None
@@ -143,4 +158,25 @@ mod tests {
         let wrong = VerifyingKey::from_pem(&ed25519, Algorithm::Es256);
         assert_eq!(wrong.map(drop), Err(PemError::Key(KeyError::NoAlgorithm)));
     }
+
+    #[test]
+    fn a_key_for_pss_does_only_pss() {
+        let der = ::pem::parse(RSA_PSS).unwrap().into_contents();
+        assert!(is_pss_only(&der));
+        let check = |algorithms: AlgorithmSet| VerifyingKey::from_pem(RSA_PSS, algorithms).map(|key| key.algorithms());
+        assert_eq!(check(AlgorithmSet::ASYMMETRIC), Ok(PSS));
+        assert_eq!(check(Algorithm::Ps384.into()), Ok(Algorithm::Ps384.into()));
+        assert_eq!(check(Algorithm::Rs256.into()), Err(PemError::Key(KeyError::NoAlgorithm)));
+    }
+
+    /// Made with `openssl genpkey -algorithm RSA-PSS`.
+    const RSA_PSS: &str = "-----BEGIN PUBLIC KEY-----
+MIIBIDALBgkqhkiG9w0BAQoDggEPADCCAQoCggEBALc+73jOs6r4M9cTLztjxdrR
+wrt/IWaiXifhzBYjjM/cwGUQTFkgPFc+68+5rwPah6irfXJ92OWz+EDRwD1hGSHR
+BHWJHtzHWPOsnzJxYUzFNeaMh1bPuJY/TpBVXeq/3kup9JQ8KullD/cB0v9ZKqSJ
+2PVO9MrL3N7xyJ+fTiLR6Cm/omljhf8/JwAGyMrBS9mJodmKOHdxq7G4fgkAZpBu
+RTi8n6MMPUr7S0m/kNzWCEFehwx1NNqr04tiSm78+9v/Cd0bvo4Xn8yFctV0B9pM
+S+a7/Lvgq4jeG/ouIEUL9LMeBuJI+gE/w7DGLjLa68sysbeEL/HMOd2M6m4cmUEC
+AwEAAQ==
+-----END PUBLIC KEY-----";
 }

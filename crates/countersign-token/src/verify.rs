@@ -67,7 +67,7 @@ impl UnverifiedToken<'_> {
             &mut spilled[..]
         };
         let signature = base64url::decode_into(encoded, buffer).map_err(|_| SignatureError::Base64(Part::Signature))?;
-        key.check_signature(self.header().algorithm(), self.signing_input().as_bytes(), signature)?;
+        key.verify_bytes(self.header().algorithm(), self.signing_input().as_bytes(), signature)?;
         let bytes = base64url::decode(self.encoded_payload()).map_err(|_| SignatureError::Base64(Part::Payload))?;
         Ok(VerifiedPayload { bytes, header: self.header(), key })
     }
