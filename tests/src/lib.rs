@@ -1,1 +1,1 @@
-//! Helpers that several test files share.
+//! Tests of countersign's public API. What is in this library itself is only what several of them share.
