@@ -1,1 +1,72 @@
+//! Stateless JWT authentication for axum, hyper, tonic and every other tower stack.
+//!
+//! A service checks each request's token itself, in microseconds, with the issuer's public keys at hand; a background task
+//! follows the issuer's rotation. No request waits for the network while the keys are known, and none is refused because
+//! the issuer is down.
+//!
+//! ```
+//! # #[cfg(feature = "axum")]
+//! # mod example {
+//! use axum::{Router, routing::get};
+//! use countersign::{Claims, JwtAuth};
+//!
+//! #[derive(serde::Deserialize)]
+//! struct MyClaims { sub: String }
+//!
+//! async fn hello(claims: Claims<MyClaims>) -> String {
+//!     format!("Hello, {}!", claims.sub)
+//! }
+//!
+//! pub fn app() -> Router {
+//!     let auth = JwtAuth::new("https://login.example/.well-known/jwks.json")
+//!         .issuer("https://login.example")
+//!         .audience("orders");
+//!     Router::new().route("/", get(hello)).layer(auth)
+//! }
+//! # }
+//! # #[cfg(feature = "axum")]
+//! # example::app();
+//! ```
+//!
+//! # What a request gets
+//!
+//! | the request | HTTP | gRPC |
+//! |---|---|---|
+//! | has a good token | passed on, with [`Verified`] in its extensions | the same |
+//! | has no bearer token | 401, a challenge without `error` | 16 |
+//! | has two tokens, or something that is no token syntax | 400 `invalid_request` | 16 |
+//! | has a token that is malformed, expired, badly signed, for somebody else | 401 `invalid_token` | 16 |
+//! | lacks a scope | 403 `insufficient_scope` | 7 |
+//! | names a key that could not be looked for in time | 429 with `Retry-After` | 14 |
+//! | comes while there are no usable keys at all | 503 with `Retry-After` | 14 |
+//!
+//! # Crate features
+//!
+//! - `reqwest` (default): the HTTP client that fetches a JWKS URL. Costs `reqwest` with rustls on aws-lc-rs. Leave it out if
+//!   your keys are static or you bring your own [`Fetch`](token::Fetch).
+//! - `axum`: the extractors `Claims<T>` and `Authenticated`. Costs `axum-core`.
+//!
+//! # The crates behind it
+//!
+//! [`token`] takes tokens apart and checks signatures, [`claims`] judges what they say, [`verifier`] joins the two without
+//! I/O (for WebSockets, queues, TCP), [`jwks`] keeps the keys fresh, [`middleware`] is the tower layer.
 
+mod auth;
+mod handle;
+
+pub use auth::JwtAuth;
+pub use handle::{Handle, Warning};
+
+pub use countersign_claims::{ConfigError, InsufficientScope, Policy, Scopes, UnixTime, Verified, scope};
+pub use countersign_jwks::{KeyStatus, Keys, Remote, SourceError};
+pub use countersign_token::{Algorithm, AlgorithmSet, KeySet, SigningKey, VerifyingKey};
+#[cfg(feature = "axum")]
+pub use countersign_tower::{Authenticated, Claims, Forbidden};
+pub use countersign_tower::{Refusal, RequireJwt, RequireJwtLayer};
+pub use countersign_verifier::Verifier;
+
+pub use countersign_claims as claims;
+pub use countersign_jwks as jwks;
+pub use countersign_token as token;
+pub use countersign_tower as middleware;
+pub use countersign_verifier as verifier;

@@ -1,0 +1,375 @@
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use countersign_claims::{ClaimsType, Clock, ConfigError, Policy, Scopes};
+use countersign_jwks::{Keys, Remote, SourceError};
+use countersign_token::{AlgorithmSet, Fetch, KeySet, KeySource};
+use countersign_tower::{RequireJwt, RequireJwtLayer};
+use countersign_verifier::Verifier;
+use tower_layer::Layer;
+
+use crate::handle::{Handle, Warning};
+
+/// Authentication by signed tokens, as a [`tower::Layer`](tower_layer::Layer).
+///
+/// ```
+/// use countersign::JwtAuth;
+///
+/// let auth = JwtAuth::new("https://login.example/.well-known/jwks.json")
+///     .issuer("https://login.example")
+///     .audience("orders");
+/// auth.check()?;
+/// # Ok::<(), countersign::ConfigError>(())
+/// ```
+///
+/// Building one needs no `await` and no runtime. Fetching begins when the layer is put on a service or the handle is looked
+/// at, if there is a tokio runtime by then, and at the first request otherwise. Requests that come before the first answer
+/// wait for it, at most two seconds, and get 503 only then.
+///
+/// It is cheap to clone. Clones share one source of keys, with one task behind it, which ends with the last of them and of
+/// the services made from them. Settings of the *policy* leave the source shared; settings of the *source* (interval,
+/// staleness, plain http, own fetcher) make a new one.
+///
+/// # Panics
+/// [`layer`](Layer::layer) panics, with the text of [`check`](Self::check), if the configuration is contradictory: that is
+/// found when the service is put together, and never at a request.
+#[derive(Clone)]
+pub struct JwtAuth {
+    source: Arc<Source>,
+    policy: Policy,
+    algorithms: Option<AlgorithmSet>,
+    max_token_bytes: Option<usize>,
+    kid_required: bool,
+    with_claims: Option<fn(Verifier<Keys>) -> Verifier<Keys>>,
+    realm: Option<Box<str>>,
+    required: Option<Scopes>,
+    clock: Option<Arc<dyn Clock>>,
+    /// Made once, because frameworks call `layer` once per route.
+    built: OnceLock<RequireJwtLayer<Keys>>,
+}
+
+/// Where the keys come from, and the one `Keys` made from it.
+struct Source {
+    origin: KeysFrom,
+    keys: OnceLock<Keys>,
+}
+
+enum KeysFrom {
+    Remote(Box<Remote>),
+    Given,
+}
+
+impl JwtAuth {
+    /// Takes the keys from a JWKS URL.
+    ///
+    /// Without [`issuer`](Self::issuer) and [`audience`](Self::audience), every token that one of those keys has signed
+    /// passes, also one that was meant for another service. The layer says so once, at warn level, and in its
+    /// [`handle`](Self::handle); [`deny_unbound`](Self::deny_unbound) makes it an error.
+    ///
+    /// # Panics
+    /// If `jwks_url` is not an `http` or `https` URL; [`try_new`](Self::try_new) returns that as an error.
+    #[must_use]
+    pub fn new(jwks_url: impl AsRef<str>) -> Self {
+        match Self::try_new(jwks_url.as_ref()) {
+            Ok(auth) => auth,
+            #[expect(clippy::panic, reason = "documented: the one-liner is for constants in code")]
+            Err(error) => panic!("JwtAuth::new({:?}): {error}", jwks_url.as_ref()),
+        }
+    }
+
+    /// Takes the keys from a JWKS URL that comes from elsewhere than the code, such as a configuration file.
+    ///
+    /// # Errors
+    /// [`SourceError`] if it is not an `http` or `https` URL.
+    pub fn try_new(jwks_url: impl AsRef<str>) -> Result<Self, SourceError> {
+        Ok(Self::from_remote(Remote::new(jwks_url.as_ref())?))
+    }
+
+    /// Takes the keys from a remote source that was configured in detail.
+    #[must_use]
+    pub fn from_remote(remote: Remote) -> Self {
+        Self::from_source(Source { origin: KeysFrom::Remote(Box::new(remote)), keys: OnceLock::new() })
+    }
+
+    /// Uses these keys and no others: from PEM files, from a JWKS document, or secrets shared with the issuer.
+    ///
+    /// ```
+    /// use countersign::{Algorithm, JwtAuth, KeySet, VerifyingKey};
+    ///
+    /// let secret = VerifyingKey::from_secret(b"a secret of at least thirty-two bytes", Algorithm::Hs256)?;
+    /// let auth = JwtAuth::with_keys(KeySet::new([secret])).algorithms(Algorithm::Hs256).audience("orders");
+    /// auth.check()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_keys(keys: KeySet) -> Self {
+        Self::from_source(Source { origin: KeysFrom::Given, keys: OnceLock::from(Keys::fixed(keys)) })
+    }
+
+    fn from_source(source: Source) -> Self {
+        Self {
+            source: Arc::new(source),
+            policy: Policy::new(),
+            algorithms: None,
+            max_token_bytes: None,
+            kid_required: false,
+            with_claims: None,
+            realm: None,
+            required: None,
+            clock: None,
+            built: OnceLock::new(),
+        }
+    }
+
+    /// Demands `iss`, equal to `issuer` character by character. Called again, any of the values will do.
+    #[must_use]
+    pub fn issuer(self, issuer: impl Into<Box<str>>) -> Self {
+        self.policy_with(|policy| policy.issuer(issuer))
+    }
+
+    /// Demands `aud`, with one member equal to `audience` character by character. Called again, any of the values will do.
+    #[must_use]
+    pub fn audience(self, audience: impl Into<Box<str>>) -> Self {
+        self.policy_with(|policy| policy.audience(audience))
+    }
+
+    /// The tolerance in comparisons with the clock: 30 s by default, at most 300 s.
+    #[must_use]
+    pub fn leeway(self, leeway: Duration) -> Self {
+        self.policy_with(|policy| policy.leeway(leeway))
+    }
+
+    /// Makes an unset issuer or audience an error of [`check`](Self::check).
+    #[must_use]
+    pub fn deny_unbound(self) -> Self {
+        self.policy_with(Policy::deny_unbound)
+    }
+
+    /// The access-token profile of RFC 9068: see [`Policy::access_token_profile`].
+    #[must_use]
+    pub fn access_token_profile(self) -> Self {
+        self.policy_with(Policy::access_token_profile)
+    }
+
+    /// Changes the rest of the [`Policy`]: required claims, subject, maximum age and lifetime, types of token.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use countersign::JwtAuth;
+    ///
+    /// let auth = JwtAuth::new("https://login.example/jwks.json")
+    ///     .policy(|policy| policy.require_claim("tenant").max_lifetime(Duration::from_secs(3600)));
+    /// ```
+    #[must_use]
+    pub fn policy(self, change: impl FnOnce(Policy) -> Policy) -> Self {
+        self.policy_with(change)
+    }
+
+    /// Allows these signature algorithms and no others. By default all asymmetric ones.
+    #[must_use]
+    pub fn algorithms(self, algorithms: impl Into<AlgorithmSet>) -> Self {
+        let algorithms = algorithms.into();
+        self.with(|auth| auth.algorithms = Some(algorithms))
+    }
+
+    /// Refuses tokens longer than this, before anything of them is decoded. By default 8 KiB.
+    #[must_use]
+    pub fn max_token_bytes(self, bytes: usize) -> Self {
+        self.with(|auth| auth.max_token_bytes = Some(bytes))
+    }
+
+    /// Refuses tokens that do not name their key.
+    #[must_use]
+    pub fn require_kid(self) -> Self {
+        self.with(|auth| auth.kid_required = true)
+    }
+
+    /// Reads the claims into `T` in the layer and refuses tokens that do not fit, instead of when a handler asks.
+    #[must_use]
+    pub fn with_claims<T: ClaimsType>(self) -> Self {
+        self.with(|auth| auth.with_claims = Some(Verifier::with_claims::<T>))
+    }
+
+    /// Demands scopes of every request: 403 without them.
+    #[must_use]
+    pub fn require(self, scopes: Scopes) -> Self {
+        self.with(|auth| auth.required = Some(scopes))
+    }
+
+    /// The `realm` of challenges.
+    #[must_use]
+    pub fn realm(self, realm: impl Into<Box<str>>) -> Self {
+        let realm = realm.into();
+        self.with(|auth| auth.realm = Some(realm))
+    }
+
+    /// Takes the time from elsewhere than the system's clock: for tests.
+    #[must_use]
+    pub fn clock(self, clock: impl Clock) -> Self {
+        self.with(|auth| auth.clock = Some(Arc::new(clock)))
+    }
+
+    /// How often the keys are fetched anew, whatever the traffic. By default every five minutes. Makes a new source.
+    #[must_use]
+    pub fn refresh_interval(self, interval: Duration) -> Self {
+        self.source_with(|remote| remote.interval(interval))
+    }
+
+    /// How long keys are trusted while the issuer cannot be reached. By default 24 hours; then 503. Makes a new source.
+    #[must_use]
+    pub fn max_stale(self, max_stale: Duration) -> Self {
+        self.source_with(|remote| remote.max_stale(max_stale))
+    }
+
+    /// Allows plain http to hosts other than loopback: whoever is on the way can then forge tokens. Makes a new source.
+    #[must_use]
+    pub fn dangerous_allow_http(self) -> Self {
+        self.source_with(Remote::dangerous_allow_http)
+    }
+
+    /// Fetches with a client of your own. Makes a new source.
+    #[must_use]
+    pub fn fetch(self, fetch: impl Fetch) -> Self {
+        self.source_with(|remote| remote.fetch(fetch))
+    }
+
+    /// Whether the settings can work together. Starts fetching if they can, as [`layer`](Layer::layer) does.
+    ///
+    /// # Errors
+    /// [`ConfigError`], the same that makes [`layer`](Layer::layer) panic.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let algorithms = self.algorithms.unwrap_or(AlgorithmSet::ASYMMETRIC);
+        match &self.source.origin {
+            KeysFrom::Remote(remote) => {
+                remote.check().map_err(|error| ConfigError::Other(error.to_string().into()))?;
+                if !algorithms.intersection(AlgorithmSet::HMAC).is_empty() {
+                    return Err(ConfigError::HmacWithFetchedKeys);
+                }
+            }
+            KeysFrom::Given => {
+                let usable =
+                    |keys: &KeySet| keys.iter().any(|key| !key.algorithms().intersection(algorithms).is_empty());
+                if !self.keys().snapshot().is_some_and(|keys| usable(&keys)) {
+                    return Err(ConfigError::NoUsableKey);
+                }
+            }
+        }
+        self.configure().check()
+    }
+
+    /// A look at readiness and keys. Starts fetching, if there is a runtime.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { keys: self.keys().handle(), warnings: self.warnings() }
+    }
+
+    /// The same check without HTTP: for messages, connections and protocols of your own.
+    ///
+    /// # Panics
+    /// As [`layer`](Layer::layer).
+    #[must_use]
+    pub fn verifier(&self) -> Arc<Verifier<Keys>> {
+        Arc::clone(self.built().verifier())
+    }
+
+    fn keys(&self) -> &Keys {
+        self.source.keys.get_or_init(|| match &self.source.origin {
+            KeysFrom::Remote(remote) => Keys::remote((**remote).clone()),
+            // Set when it was made; an empty set refuses everything.
+            KeysFrom::Given => Keys::fixed(KeySet::default()),
+        })
+    }
+
+    fn warnings(&self) -> Vec<Warning> {
+        [
+            (self.policy.accepts_any_audience(), Warning::AnyAudience),
+            (self.policy.accepts_any_issuer(), Warning::AnyIssuer),
+        ]
+        .into_iter()
+        .filter_map(|(applies, warning)| applies.then_some(warning))
+        .collect()
+    }
+
+    fn built(&self) -> &RequireJwtLayer<Keys> {
+        self.built.get_or_init(|| {
+            if let Err(error) = self.check() {
+                #[expect(clippy::panic, reason = "documented: a misconfigured layer must not wait for a request")]
+                {
+                    panic!("this JwtAuth cannot work: {error}");
+                }
+            }
+            for warning in self.warnings() {
+                tracing::warn!(target: "countersign", "{warning}");
+            }
+            self.configure()
+        })
+    }
+
+    fn configure(&self) -> RequireJwtLayer<Keys> {
+        let mut verifier = Verifier::new(self.keys().clone(), self.policy.clone());
+        if let Some(algorithms) = self.algorithms {
+            verifier = verifier.algorithms(algorithms);
+        }
+        if let Some(bytes) = self.max_token_bytes {
+            verifier = verifier.max_token_bytes(bytes);
+        }
+        if self.kid_required {
+            verifier = verifier.require_kid();
+        }
+        if let Some(with_claims) = self.with_claims {
+            verifier = with_claims(verifier);
+        }
+        let mut layer = RequireJwtLayer::new(verifier);
+        if let Some(realm) = &self.realm {
+            layer = layer.realm(realm.clone());
+        }
+        if let Some(scopes) = &self.required {
+            layer = layer.require(scopes.clone());
+        }
+        if let Some(clock) = &self.clock {
+            let clock = Arc::clone(clock);
+            layer = layer.clock(move || clock.now());
+        }
+        layer
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self.built = OnceLock::new();
+        self
+    }
+
+    fn policy_with(self, change: impl FnOnce(Policy) -> Policy) -> Self {
+        self.with(|auth| auth.policy = change(std::mem::take(&mut auth.policy)))
+    }
+
+    /// Static keys have nothing to set.
+    fn source_with(self, change: impl FnOnce(Remote) -> Remote) -> Self {
+        self.with(|auth| {
+            if let KeysFrom::Remote(remote) = &auth.source.origin {
+                let origin = KeysFrom::Remote(Box::new(change((**remote).clone())));
+                auth.source = Arc::new(Source { origin, keys: OnceLock::new() });
+            }
+        })
+    }
+}
+
+impl<S> Layer<S> for JwtAuth {
+    type Service = RequireJwt<S, Keys>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        self.built().layer(inner)
+    }
+}
+
+/// Shows the policy and the state of the keys; never a token or a secret.
+impl fmt::Debug for JwtAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JwtAuth")
+            .field("keys", &self.source.keys.get())
+            .field("policy", &self.policy)
+            .field("algorithms", &self.algorithms)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,305 @@
+//! The facade, whole: real tokens over real sockets through the layer into a handler.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use axum::routing::get;
+use axum::{Extension, Router};
+use countersign::{Algorithm, Claims, ConfigError, JwtAuth, KeySet, SigningKey, Verified, VerifyingKey, scope};
+use countersign_tests::provider::{Provider, claims};
+use serde::Deserialize;
+use serde_json::Value;
+use tower::{Layer, Service, ServiceExt as _};
+
+#[derive(Deserialize)]
+struct MyClaims {
+    sub: String,
+}
+
+async fn hello(claims: Claims<MyClaims>) -> String {
+    format!("Hello, {}!", claims.sub)
+}
+
+fn app(auth: JwtAuth) -> Router {
+    Router::new().route("/hello", get(hello)).layer(auth)
+}
+
+fn key(kid: &str) -> SigningKey {
+    SigningKey::generate(Algorithm::Es256).unwrap().with_kid(kid)
+}
+
+fn with(mut claims: Value, name: &str, value: impl Into<Value>) -> Value {
+    claims[name] = value.into();
+    claims
+}
+
+/// One request straight into the router.
+async fn call(app: &Router, token: Option<&str>) -> (StatusCode, axum::http::HeaderMap) {
+    let mut request = Request::get("/hello");
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let response = app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    (response.status(), response.headers().clone())
+}
+
+#[tokio::test]
+async fn over_real_sockets_a_good_token_passes_and_a_bad_one_does_not() {
+    let (signer, stranger) = (key("k1"), key("k1"));
+    let provider = Provider::start(&[&signer]).await;
+    let auth = JwtAuth::new(provider.jwks_url()).issuer(provider.issuer()).audience("api");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hello", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app(auth)).await });
+
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let good = signer.sign_as("at+jwt", &provider.claims()).unwrap();
+    let response = client.get(&url).bearer_auth(&good).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.text().await.unwrap(), "Hello, ada!");
+
+    let response = client.get(&url).send().await.unwrap();
+    assert_eq!(response.status(), 401);
+    let challenge = response.headers()["www-authenticate"].to_str().unwrap();
+    assert!(challenge.starts_with("Bearer ") && !challenge.contains("error"), "{challenge}");
+
+    let claims = provider.claims();
+    for (name, token) in [
+        ("expired", signer.sign(&with(claims.clone(), "exp", 1_000_000_000))),
+        ("of somebody else", stranger.sign(&claims)),
+        ("for somebody else", signer.sign(&with(claims.clone(), "aud", "billing"))),
+        ("from somebody else", signer.sign(&with(claims.clone(), "iss", "https://attacker.example"))),
+        ("a logout token", signer.sign_as("logout+jwt", &claims)),
+        ("with claims that do not fit", signer.sign(&with(claims.clone(), "sub", Value::Null))),
+        ("nonsense", Ok("nonsense".to_owned())),
+    ] {
+        let response = client.get(&url).bearer_auth(token.unwrap()).send().await.unwrap();
+        assert_eq!(response.status(), 401, "{name}");
+        let challenge = response.headers()["www-authenticate"].to_str().unwrap().to_owned();
+        assert!(challenge.contains(r#"error="invalid_token""#), "{name}: {challenge}");
+        assert_eq!(response.text().await.unwrap(), "", "{name}");
+    }
+    assert!(provider.fetches() <= 2, "at most the mismatch under a known name was a reason to look again");
+}
+
+#[tokio::test]
+async fn an_unannounced_rotation_refuses_nobody() {
+    let (old, new) = (key("old"), key("new"));
+    let provider = Provider::start(&[&old]).await;
+    let app = app(JwtAuth::new(provider.jwks_url()).issuer(provider.issuer()).audience("api"));
+    let (old_token, new_token) = (old.sign(&provider.claims()).unwrap(), new.sign(&provider.claims()).unwrap());
+    assert_eq!(call(&app, Some(&old_token)).await.0, 200);
+
+    provider.publish(&[&old, &new]);
+    let calls = (0..50).map(|_| {
+        let (app, new_token, old_token) = (app.clone(), new_token.clone(), old_token.clone());
+        tokio::spawn(async move { (call(&app, Some(&new_token)).await.0, call(&app, Some(&old_token)).await.0) })
+    });
+    for answers in calls.collect::<Vec<_>>() {
+        assert_eq!(answers.await.unwrap(), (StatusCode::OK, StatusCode::OK));
+    }
+    assert_eq!(provider.fetches(), 2, "fifty requests shared one fetch");
+}
+
+#[tokio::test]
+async fn a_made_up_kid_is_the_callers_fault_once_somebody_has_looked() {
+    let (published, made_up) = (key("published"), key("made-up"));
+    let provider = Provider::start(&[&published]).await;
+    let app = app(JwtAuth::new(provider.jwks_url()));
+    assert_eq!(call(&app, Some(&published.sign(&provider.claims()).unwrap())).await.0, 200);
+    let (status, headers) = call(&app, Some(&made_up.sign(&provider.claims()).unwrap())).await;
+    assert_eq!(status, 401);
+    assert!(headers["www-authenticate"].to_str().unwrap().contains("invalid_token"));
+    assert_eq!(provider.fetches(), 2);
+}
+
+#[tokio::test]
+async fn clones_share_one_source_and_policies_stay_apart() {
+    let signer = key("k1");
+    let provider = Provider::start(&[&signer]).await;
+    let auth = JwtAuth::new(provider.jwks_url()).issuer(provider.issuer());
+    let (ours, theirs) = (app(auth.clone().audience("api")), app(auth.clone().audience("billing")));
+    let token = signer.sign(&provider.claims()).unwrap();
+    assert_eq!(call(&ours, Some(&token)).await.0, 200);
+    assert_eq!(call(&theirs, Some(&token)).await.0, 401);
+    assert_eq!(call(&app(auth.clone().require(scope("read"))), Some(&token)).await.0, 200);
+    let (status, headers) = call(&app(auth.require(scope("read").and("write"))), Some(&token)).await;
+    assert_eq!(status, 403);
+    assert!(headers["www-authenticate"].to_str().unwrap().contains(r#"scope="read write""#));
+    assert_eq!(provider.fetches(), 1);
+}
+
+#[tokio::test]
+async fn a_provider_that_is_down_is_our_fault_and_not_the_callers() {
+    let signer = key("k1");
+    // A port that nobody listens on.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let auth = JwtAuth::new(format!("http://{address}/jwks.json"));
+    let handle = auth.handle();
+    let app = app(auth);
+    let token = signer.sign(&claims("whoever")).unwrap();
+
+    let (status, headers) = call(&app, Some(&token)).await;
+    assert_eq!(status, 503);
+    assert!(headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap() <= 5);
+    assert!(!headers.contains_key("www-authenticate"));
+    assert!(!handle.is_ready());
+    // What cannot become good, whatever the keys, is refused all the same.
+    assert_eq!(call(&app, Some("nonsense")).await.0, 401);
+
+    let _provider = Provider::start_at(address, &[&signer]).await;
+    tokio::time::timeout(Duration::from_secs(4), handle.keys().ready()).await.expect("within four seconds").unwrap();
+    assert_eq!(call(&app, Some(&token)).await.0, 200);
+}
+
+#[tokio::test]
+async fn the_last_good_keys_serve_while_the_provider_fails() {
+    let (signer, unknown) = (key("k1"), key("k2"));
+    let provider = Provider::start(&[&signer]).await;
+    let app = app(JwtAuth::new(provider.jwks_url()));
+    let token = signer.sign(&provider.claims()).unwrap();
+    assert_eq!(call(&app, Some(&token)).await.0, 200);
+    for (status, body) in [(500, ""), (200, "<html>"), (200, "{\"keys\":[]}"), (404, ""), (301, "")] {
+        provider.answer(StatusCode::from_u16(status).unwrap(), body);
+        let (status, _) = call(&app, Some(&unknown.sign(&provider.claims()).unwrap())).await;
+        assert!(matches!(status.as_u16(), 401 | 429), "{status}: an outage is not a 5xx while there are keys");
+        assert_eq!(call(&app, Some(&token)).await.0, 200);
+    }
+}
+
+#[test]
+fn building_needs_no_runtime_and_the_first_request_starts_the_driver() {
+    let outside = tokio::runtime::Runtime::new().unwrap();
+    let signer = key("k1");
+    let provider = outside.block_on(Provider::start(&[&signer]));
+    let app = app(JwtAuth::new(provider.jwks_url()).audience("api"));
+    assert_eq!(provider.fetches(), 0);
+    let token = signer.sign(&provider.claims()).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    assert_eq!(runtime.block_on(call(&app, Some(&token))).0, 200);
+    // The runtime of the driver ends; the keys stay, and the next runtime goes on.
+    drop(runtime);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    assert_eq!(runtime.block_on(call(&app, Some(&token))).0, 200);
+    let new = key("k2");
+    provider.publish(&[&signer, &new]);
+    assert_eq!(runtime.block_on(call(&app, Some(&new.sign(&provider.claims()).unwrap()))).0, 200);
+}
+
+#[test]
+fn without_any_runtime_the_answer_is_503_and_no_panic() {
+    let auth = JwtAuth::new("https://login.example/jwks.json").audience("api");
+    let mut service =
+        auth.layer(tower::service_fn(|_: Request<()>| async { Ok::<_, ()>(axum::http::Response::new(())) }));
+    let token = key("k1").sign(&claims("https://login.example")).unwrap();
+    let request = Request::get("/").header("authorization", format!("Bearer {token}")).body(()).unwrap();
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(service.poll_ready(&mut context).is_ready());
+    let Poll::Ready(response) = pin!(service.call(request)).poll(&mut context) else { panic!("it waits for nobody") };
+    assert_eq!(response.unwrap().status(), 503);
+    assert!(!auth.handle().is_ready());
+}
+
+#[tokio::test]
+async fn static_keys_and_secrets_need_no_provider() {
+    let secret = b"a secret of at least thirty-two bytes";
+    let signer = SigningKey::from_secret(Algorithm::Hs256, secret).unwrap();
+    let keys = || KeySet::new([VerifyingKey::from_secret(secret, Algorithm::Hs256).unwrap()]);
+    let token = signer.sign(&claims("me")).unwrap();
+    let allowed = JwtAuth::with_keys(keys()).algorithms(Algorithm::Hs256).issuer("me").audience("api");
+    assert!(allowed.handle().is_ready());
+    assert!(allowed.handle().warnings().is_empty());
+    assert_eq!(call(&app(allowed), Some(&token)).await.0, 200);
+    let verifier = JwtAuth::with_keys(keys()).algorithms(Algorithm::Hs256).verifier();
+    let now = countersign::UnixTime::from(std::time::SystemTime::now());
+    assert_eq!(verifier.verify(&token, now).unwrap().subject(), Some("ada"));
+}
+
+#[tokio::test]
+async fn claims_are_read_eagerly_on_demand_and_shared() {
+    #[derive(Deserialize)]
+    struct Strict {
+        tenant: String,
+    }
+    let signer = key("k1");
+    let keys = || KeySet::new([signer.verifying_key().unwrap()]);
+    let handler = |Extension(token): Extension<Verified>| async move {
+        let (one, two) = (token.claims::<Strict>(), token.claims::<Strict>());
+        format!("{}", one.is_ok_and(|one| std::sync::Arc::ptr_eq(&one, &two.unwrap()) && one.tenant == "t1"))
+    };
+    let app = |auth: JwtAuth| Router::new().route("/hello", get(handler)).layer(auth);
+    let fits = signer.sign(&with(claims("me"), "tenant", "t1")).unwrap();
+    let does_not = signer.sign(&claims("me")).unwrap();
+    let (lazy, eager) = (app(JwtAuth::with_keys(keys())), app(JwtAuth::with_keys(keys()).with_claims::<Strict>()));
+    assert_eq!(call(&lazy, Some(&fits)).await.0, 200);
+    assert_eq!(call(&eager, Some(&fits)).await.0, 200);
+    assert_eq!(call(&lazy, Some(&does_not)).await.0, 200);
+    assert_eq!(call(&eager, Some(&does_not)).await.0, 401);
+}
+
+#[test]
+fn contradictory_settings_are_found_before_any_request() {
+    let url = "https://login.example/jwks.json";
+    let keys = || KeySet::new([VerifyingKey::from_secret(&[7; 32], Algorithm::Hs256).unwrap()]);
+    let contradictory = [
+        (JwtAuth::new(url).algorithms(Algorithm::Hs256), "HMAC"),
+        (JwtAuth::new(url).leeway(Duration::from_secs(301)), "leeway"),
+        (JwtAuth::new(url).deny_unbound(), "issuer"),
+        (JwtAuth::new(url).issuer("x").deny_unbound(), "audience"),
+        (JwtAuth::new(url).issuer(""), "empty issuer"),
+        (JwtAuth::new(url).access_token_profile(), "RFC 9068"),
+        (JwtAuth::new(url).algorithms(countersign::AlgorithmSet::EMPTY), "no algorithm"),
+        (JwtAuth::new("http://login.example/jwks.json"), "http"),
+        (JwtAuth::with_keys(keys()), "HMAC secrets need"),
+        (JwtAuth::with_keys(KeySet::default()), "none of the configured keys"),
+    ];
+    for (auth, text) in contradictory {
+        let error = auth.check().unwrap_err();
+        assert!(error.to_string().contains(text), "{error}");
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| auth.layer(()))).map(drop).unwrap_err();
+        let message = panicked.downcast_ref::<String>().unwrap();
+        assert!(message.contains(&error.to_string()), "{message}");
+    }
+    for fine in [
+        JwtAuth::new(url),
+        JwtAuth::new(url).issuer("x").audience("y").deny_unbound().access_token_profile(),
+        JwtAuth::new("http://127.0.0.1:8080/jwks.json"),
+        JwtAuth::new("http://localhost/jwks.json"),
+        JwtAuth::new("http://login.example/jwks.json").dangerous_allow_http(),
+    ] {
+        assert_eq!(fine.check(), Ok::<(), ConfigError>(()));
+    }
+}
+
+#[test]
+fn what_is_no_url_is_refused_at_once() {
+    for url in ["", "login.example", "/jwks.json", "ftp://login.example/", "file:///etc/passwd", "https://"] {
+        assert!(JwtAuth::try_new(url).is_err(), "{url}");
+    }
+    let panicked = std::panic::catch_unwind(|| JwtAuth::new("not a URL")).map(drop).unwrap_err();
+    assert!(panicked.downcast_ref::<String>().unwrap().contains("not a URL"));
+}
+
+#[test]
+fn the_bare_one_liner_says_in_its_handle_what_it_lets_through() {
+    let warnings =
+        |auth: JwtAuth| auth.handle().warnings().iter().map(|warning| format!("{warning:?}")).collect::<HashSet<_>>();
+    let url = "https://login.example/jwks.json";
+    assert_eq!(warnings(JwtAuth::new(url)).len(), 2);
+    assert_eq!(warnings(JwtAuth::new(url).issuer("x")), HashSet::from(["AnyAudience".to_owned()]));
+    assert!(warnings(JwtAuth::new(url).issuer("x").audience("y")).is_empty());
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let secret = VerifyingKey::from_secret(b"correct horse battery staple 1234", Algorithm::Hs256).unwrap();
+    let auth = JwtAuth::with_keys(KeySet::new([secret])).algorithms(Algorithm::Hs256);
+    let shown = format!("{auth:?} {:?} {:?}", auth.handle(), auth.verifier());
+    assert!(!shown.contains("horse"), "{shown}");
+}
