@@ -167,12 +167,14 @@ pub enum ConfigError {
     Unbound(&'static str),
     /// The RFC 9068 profile needs this to be set.
     ProfileNeeds(&'static str),
-    /// A maximum age or lifetime is set together with a leave to omit `exp`.
+    /// A maximum lifetime is set together with a leave to omit `exp`.
     LifetimeWithoutExpiry,
     /// No algorithm is allowed.
     NoAlgorithm,
     /// HMAC algorithms are allowed together with keys from elsewhere: only secrets configured here can be used for them.
     HmacWithFetchedKeys,
+    /// Of the keys configured here, none can do an allowed algorithm.
+    NoUsableKey,
     /// Something else is wrong, in the words of the crate that found it.
     Other(Cow<'static, str>),
 }
@@ -194,6 +196,10 @@ impl fmt::Display for ConfigError {
             Self::HmacWithFetchedKeys => {
                 f.write_str("HMAC algorithms need a secret configured here; fetched keys are never used for them")
             }
+            Self::NoUsableKey => f.write_str(
+                "none of the configured keys can do an allowed algorithm; HMAC secrets need .algorithms(…), because only \
+                 asymmetric algorithms are allowed by default",
+            ),
             Self::Other(text) => f.write_str(text),
         }
     }

@@ -9,9 +9,9 @@
 //! 1. the payload is one JSON object in UTF-8 without duplicate members at any depth;
 //! 2. a registered claim that is there has the right type: a malformed claim is not an absent one;
 //! 3. `typ` says access token or nothing in particular; ID tokens, logout tokens and security events are refused;
-//! 4. `exp` (required), `nbf` and `iat` against the time, with leeway;
+//! 4. `exp` (required), `nbf` and `iat` against the time, with leeway; age and lifetime;
 //! 5. `iss` and `aud`, exactly, once configured;
-//! 6. required claims, subject rule, age, lifetime, the RFC 9068 profile;
+//! 6. required claims, the RFC 9068 profile, the subject rule;
 //! 7. a token bound to a key (`cnf`) is refused, because nobody here has seen the proof of possession.
 //!
 //! ```

@@ -68,23 +68,29 @@ impl Policy {
         self
     }
 
-    /// The tolerance in comparisons with the clock: at most [`MAX_LEEWAY`], by default [`DEFAULT_LEEWAY`].
+    /// The tolerance in comparisons with the clock: at most [`MAX_LEEWAY`] (more is a configuration error, and counts as the
+    /// maximum), by default [`DEFAULT_LEEWAY`].
     #[must_use]
     pub fn leeway(mut self, leeway: Duration) -> Self {
         if leeway > MAX_LEEWAY {
             self.fault.get_or_insert(ConfigError::LeewayTooLong(leeway));
         }
-        self.leeway = Some(leeway);
+        self.leeway = Some(leeway.min(MAX_LEEWAY));
         self
     }
 
     /// Demands that a claim of this name is there, whatever its value.
     #[must_use]
     pub fn require_claim(mut self, name: impl Into<Box<str>>) -> Self {
+        let name = name.into();
+        // Each name has one bit, so it stands here once.
+        if self.required.contains(&name) {
+            return self;
+        }
         if self.required.len() == MAX_REQUIRED_CLAIMS {
             self.fault.get_or_insert(ConfigError::TooManyRequiredClaims);
         } else {
-            self.required.push(self.fault.not_empty("claim name", name.into()));
+            self.required.push(self.fault.not_empty("claim name", name));
         }
         self
     }
@@ -96,7 +102,7 @@ impl Policy {
         self
     }
 
-    /// Demands `iat`, not longer ago than this (with leeway).
+    /// Demands `iat`, and refuses from `iat + max_age + leeway` on, as if that were `exp`.
     #[must_use]
     pub fn max_age(mut self, max_age: Duration) -> Self {
         self.max_age = Some(max_age);
@@ -114,8 +120,8 @@ impl Policy {
     /// leading `application/` (RFC 7515 §4.1.9).
     #[must_use]
     pub fn accept_type(mut self, typ: impl Into<Box<str>>) -> Self {
-        let typ = self.fault.not_empty("type", typ.into());
-        self.types.push(without_application(&typ).into());
+        let typ = typ.into();
+        self.types.push(self.fault.not_empty("type", without_application(&typ).into()));
         self
     }
 
@@ -243,7 +249,9 @@ impl Policy {
             Some(expired_at) if now >= expired_at.saturating_add(leeway) => {
                 return Err(ClaimError::Expired { expired_at, now });
             }
-            None if !self.allow_missing_exp => return Err(ClaimError::Missing(Cow::Borrowed("exp"))),
+            None if !self.allow_missing_exp || self.max_lifetime.is_some() => {
+                return Err(ClaimError::Missing(Cow::Borrowed("exp")));
+            }
             _ => {}
         }
         if let Some(not_before) = claims.nbf

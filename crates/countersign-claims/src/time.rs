@@ -55,19 +55,37 @@ impl UnixTime {
         if !value.is_number() {
             return None;
         }
-        let time = match value.text().parse::<i64>() {
+        let text = value.text();
+        let time = match text.parse::<i64>() {
             Ok(secs) => Self::from_secs(secs),
-            Err(_) => {
-                let secs: f64 = value.text().parse().ok()?;
-                if !(0.0..=MAX_NUMERIC_DATE as f64).contains(&secs) {
-                    return None;
-                }
-                // In range, so neither conversion can lose anything but the fraction.
-                let nanos = (secs.fract() * f64::from(NANOS_PER_SEC)) as u32;
-                Self { secs: secs as i64, nanos: nanos.min(NANOS_PER_SEC - 1) }
-            }
+            Err(_) => match Self::from_decimal(text) {
+                Some(time) => time,
+                None => Self::from_float(text.parse().ok()?)?,
+            },
         };
         (0..=MAX_NUMERIC_DATE).contains(&time.secs).then_some(time)
+    }
+
+    /// `1700000000.123`, exactly: the nearest `f64` lies up to 120 ns off, on either side of the boundary that it marks.
+    /// Digits beyond the nanosecond are cut off.
+    fn from_decimal(text: &str) -> Option<Self> {
+        let (secs, fraction) = text.split_once('.')?;
+        if !secs.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let digits = fraction.bytes().chain(std::iter::repeat(b'0')).take(9);
+        let nanos = digits.fold(0, |nanos, digit| nanos * 10 + u32::from(digit - b'0'));
+        Some(Self { secs: secs.parse().ok()?, nanos })
+    }
+
+    /// What is written with an exponent or a sign.
+    fn from_float(secs: f64) -> Option<Self> {
+        if !(0.0..(MAX_NUMERIC_DATE + 1) as f64).contains(&secs) {
+            return None;
+        }
+        // In range, so neither conversion can lose anything but the fraction.
+        let nanos = (secs.fract() * f64::from(NANOS_PER_SEC)) as u32;
+        Some(Self { secs: secs as i64, nanos: nanos.min(NANOS_PER_SEC - 1) })
     }
 }
 
@@ -135,8 +153,12 @@ mod tests {
             ("1.7e9", "1700000000"),
             ("17E8", "1700000000"),
             ("1700000000.5", "1700000000.500000000"),
+            ("1700000000.123", "1700000000.123000000"),
+            ("1700000000.9999999999", "1700000000.999999999"),
+            ("1.7000000005e9", "1700000000.500000000"),
             ("253402300799", "253402300799"),
             ("-0", "0"),
+            ("-0.0", "0"),
         ] {
             assert_eq!(numeric_date(text).unwrap().to_string(), expected, "{text}");
         }

@@ -1,1 +1,56 @@
+//! Where the keys of [countersign] come from, and when to look again.
+//!
+//! [`Keys`] is a [`KeySource`](countersign_token::KeySource): static ([`Keys::fixed`]) or a JWK Set behind a URL
+//! ([`Keys::remote`]). Requests only ever read a snapshot; one task per remote source fetches, and no request does. What
+//! it guarantees, whatever the traffic and whatever the provider does:
+//!
+//! 1. at most one fetch is in flight, and fetches that requests provoke are never closer together than 1 s, doubling to
+//!    5 s while they bring nothing new, counted from the last attempt, failed or not;
+//! 2. a key that appears without notice is found by the request that needs it, which waits for at most 2 s; a flood of
+//!    made-up key names delays that to about 5 s and cannot prevent it;
+//! 3. keys are refreshed ahead of expiry with jitter, whatever the traffic, and dropped when the provider drops them;
+//! 4. a good set survives error pages, garbage and outages, up to [`Remote::max_stale`] after the last success; then
+//!    there are no keys, and the answer is "unavailable" instead of blind trust;
+//! 5. a set without a single usable key replaces a good one only if a second fetch, a second later, brings it again;
+//! 6. redirects are refused, bodies cut off at [`MAX_BODY_BYTES`], and plain `http` is for loopback only.
+//!
+//! ```
+//! use countersign_jwks::{KeyState, Keys, Remote};
+//!
+//! let remote = Remote::new("https://issuer.example/.well-known/jwks.json")?;
+//! remote.check()?;
+//! let keys = Keys::remote(remote); // outside of a runtime: the first request, or look at readiness, starts the task
+//! assert!(!keys.handle().is_ready());
+//! # Ok::<(), countersign_jwks::SourceError>(())
+//! ```
+//!
+//! # Runtime
+//! The task is spawned on the tokio runtime in whose context the source is made or first used; the runtime needs its
+//! time and I/O drivers, as `#[tokio::main]` has them. It ends with the last clone of [`Keys`] and [`KeysHandle`]. If its
+//! runtime is shut down, the next request that comes without finding keys starts it again on its own. A runtime that is
+//! neither driven nor dropped keeps the task from both working and ending: do not make a source in a `block_on` whose
+//! runtime is left lying around.
+//!
+//! # Crate features
+//! - `reqwest` (default): `HttpFetch`. Without it there is no HTTP client and no TLS in the tree, and
+//!   [`Remote::fetch`] must be given a [`Fetch`](countersign_token::Fetch).
+//!
+//! [countersign]: https://docs.rs/countersign
 
+mod driver;
+mod handle;
+#[cfg(feature = "reqwest")]
+mod http;
+mod keys;
+mod plan;
+mod remote;
+mod shared;
+mod waiting;
+
+pub use driver::MAX_BODY_BYTES;
+pub use handle::{KeyState, KeyStatus, KeysHandle, MAX_SKIPPED_SHOWN, RefreshError, Refreshing};
+#[cfg(feature = "reqwest")]
+pub use http::{CONNECT_TIMEOUT, HttpFetch};
+pub use keys::{Keys, Snapshot};
+pub use remote::{DEFAULT_INTERVAL, DEFAULT_MAX_STALE, MAX_INTERVAL, MAX_MAX_STALE, MIN_INTERVAL, Remote, SourceError};
+pub use waiting::Waiting;

@@ -1,1 +1,112 @@
+//! The tower layer of [countersign]: every request shows a signed token, or is refused.
+//!
+//! [`RequireJwtLayer`] puts a [`Verifier`](countersign_verifier::Verifier) before a service that takes
+//! [`http::Request`]: axum, tonic, hyper, or any other. It brings no HTTP client and no runtime; where keys come from is the
+//! verifier's [`KeySource`](countersign_token::KeySource).
+//!
+//! # The rules
+//!
+//! In the order in which they are applied; the first that fails is the answer.
+//!
+//! 1. One `Authorization` header with Bearer credentials ([`bearer_token`]): none is 401 with a challenge and no `error`;
+//!    several, or a malformed one, 400 `invalid_request`. Tokens in the query, the body or cookies do not count.
+//! 2. The verifier accepts the token: if not, 401 `invalid_token`.
+//! 3. A token whose key is not there yet waits for it, as long as the key source allows. If nobody could look in time, 429
+//!    with `Retry-After`; if there are no keys at all, 503 with `Retry-After`. Neither has a challenge, so that no client
+//!    throws a good token away.
+//! 4. The scopes that are [required](RequireJwtLayer::require) are granted: if not, 403 `insufficient_scope`, which names
+//!    them all.
+//! 5. The request goes to the inner service with [`Verified`](countersign_claims::Verified) in its extensions.
+//!
+//! Each refusal has an empty body, `Cache-Control: no-store`, and the full [`Refusal`] in its extensions, for outer layers
+//! that count and log. A request whose content type is gRPC's (or gRPC-Web's) is refused as gRPC does it: HTTP 200 with
+//! `grpc-status` 16, 7 or 14 and `grpc-message` in the headers.
+//!
+//! No method is exempt, `OPTIONS` included: a CORS layer that answers preflights belongs outside this one.
+//!
+//! # Backpressure
+//!
+//! The service is ready when the inner one is, and calls the very instance that was polled ready. A request that is refused
+//! or has to wait for a key releases at once what was reserved for it: it waits with an instance that was never polled, holds
+//! none of the inner service's capacity, and queues for it like a new request once it is admitted. A request that is refused
+//! never reaches the inner service.
+//!
+//! A request whose key is known is judged within `call`, without a lock, a task, a boxed future or an allocation of the
+//! layer's own, but for the one entry in the request's extensions.
+//!
+//! # Behind a proxy
+//!
+//! The layer sees what reaches it. A proxy that joins two `Authorization` headers with a comma makes a malformed one of
+//! them, which is refused; a proxy that drops one makes the choice itself.
+//!
+//! # Example
+//!
+//! ```
+//! use std::convert::Infallible;
+//!
+//! use countersign_claims::{Policy, Verified, scope};
+//! use countersign_token::{Algorithm, KeySet, SigningKey};
+//! use countersign_tower::RequireJwtLayer;
+//! use countersign_verifier::Verifier;
+//! use http::{Request, Response};
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let issuer = SigningKey::generate(Algorithm::Es256)?;
+//! let verifier = Verifier::new(KeySet::new([issuer.verifying_key()?]), Policy::new().audience("orders"));
+//!
+//! let service = ServiceBuilder::new()
+//!     .layer(RequireJwtLayer::new(verifier).realm("orders").require(scope("orders:read")))
+//!     .service(service_fn(async |request: Request<()>| {
+//!         let caller = request.extensions().get::<Verified>().and_then(Verified::subject);
+//!         Ok::<_, Infallible>(Response::new(caller.unwrap_or("nobody").to_owned()))
+//!     }));
+//!
+//! let exp = 4_000_000_000_u64;
+//! let reader = issuer.sign(&serde_json::json!({ "aud": "orders", "exp": exp, "sub": "ada", "scope": "orders:read" }))?;
+//! let request = Request::builder().header("authorization", format!("Bearer {reader}")).body(())?;
+//! let response = service.clone().oneshot(request).await?;
+//! assert_eq!((response.status().as_u16(), response.body().as_str()), (200, "ada"));
+//!
+//! let response = service.clone().oneshot(Request::new(())).await?;
+//! assert_eq!(response.status(), 401);
+//! assert_eq!(response.headers()["www-authenticate"], r#"Bearer realm="orders""#);
+//!
+//! let other = issuer.sign(&serde_json::json!({ "aud": "orders", "exp": exp, "sub": "bob" }))?;
+//! let request = Request::builder().header("authorization", format!("Bearer {other}")).body(())?;
+//! let response = service.oneshot(request).await?;
+//! assert_eq!(response.status(), 403);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Crate features
+//!
+//! - `axum` (off): the extractors `Claims<T>` and `Authenticated` for handlers, and `Forbidden` for them to return. Costs
+//!   `axum-core`. The layer works under axum without it, and what it does does not depend on it.
+//!
+//! [countersign]: https://docs.rs/countersign
 
+#[cfg(feature = "axum")]
+mod axum;
+mod challenge;
+mod clock;
+mod extract;
+mod future;
+mod gate;
+mod grpc;
+mod layer;
+mod refusal;
+mod response;
+mod service;
+
+#[cfg(feature = "axum")]
+pub use self::axum::{Authenticated, Claims, ExtractRejection, Forbidden};
+pub use challenge::DEFAULT_REALM;
+pub use clock::SystemClock;
+pub use extract::bearer_token;
+pub use future::ResponseFuture;
+pub use layer::RequireJwtLayer;
+pub use refusal::Refusal;
+pub use service::RequireJwt;

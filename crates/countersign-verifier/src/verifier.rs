@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use countersign_claims::{ClaimsType, ClaimsTypeError, Clock, ConfigError, Policy, UnixTime, Verified};
 use countersign_token::{
-    AlgorithmSet, Answer, Ask, DEFAULT_MAX_TOKEN_BYTES, Header, HeaderScratch, KeySet, KeySource, Miss, UnverifiedToken,
+    AlgorithmSet, Answer, Ask, DEFAULT_MAX_TOKEN_BYTES, Header, HeaderScratch, KeySet, KeySource, Miss, SignatureError,
+    UnverifiedToken,
 };
 
 use crate::refusal::Refusal;
@@ -176,7 +177,10 @@ impl<K: KeySource> Verifier<K> {
         let generation = Some(keys.generation());
         match failure {
             Some(error) => {
-                self.keys.signature_mismatch(miss(generation, header));
+                // What no key can have signed says nothing of ours.
+                if error == SignatureError::Mismatch {
+                    self.keys.signature_mismatch(miss(generation, header));
+                }
                 Ok(Err(error.into()))
             }
             None => Err(generation),

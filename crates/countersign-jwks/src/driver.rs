@@ -1,0 +1,279 @@
+//! The task that executes a [`Plan`]. It holds its source weakly, so that it ends with the last of those who use it.
+
+use std::future::pending;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use countersign_token::{Answer, FetchError, FetchRequest, Fetched, JwkSet, KeySet, MAX_KID_BYTES, Origin, SkippedKey};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::handle::MAX_SKIPPED_SHOWN;
+use crate::plan::{Action, Event, Plan, Start, Wanted};
+use crate::shared::{MAX_REFRESHES, Shared};
+
+/// The longest key set document, bytes, decompressed. 256 RSA keys with certificate chains fit.
+pub const MAX_BODY_BYTES: usize = 512 * 1024;
+
+/// The longest error text that is kept, characters: some come from the peer.
+const MAX_ERROR_CHARS: usize = 512;
+
+/// A request that lacks a key.
+pub(crate) struct Asked {
+    pub(crate) wanted: Wanted,
+    pub(crate) generation: Option<u64>,
+    pub(crate) reply: oneshot::Sender<Answer>,
+}
+
+/// A signature that did not match.
+pub(crate) struct Mismatched {
+    pub(crate) wanted: Wanted,
+    pub(crate) generation: Option<u64>,
+}
+
+/// An operator who wants a look, and to hear how it ended.
+pub(crate) type Refresh = oneshot::Sender<Result<(), Arc<str>>>;
+
+/// What outlives a task: it is handed from the one that died to the next.
+pub(crate) struct Engine {
+    pub(crate) plan: Plan<oneshot::Sender<Answer>>,
+    pub(crate) asks: mpsc::Receiver<Asked>,
+    pub(crate) mismatches: mpsc::Receiver<Mismatched>,
+    pub(crate) refreshes: mpsc::Receiver<Refresh>,
+}
+
+impl Engine {
+    /// Lets go of everybody who waits. They notice, and answer for themselves.
+    fn interrupt(&mut self) {
+        self.plan.interrupt();
+        while self.asks.try_recv().is_ok() {}
+        while self.refreshes.try_recv().is_ok() {}
+    }
+}
+
+/// Gives the engine back when it is dropped, by a runtime that shuts down or by a panic of a
+/// [`Fetch`](countersign_token::Fetch).
+pub(crate) struct Task {
+    engine: Option<Box<Engine>>,
+    shared: Weak<Shared>,
+}
+
+impl Task {
+    pub(crate) fn new(engine: Box<Engine>, shared: Weak<Shared>) -> Self {
+        Self { engine: Some(engine), shared }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if let (Some(mut engine), Some(shared)) = (self.engine.take(), self.shared.upgrade()) {
+            engine.interrupt();
+            shared.park(engine);
+        }
+    }
+}
+
+type Flight = Pin<Box<dyn Future<Output = Result<JwkSet, String>> + Send>>;
+
+/// What the task woke up for.
+enum Input {
+    Event(Event<oneshot::Sender<Answer>>),
+    Refresh(Refresh),
+    Landed(Result<JwkSet, String>),
+}
+
+pub(crate) async fn run(mut task: Task) {
+    let Task { engine: Some(engine), shared } = &mut task else { return };
+    let mut timer = pin!(sleep_until(Instant::now()));
+    let mut driver = Driver { flight: None, refreshing: Vec::new() };
+    let mut input = Input::Event(Event::Tick);
+    loop {
+        match shared.upgrade() {
+            Some(shared) => timer.as_mut().reset(driver.execute(engine, &shared, input)),
+            None => return,
+        }
+        // The timer and the end of a fetch first: no flood of requests may put them off.
+        let next = tokio::select! {
+            biased;
+            result = landing(&mut driver.flight) => Some(Input::Landed(result)),
+            () = &mut timer => Some(Input::Event(Event::Tick)),
+            refresh = engine.refreshes.recv(), if driver.refreshing.len() < MAX_REFRESHES => refresh.map(Input::Refresh),
+            mismatch = engine.mismatches.recv() => mismatch.map(|Mismatched { wanted, generation }| {
+                Input::Event(Event::Mismatched { wanted, generation })
+            }),
+            asked = engine.asks.recv() => asked.map(|Asked { wanted, generation, reply }| {
+                Input::Event(Event::Asked { wanted, generation, waiter: reply })
+            }),
+        };
+        // The queues close with the source.
+        let Some(next) = next else { return };
+        input = next;
+    }
+}
+
+async fn landing(flight: &mut Option<Flight>) -> Result<JwkSet, String> {
+    match flight {
+        Some(flight) => flight.await,
+        None => pending().await,
+    }
+}
+
+struct Driver {
+    flight: Option<Flight>,
+    /// Each with the number of fetches that had begun when it was asked for.
+    refreshing: Vec<(u64, Refresh)>,
+}
+
+/// How a fetch ended.
+struct End {
+    error: Option<String>,
+    skipped: Vec<SkippedKey>,
+}
+
+impl Driver {
+    /// Tells the plan, does what it says, and returns when to wake up.
+    fn execute(&mut self, engine: &mut Engine, shared: &Arc<Shared>, input: Input) -> Instant {
+        let plan = &mut engine.plan;
+        let before = plan.fetches();
+        let (event, mut end) = match input {
+            Input::Event(event) => (event, None),
+            Input::Refresh(refresh) => {
+                self.refreshing.push((before, refresh));
+                (Event::RefreshAsked, None)
+            }
+            Input::Landed(result) => {
+                self.flight = None;
+                match result {
+                    Ok(set) => {
+                        let skipped = set.skipped().to_vec();
+                        (Event::Fetched(Box::new(set.into_key_set())), Some(End { error: None, skipped }))
+                    }
+                    Err(error) => (Event::Failed, Some(End { error: Some(error), skipped: Vec::new() })),
+                }
+            }
+        };
+        let mut wake_at = Duration::MAX;
+        for action in plan.step(shared.now(), event) {
+            match action {
+                Action::Fetch(start) => self.flight = Some(launch(shared, start)),
+                Action::Publish(keys) => {
+                    shared.publish(Arc::clone(&keys));
+                    if let Some(end) = &end {
+                        log_published(shared, &keys, &end.skipped);
+                    }
+                }
+                Action::Disbelieve => {
+                    if let Some(end) = &mut end {
+                        log_skipped(shared, &end.skipped);
+                        end.error = Some(format!("the key set has no usable key ({} skipped)", end.skipped.len()));
+                    }
+                }
+                Action::Withdraw => {
+                    shared.withdraw();
+                    tracing::warn!(source = %shared.remote().label(), "the keys are too old to be trusted");
+                }
+                Action::Deny(absent) => shared.deny(absent),
+                Action::Answer(waiter, answer) => drop(waiter.send(answer)),
+                Action::Arm(at) => wake_at = at,
+            }
+        }
+        if let Some(end) = end {
+            self.end(before, shared, end);
+        }
+        report_plan(shared, plan);
+        shared.instant(wake_at)
+    }
+
+    /// Tells everybody how fetch `number` ended.
+    fn end(&mut self, number: u64, shared: &Shared, end: End) {
+        let error: Option<Arc<str>> =
+            end.error.map(|error| error.escape_debug().take(MAX_ERROR_CHARS).collect::<String>().into());
+        if let Some(error) = &error {
+            tracing::warn!(source = %shared.remote().label(), %error, "could not fetch the keys");
+        }
+        for (after, refresh) in std::mem::take(&mut self.refreshing) {
+            if after < number {
+                let _ = refresh.send(error.clone().map_or(Ok(()), Err));
+            } else {
+                self.refreshing.push((after, refresh));
+            }
+        }
+        shared.report(|progress| {
+            if error.is_some() {
+                progress.failed += 1;
+            } else {
+                progress.skipped_total = end.skipped.len();
+                progress.skipped = end.skipped.into_iter().take(MAX_SKIPPED_SHOWN).map(shortened).collect();
+            }
+            progress.last_error = error;
+            true
+        });
+    }
+}
+
+fn report_plan<W>(shared: &Shared, plan: &Plan<W>) {
+    let (unready, last_success, started) = (plan.unready(), plan.last_success(), plan.fetches());
+    shared.report(|progress| {
+        let news = progress.unready != unready || progress.started != started;
+        progress.unready = unready;
+        progress.last_success = last_success;
+        progress.started = started;
+        progress.retry_at = plan.next_look();
+        news
+    });
+}
+
+fn launch(shared: &Shared, start: Start) -> Flight {
+    let fetch = shared.fetch();
+    let mut request = FetchRequest::new(shared.remote().url().as_str(), MAX_BODY_BYTES, start.timeout);
+    request.revalidate = start.revalidate;
+    tracing::debug!(source = %shared.remote().label(), number = start.number, kind = ?start.kind, "fetching the keys");
+    Box::pin(async move {
+        let fetch = fetch.map_err(|error| error.to_string())?;
+        let exchange = timeout(start.timeout, async { fetch.fetch(request).await });
+        match exchange.await.unwrap_or(Err(FetchError::TimedOut)) {
+            Ok(fetched) => key_set(&fetched),
+            Err(error) => Err(error.to_string()),
+        }
+    })
+}
+
+/// The key set in an answer. Whatever [`Fetch`](countersign_token::Fetch) says, only status 200 brings one.
+fn key_set(fetched: &Fetched) -> Result<JwkSet, String> {
+    match fetched.status {
+        200 if fetched.body.len() > MAX_BODY_BYTES => Err(FetchError::TooLarge.to_string()),
+        200 => JwkSet::parse(&fetched.body, Origin::Remote).map_err(|error| error.to_string()),
+        300..=399 => Err(FetchError::Redirected.to_string()),
+        status => Err(format!("the answer has status {status}")),
+    }
+}
+
+fn log_published(shared: &Shared, keys: &KeySet, skipped: &[SkippedKey]) {
+    log_skipped(shared, skipped);
+    let mut reasons: Vec<String> = skipped.iter().map(|key| key.reason.to_string()).collect();
+    reasons.sort_unstable();
+    reasons.dedup();
+    tracing::info!(
+        source = %shared.remote().label(),
+        generation = keys.generation(),
+        keys = keys.len(),
+        skipped = skipped.len(),
+        reasons = ?reasons,
+        "keys published",
+    );
+}
+
+fn log_skipped(shared: &Shared, skipped: &[SkippedKey]) {
+    for key in skipped.iter().take(MAX_SKIPPED_SHOWN).cloned().map(shortened) {
+        let source = shared.remote().label();
+        tracing::debug!(%source, index = key.index, kid = ?key.kid, reason = %key.reason, "key skipped");
+    }
+}
+
+/// A name that is too long to be looked up is too long to be kept.
+fn shortened(mut key: SkippedKey) -> SkippedKey {
+    let fits = |(index, char): &(usize, char)| index + char.len_utf8() <= MAX_KID_BYTES;
+    key.kid = key.kid.map(|kid| kid.char_indices().take_while(fits).map(|(_, char)| char).collect::<String>().into());
+    key
+}

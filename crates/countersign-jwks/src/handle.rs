@@ -1,0 +1,202 @@
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use countersign_token::{SkippedKey, Unready};
+use tokio::sync::oneshot;
+
+use crate::keys::Source;
+
+/// The most skipped keys that [`KeyStatus`] names; the rest is only counted.
+pub const MAX_SKIPPED_SHOWN: usize = 32;
+
+/// What operators want of [`Keys`](crate::Keys): readiness, state, a look now. Cheap to clone; keeps the source alive like `Keys`.
+///
+/// Every look through a handle starts the source's task if it does not run and there is a tokio runtime to run it on.
+#[derive(Clone)]
+pub struct KeysHandle(pub(crate) Source);
+
+/// The state of a source, for people and dashboards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeyStatus {
+    /// In one word.
+    pub state: KeyState,
+    /// The number of the set in force: it grows with every set that is not the same as the one before; 0 for static
+    /// keys. `None` while no set is in force.
+    pub generation: Option<u64>,
+    /// How many keys are in force.
+    pub keys: usize,
+    /// The keys of the last believed set that cannot be used, and why; the first [`MAX_SKIPPED_SHOWN`] of them. Their
+    /// names are the provider's text: escape them.
+    pub skipped: Vec<SkippedKey>,
+    /// How many there are.
+    pub skipped_total: usize,
+    /// How long ago the provider last confirmed or replaced the set.
+    pub last_success: Option<Duration>,
+    /// Why the last fetch failed; `None` if it did not. Control characters are escaped.
+    pub last_error: Option<String>,
+    /// How many fetches were started.
+    pub fetches_started: u64,
+    /// How many of them failed.
+    pub fetches_failed: u64,
+}
+
+/// The state of a source, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyState {
+    /// Keys that do not change.
+    Static,
+    /// The first fetch has not ended yet.
+    Starting,
+    /// There are keys, looked at within the interval.
+    Ready,
+    /// There are keys, but the last success is longer ago than the interval; they are used until `max_stale`.
+    Stale,
+    /// The provider has withdrawn all its keys, and confirmed it.
+    Empty,
+    /// There are no keys.
+    Unusable(Unready),
+}
+
+impl KeysHandle {
+    /// The state of the keys.
+    #[must_use]
+    pub fn status(&self) -> KeyStatus {
+        match &self.0 {
+            Source::Fixed(set) => KeyStatus {
+                state: KeyState::Static,
+                generation: Some(set.generation()),
+                keys: set.len(),
+                skipped: Vec::new(),
+                skipped_total: 0,
+                last_success: None,
+                last_error: None,
+                fetches_started: 0,
+                fetches_failed: 0,
+            },
+            Source::Remote(shared) => {
+                let running = shared.ensure_running();
+                let progress = shared.progress().borrow().clone();
+                let set = shared.snapshot();
+                let last_success = progress.last_success.map(|then| shared.now().monotonic.saturating_sub(then));
+                let (interval, _) = shared.remote().intervals();
+                let state = match &set {
+                    Some(set) if set.is_empty() => KeyState::Empty,
+                    Some(_) if last_success.is_some_and(|age| age > interval) => KeyState::Stale,
+                    Some(_) => KeyState::Ready,
+                    None if running.is_err() => KeyState::Unusable(Unready::NoRuntime),
+                    None => match progress.unready {
+                        Some(Unready::Starting) | None => KeyState::Starting,
+                        Some(reason) => KeyState::Unusable(reason),
+                    },
+                };
+                KeyStatus {
+                    state,
+                    generation: set.as_ref().map(|set| set.generation()),
+                    keys: set.as_ref().map_or(0, |set| set.len()),
+                    skipped: progress.skipped.to_vec(),
+                    skipped_total: progress.skipped_total,
+                    last_success,
+                    last_error: progress.last_error.map(|error| error.as_ref().into()),
+                    fetches_started: progress.started,
+                    fetches_failed: progress.failed,
+                }
+            }
+        }
+    }
+
+    /// Whether there are usable keys. Static keys are ready, even if there are none.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        match &self.0 {
+            Source::Fixed(_) => true,
+            Source::Remote(shared) => {
+                // Without a runtime there is no task, and without a task there are no keys.
+                let _ = shared.ensure_running();
+                shared.has_usable_keys()
+            }
+        }
+    }
+
+    /// Waits until there are usable keys, for as long as that takes.
+    ///
+    /// # Errors
+    /// [`Unready::NoRuntime`] if there is no tokio runtime to fetch them on.
+    pub async fn ready(&self) -> Result<(), Unready> {
+        let Source::Remote(shared) = &self.0 else { return Ok(()) };
+        let mut progress = shared.progress();
+        loop {
+            progress.mark_unchanged();
+            shared.ensure_running().map_err(|_| Unready::NoRuntime)?;
+            if shared.has_usable_keys() {
+                return Ok(());
+            }
+            // It cannot close: `shared` has the sending end.
+            let _ = progress.changed().await;
+        }
+    }
+
+    /// Asks for a look at the source now, which is as soon as the distance to the last forced look allows: at most 5 s
+    /// from now, after the end of a look that is under way. The look happens even if nobody waits for its end.
+    pub fn refresh(&self) -> Refreshing {
+        let Source::Remote(shared) = &self.0 else { return Refreshing(Outcome::Known(Some(Ok(())))) };
+        let error = match shared.ensure_running() {
+            Ok(()) => match shared.refresh() {
+                Some(ended) => return Refreshing(Outcome::Awaited(ended)),
+                None => "too many refreshes have been asked for already".into(),
+            },
+            Err(_) => Unready::NoRuntime.to_string(),
+        };
+        Refreshing(Outcome::Known(Some(Err(RefreshError(error)))))
+    }
+}
+
+impl fmt::Debug for KeysHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("KeysHandle").field(&self.0).finish()
+    }
+}
+
+/// The end of a look that was asked for.
+#[derive(Debug)]
+pub struct Refreshing(Outcome);
+
+#[derive(Debug)]
+enum Outcome {
+    Known(Option<Result<(), RefreshError>>),
+    Awaited(oneshot::Receiver<Result<(), Arc<str>>>),
+}
+
+impl Future for Refreshing {
+    type Output = Result<(), RefreshError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Outcome::Known(result) => match result.take() {
+                Some(result) => Poll::Ready(result),
+                // Polled again after its end.
+                None => Poll::Pending,
+            },
+            Outcome::Awaited(ended) => Pin::new(ended).poll(context).map(|ended| match ended {
+                Ok(result) => result.map_err(|error| RefreshError(error.as_ref().into())),
+                Err(_) => Err(RefreshError("the task that fetches the keys has died".into())),
+            }),
+        }
+    }
+}
+
+/// Why a look that was asked for brought nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefreshError(String);
+
+impl fmt::Display for RefreshError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for RefreshError {}

@@ -1,0 +1,283 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_token::Fetch;
+use url::{Host, ParseError, Url};
+
+/// How often a key set is looked at unless [`Remote::interval`] says otherwise.
+pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(5 * 60);
+
+/// The shortest interval: as often as strangers can make us look.
+pub const MIN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The longest interval. A key that the provider withdraws is trusted for about that long, so a day is generous.
+pub const MAX_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long after the last success a set is still believed unless [`Remote::max_stale`] says otherwise.
+pub const DEFAULT_MAX_STALE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The longest time that a set can be believed without hearing from its provider: a long outage's worth. Whoever needs
+/// more wants static keys.
+pub const MAX_MAX_STALE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// How many intervals `max_stale` must have room for, so that one failed refresh does not end trust.
+const INTERVALS_IN_MAX_STALE: u32 = 2;
+
+/// A JWK Set (RFC 7517 §5) behind a URL, and how to look at it.
+///
+/// Setters accept anything; [`check`](Self::check) says what does not go. A source that was never checked and does not
+/// pass fetches nothing: it is never ready, and its handle says why.
+#[derive(Clone)]
+pub struct Remote {
+    url: Url,
+    interval: Duration,
+    max_stale: Duration,
+    allow_http: bool,
+    fetch: Option<Arc<dyn Fetch>>,
+}
+
+/// Why a source cannot be used. Texts name the setting; they do not repeat the URL, which may hold a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// Not an absolute URL.
+    NotAUrl,
+    /// A URL without a host.
+    NoHost,
+    /// A scheme other than `https` and `http`.
+    Scheme,
+    /// A user name or password in the URL: it would end up in logs.
+    Credentials,
+    /// Plain `http` to a host that is not loopback, without [`Remote::dangerous_allow_http`].
+    PlainHttp,
+    /// The interval is not between [`MIN_INTERVAL`] and [`MAX_INTERVAL`].
+    Interval(Duration),
+    /// `max_stale` is more than [`MAX_MAX_STALE`] or less than two intervals.
+    MaxStale {
+        /// What was set.
+        max_stale: Duration,
+        /// The interval in force.
+        interval: Duration,
+    },
+    /// Nothing to fetch with: the feature `reqwest` is off and [`Remote::fetch`] was not called.
+    NoFetch,
+}
+
+impl fmt::Display for SourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAUrl => f.write_str("not an absolute URL"),
+            Self::NoHost => f.write_str("the URL has no host"),
+            Self::Scheme => f.write_str("the URL is neither https nor http"),
+            Self::Credentials => f.write_str("the URL contains a user name or password"),
+            Self::PlainHttp => f.write_str(
+                "plain http to a host that is not loopback: keys fetched over it are anybody's \
+                 (dangerous_allow_http() accepts that)",
+            ),
+            Self::Interval(interval) => {
+                write!(f, "an interval of {interval:?} is not between {MIN_INTERVAL:?} and {MAX_INTERVAL:?}")
+            }
+            Self::MaxStale { max_stale, interval } => write!(
+                f,
+                "max_stale of {max_stale:?} is not between {INTERVALS_IN_MAX_STALE} intervals of {interval:?} and \
+                 {MAX_MAX_STALE:?}"
+            ),
+            Self::NoFetch => f.write_str("nothing to fetch with: enable the feature `reqwest` or set `fetch`"),
+        }
+    }
+}
+
+impl std::error::Error for SourceError {}
+
+impl Remote {
+    /// The key set at `url`.
+    ///
+    /// # Errors
+    /// [`SourceError`] if `url` is not an `https` or `http` URL with a host and without credentials.
+    pub fn new(url: impl AsRef<str>) -> Result<Self, SourceError> {
+        let mut url = Url::parse(url.as_ref()).map_err(|error| match error {
+            ParseError::EmptyHost => SourceError::NoHost,
+            _ => SourceError::NotAUrl,
+        })?;
+        if !matches!(url.scheme(), "https" | "http") {
+            return Err(SourceError::Scheme);
+        }
+        if url.host().is_none() {
+            return Err(SourceError::NoHost);
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(SourceError::Credentials);
+        }
+        url.set_fragment(None);
+        let (interval, max_stale) = (DEFAULT_INTERVAL, DEFAULT_MAX_STALE);
+        Ok(Self { url, interval, max_stale, allow_http: false, fetch: default_fetch() })
+    }
+
+    /// How often to look, whatever the traffic: the next look is due after 75 % ± 10 % of it. [`DEFAULT_INTERVAL`]
+    /// unless set; from [`MIN_INTERVAL`] to [`MAX_INTERVAL`].
+    #[must_use]
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// How long after the last successful look the keys are still believed; after that no token is accepted.
+    /// [`DEFAULT_MAX_STALE`] unless set; from two intervals to [`MAX_MAX_STALE`].
+    #[must_use]
+    pub fn max_stale(mut self, max_stale: Duration) -> Self {
+        self.max_stale = max_stale;
+        self
+    }
+
+    /// Accepts plain `http` to hosts that are not loopback. Whoever is on the way can then replace the keys, and so sign
+    /// tokens: only for networks in which something else vouches for the peer.
+    #[must_use]
+    pub fn dangerous_allow_http(mut self) -> Self {
+        self.allow_http = true;
+        self
+    }
+
+    /// Fetches with this instead of with `HttpFetch`.
+    #[must_use]
+    pub fn fetch(mut self, fetch: impl Fetch) -> Self {
+        self.fetch = Some(Arc::new(fetch));
+        self
+    }
+
+    /// Whether these settings go together.
+    ///
+    /// # Errors
+    /// [`SourceError`], the first that applies.
+    pub fn check(&self) -> Result<(), SourceError> {
+        if self.url.scheme() == "http" && !self.allow_http && !is_loopback(&self.url) {
+            return Err(SourceError::PlainHttp);
+        }
+        if !(MIN_INTERVAL..=MAX_INTERVAL).contains(&self.interval) {
+            return Err(SourceError::Interval(self.interval));
+        }
+        if !(self.interval * INTERVALS_IN_MAX_STALE..=MAX_MAX_STALE).contains(&self.max_stale) {
+            return Err(SourceError::MaxStale { max_stale: self.max_stale, interval: self.interval });
+        }
+        if self.fetch.is_none() {
+            return Err(SourceError::NoFetch);
+        }
+        Ok(())
+    }
+
+    /// The URL without its query, which may hold a secret: for logs.
+    pub(crate) fn label(&self) -> String {
+        let mut url = self.url.clone();
+        url.set_query(None);
+        url.into()
+    }
+
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    pub(crate) fn intervals(&self) -> (Duration, Duration) {
+        (self.interval, self.max_stale)
+    }
+
+    /// What to fetch with, if the settings pass.
+    pub(crate) fn checked_fetch(&self) -> Result<Arc<dyn Fetch>, SourceError> {
+        self.check()?;
+        self.fetch.clone().ok_or(SourceError::NoFetch)
+    }
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote")
+            .field("url", &self.label())
+            .field("interval", &self.interval)
+            .field("max_stale", &self.max_stale)
+            .field("allow_http", &self.allow_http)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether what is sent to this host stays on this machine, as far as the URL says: 127.0.0.0/8, `::1`, `localhost`.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        None => false,
+    }
+}
+
+#[cfg(feature = "reqwest")]
+#[expect(clippy::unnecessary_wraps, reason = "there is none without the feature")]
+fn default_fetch() -> Option<Arc<dyn Fetch>> {
+    Some(Arc::new(crate::HttpFetch::new()))
+}
+
+#[cfg(not(feature = "reqwest"))]
+fn default_fetch() -> Option<Arc<dyn Fetch>> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_absolute_http_with_a_host_and_without_credentials() {
+        for (url, error) in [
+            ("", SourceError::NotAUrl),
+            ("keys.json", SourceError::NotAUrl),
+            ("/keys.json", SourceError::NotAUrl),
+            ("https://", SourceError::NoHost),
+            ("https:///", SourceError::NoHost),
+            ("file:///etc/passwd", SourceError::Scheme),
+            ("ftp://example.com/", SourceError::Scheme),
+            ("data:application/json,{}", SourceError::Scheme),
+            ("https://user@example.com/", SourceError::Credentials),
+            ("https://:secret@example.com/", SourceError::Credentials),
+        ] {
+            assert_eq!(Remote::new(url).err(), Some(error), "{url}");
+        }
+        assert!(Remote::new("https://example.com/keys?tenant=1#x").unwrap().url().fragment().is_none());
+    }
+
+    #[cfg(feature = "reqwest")]
+    #[test]
+    fn r13_plain_http_only_to_loopback_unless_dangerously_allowed() {
+        let check = |url: &str| Remote::new(url).unwrap().check();
+        for url in
+            ["https://example.com", "http://127.0.0.1:8080/k", "http://127.9.9.9", "http://[::1]/", "http://LOCALHOST"]
+        {
+            assert_eq!(check(url), Ok(()), "{url}");
+        }
+        for url in
+            ["http://example.com", "http://localhost.example.com", "http://10.0.0.1", "http://[::2]/", "http://0.0.0.0"]
+        {
+            assert_eq!(check(url), Err(SourceError::PlainHttp), "{url}");
+            assert_eq!(Remote::new(url).unwrap().dangerous_allow_http().check(), Ok(()), "{url}");
+        }
+    }
+
+    #[cfg(feature = "reqwest")]
+    #[test]
+    fn times_are_bounded_and_do_not_contradict_each_other() {
+        let remote = || Remote::new("https://example.com").unwrap();
+        assert!(remote().interval(MAX_INTERVAL).max_stale(MAX_INTERVAL * 2).check().is_ok());
+        assert!(remote().interval(MIN_INTERVAL).max_stale(MIN_INTERVAL * 2).check().is_ok());
+        for interval in [Duration::ZERO, MIN_INTERVAL / 2, MAX_INTERVAL * 2, Duration::MAX] {
+            assert_eq!(remote().interval(interval).check(), Err(SourceError::Interval(interval)));
+        }
+        for max_stale in [Duration::ZERO, DEFAULT_INTERVAL, MAX_MAX_STALE * 2] {
+            assert!(matches!(remote().max_stale(max_stale).check(), Err(SourceError::MaxStale { .. })));
+        }
+        assert!(matches!(remote().interval(MAX_INTERVAL).check(), Err(SourceError::MaxStale { .. })));
+    }
+
+    #[test]
+    fn debug_shows_no_query() {
+        let remote = Remote::new("https://example.com/keys?code=hunter2").unwrap();
+        assert!(!format!("{remote:?}").contains("hunter2"));
+        assert!(!remote.label().contains("hunter2"));
+    }
+}

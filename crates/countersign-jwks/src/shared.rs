@@ -1,0 +1,260 @@
+//! What a source's requests, handles and task have in common: the snapshot, the ways to reach the task, and the task
+//! itself while it does not run.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard};
+use countersign_token::{Answer, Ask, Fetch, KeySet, MAX_KID_BYTES, Miss, SkippedKey, Unready};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::driver::{self, Asked, Engine, Mismatched, Refresh};
+use crate::plan::{Absent, Config, MAX_WAITERS, MIN_RETRY_AFTER, Now, Plan, Wanted};
+use crate::remote::{Remote, SourceError};
+use crate::waiting::Waiting;
+
+/// How many signature mismatches await the task's attention. They cost requests nothing when they are lost, and have a
+/// queue of their own so that bad signatures keep nobody from asking for keys.
+const MAX_MISMATCHES: usize = 64;
+
+/// How many refreshes operators may have asked for at once. A queue of their own, which no stranger can fill.
+pub(crate) const MAX_REFRESHES: usize = 64;
+
+pub(crate) struct Shared {
+    remote: Remote,
+    fetch: Result<Arc<dyn Fetch>, SourceError>,
+    epoch: Instant,
+
+    /// The set in force, or `nothing` while there is none *or no task that looks after it*: so a request that finds
+    /// keys need not ask whether the task runs.
+    keys: ArcSwap<KeySet>,
+    /// Stands for "none", told by its address.
+    nothing: Arc<KeySet>,
+    absent: ArcSwap<Absent>,
+    progress: watch::Sender<Progress>,
+
+    asks: mpsc::Sender<Asked>,
+    mismatches: mpsc::Sender<Mismatched>,
+    refreshes: mpsc::Sender<Refresh>,
+
+    /// Whether `parked` is empty; spares running sources the lock.
+    running: AtomicBool,
+    /// What the task executes, while there is no task.
+    parked: Mutex<Option<Box<Engine>>>,
+}
+
+/// What the task has to tell.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Progress {
+    /// Why no set is in force, if none is.
+    pub(crate) unready: Option<Unready>,
+    /// When asking again may help, since the epoch.
+    pub(crate) retry_at: Duration,
+    pub(crate) last_success: Option<Duration>,
+    pub(crate) last_error: Option<Arc<str>>,
+    /// Of the last set that was believed; no more than are shown.
+    pub(crate) skipped: Arc<[SkippedKey]>,
+    pub(crate) skipped_total: usize,
+    pub(crate) started: u64,
+    pub(crate) failed: u64,
+}
+
+/// There is no tokio runtime in this thread's context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NoRuntime;
+
+impl Shared {
+    pub(crate) fn new(remote: Remote) -> Self {
+        let (interval, max_stale) = remote.intervals();
+        let (asks, asked) = mpsc::channel(MAX_WAITERS);
+        let (mismatches, mismatched) = mpsc::channel(MAX_MISMATCHES);
+        let (refreshes, refresh_asked) = mpsc::channel(MAX_REFRESHES);
+        // A hash of nothing with random keys: the standard library's only source of randomness.
+        let seed = RandomState::new().hash_one(());
+        let engine = Engine {
+            plan: Plan::new(Config { interval, max_stale, seed }),
+            asks: asked,
+            mismatches: mismatched,
+            refreshes: refresh_asked,
+        };
+        let nothing = Arc::new(KeySet::default());
+        Self {
+            fetch: remote.checked_fetch(),
+            remote,
+            epoch: Instant::now(),
+            keys: ArcSwap::new(Arc::clone(&nothing)),
+            nothing,
+            absent: ArcSwap::default(),
+            progress: watch::Sender::new(Progress { unready: Some(Unready::Starting), ..Progress::default() }),
+            asks,
+            mismatches,
+            refreshes,
+            running: AtomicBool::new(false),
+            parked: Mutex::new(Some(Box::new(engine))),
+        }
+    }
+
+    // For requests.
+
+    pub(crate) fn snapshot(&self) -> Option<Guard<Arc<KeySet>>> {
+        let guard = self.keys.load();
+        (!Arc::ptr_eq(&guard, &self.nothing)).then_some(guard)
+    }
+
+    pub(crate) fn ask(self: &Arc<Self>, miss: Miss<'_>) -> Ask<Waiting> {
+        if self.ensure_running().is_err() {
+            let (reason, retry_after) = (Unready::NoRuntime, MIN_RETRY_AFTER);
+            return Ask::Answered(Answer::Unavailable { reason, retry_after });
+        }
+        match self.snapshot() {
+            Some(set) if miss.generation.is_none_or(|seen| seen < set.generation()) => {
+                return Ask::Answered(Answer::Changed);
+            }
+            // Once the first fetch has failed, waiting for the next is the client's business.
+            None if self.progress.borrow().unready != Some(Unready::Starting) => {
+                return Ask::Answered(self.not_now(miss.generation));
+            }
+            _ => {}
+        }
+        if miss.kid.is_some_and(|kid| kid.len() > MAX_KID_BYTES) {
+            // No key can have that name.
+            return Ask::Answered(Answer::Absent);
+        }
+        let wanted = wanted(miss);
+        if self.absent.load().contains(&wanted, self.now()) {
+            return Ask::Answered(Answer::Absent);
+        }
+        let (reply, answer) = oneshot::channel();
+        match self.asks.try_send(Asked { wanted, generation: miss.generation, reply }) {
+            Ok(()) => Ask::Wait(Waiting::new(Arc::clone(self), answer, miss.generation)),
+            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => Ask::Answered(self.not_now(miss.generation)),
+        }
+    }
+
+    pub(crate) fn signature_mismatch(self: &Arc<Self>, miss: Miss<'_>) {
+        if miss.kid.is_none_or(|kid| kid.len() <= MAX_KID_BYTES) {
+            let _ = self.mismatches.try_send(Mismatched { wanted: wanted(miss), generation: miss.generation });
+        }
+    }
+
+    /// The answer to a request that cannot wait (any longer).
+    pub(crate) fn not_now(&self, generation: Option<u64>) -> Answer {
+        let progress = self.progress.borrow();
+        let retry_after = progress.retry_at.saturating_sub(self.now().monotonic).max(MIN_RETRY_AFTER);
+        match self.snapshot() {
+            Some(set) if generation.is_none_or(|seen| seen < set.generation()) => Answer::Changed,
+            Some(_) => Answer::NotYet { retry_after },
+            None => Answer::Unavailable { reason: progress.unready.unwrap_or(Unready::Starting), retry_after },
+        }
+    }
+
+    // For handles.
+
+    pub(crate) fn remote(&self) -> &Remote {
+        &self.remote
+    }
+
+    pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    pub(crate) fn has_usable_keys(&self) -> bool {
+        self.snapshot().is_some_and(|set| !set.is_empty())
+    }
+
+    /// Asks for a look now; `None` if too many have asked already.
+    pub(crate) fn refresh(&self) -> Option<oneshot::Receiver<Result<(), Arc<str>>>> {
+        let (refresh, ended) = oneshot::channel();
+        self.refreshes.try_send(refresh).ok().map(|()| ended)
+    }
+
+    // For the task.
+
+    pub(crate) fn now(&self) -> Now {
+        Now { monotonic: Instant::now().saturating_duration_since(self.epoch) }
+    }
+
+    /// The point in time `at` after the epoch; never further away than timers reach.
+    pub(crate) fn instant(&self, at: Duration) -> Instant {
+        const FAR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+        self.epoch.checked_add(at).unwrap_or_else(|| Instant::now() + FAR)
+    }
+
+    pub(crate) fn fetch(&self) -> Result<Arc<dyn Fetch>, SourceError> {
+        self.fetch.clone()
+    }
+
+    pub(crate) fn publish(&self, keys: Arc<KeySet>) {
+        self.keys.store(keys);
+    }
+
+    pub(crate) fn withdraw(&self) {
+        self.keys.store(Arc::clone(&self.nothing));
+    }
+
+    pub(crate) fn deny(&self, absent: Arc<Absent>) {
+        self.absent.store(absent);
+    }
+
+    /// Whoever waits for a change of the progress is woken if `change` says so.
+    pub(crate) fn report(&self, change: impl FnOnce(&mut Progress) -> bool) {
+        self.progress.send_if_modified(change);
+    }
+
+    /// Starts the task unless it runs. The keys that a task before it left behind are in force again at once, if they
+    /// are young enough.
+    pub(crate) fn ensure_running(self: &Arc<Self>) -> Result<(), NoRuntime> {
+        if self.running.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut parked = self.parked();
+        if parked.is_none() {
+            return Ok(());
+        }
+        let runtime = Handle::try_current().map_err(|_| NoRuntime)?;
+        let Some(engine) = parked.take() else { return Ok(()) };
+        self.running.store(true, Ordering::Release);
+        let unready = match engine.plan.in_force(self.now()) {
+            Some(set) => {
+                self.publish(Arc::clone(set));
+                None
+            }
+            None => engine.plan.unready(),
+        };
+        drop(parked);
+        self.report(|progress| {
+            progress.unready = unready;
+            true
+        });
+        // Not under the lock: a runtime that is shutting down drops the task here, and the task parks itself.
+        drop(runtime.spawn(driver::run(driver::Task::new(engine, Arc::downgrade(self)))));
+        Ok(())
+    }
+
+    /// Called by a task that will not run any more, although it should.
+    pub(crate) fn park(&self, engine: Box<Engine>) {
+        let mut parked = self.parked();
+        self.withdraw();
+        *parked = Some(engine);
+        self.running.store(false, Ordering::Release);
+        drop(parked);
+        self.report(|progress| {
+            progress.unready = Some(Unready::NoRuntime);
+            true
+        });
+    }
+
+    fn parked(&self) -> MutexGuard<'_, Option<Box<Engine>>> {
+        // Nothing in the critical sections can leave it half done.
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wanted(miss: Miss<'_>) -> Wanted {
+    Wanted { kid: miss.kid.map(Into::into), algorithm: miss.algorithm }
+}

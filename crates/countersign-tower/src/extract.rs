@@ -1,0 +1,138 @@
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+use crate::refusal::Refusal;
+
+/// The Bearer token of a request, borrowed from its headers (RFC 6750 §2.1, RFC 9110 §11).
+///
+/// There must be one `Authorization` header, with the scheme `Bearer` in any case, one or more spaces, and a token without
+/// white space or commas. The query string, the body and cookies are never looked at. Whether the token is worth anything
+/// is not known afterwards.
+///
+/// # Errors
+/// - [`Refusal::NoCredentials`]: no `Authorization` header, or one with another scheme;
+/// - [`Refusal::ManyCredentials`]: several `Authorization` headers, whatever they hold;
+/// - [`Refusal::MalformedCredentials`]: everything else.
+///
+/// ```
+/// use countersign_tower::{Refusal, bearer_token};
+/// use http::HeaderMap;
+/// use http::header::{AUTHORIZATION, HeaderValue};
+///
+/// let mut headers = HeaderMap::new();
+/// assert!(matches!(bearer_token(&headers), Err(Refusal::NoCredentials)));
+/// headers.insert(AUTHORIZATION, HeaderValue::from_static("bearer a.b.c"));
+/// assert_eq!(bearer_token(&headers)?, "a.b.c");
+/// # Ok::<(), Refusal>(())
+/// ```
+pub fn bearer_token(headers: &HeaderMap) -> Result<&str, Refusal> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Err(Refusal::NoCredentials) };
+    if values.next().is_some() {
+        return Err(Refusal::ManyCredentials);
+    }
+    // Only printable ASCII and tab get through; a header value may hold any octet but NUL, CR and LF.
+    let value = value.to_str().map_err(|_| Refusal::MalformedCredentials)?;
+    let (scheme, credentials) = value.split_once(' ').unwrap_or((value, ""));
+    if scheme.is_empty() || !scheme.bytes().all(is_tchar) {
+        return Err(Refusal::MalformedCredentials);
+    }
+    if !scheme.eq_ignore_ascii_case("Bearer") {
+        return Err(Refusal::NoCredentials);
+    }
+    let token = credentials.trim_start_matches(' ');
+    // A comma is what a proxy writes between two headers that it joins.
+    if token.is_empty() || token.contains([' ', '\t', ',']) {
+        return Err(Refusal::MalformedCredentials);
+    }
+    Ok(token)
+}
+
+/// RFC 9110 §5.6.2: what a scheme's name is made of.
+fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    /// One header for each value; expected is the token, or the refusal's code.
+    fn check(values: &[&[u8]], expected: Result<&str, &str>) {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(AUTHORIZATION, HeaderValue::from_bytes(value).unwrap());
+        }
+        let found = bearer_token(&headers);
+        let shown: Vec<_> = values.iter().map(|value| value.escape_ascii().to_string()).collect();
+        assert_eq!(found.as_ref().copied().map_err(Refusal::code), expected, "{shown:?}");
+    }
+
+    const NONE: Result<&str, &str> = Err("no_credentials");
+    const MALFORMED: Result<&str, &str> = Err("malformed_credentials");
+    const MANY: Result<&str, &str> = Err("many_credentials");
+
+    #[test]
+    fn statement_1_the_bearer_header_form_is_accepted() {
+        check(&[b"Bearer a.b.c"], Ok("a.b.c"));
+        check(&[b"Bearer   a.b.c"], Ok("a.b.c"));
+        check(&[b"Bearer AZaz09-._~+/=="], Ok("AZaz09-._~+/=="));
+    }
+
+    #[test]
+    fn statement_2_the_scheme_compares_case_insensitively() {
+        check(&[b"bearer a.b.c"], Ok("a.b.c"));
+        check(&[b"BEARER a.b.c"], Ok("a.b.c"));
+        check(&[b"bEaReR a.b.c"], Ok("a.b.c"));
+    }
+
+    #[test]
+    fn statement_5_a_repeated_header_is_refused_whatever_it_holds() {
+        check(&[b"Bearer a.b.c", b"Bearer a.b.c"], MANY);
+        check(&[b"Bearer a.b.c", b"Basic YTpi"], MANY);
+        check(&[b"Basic YTpi", b"Bearer a.b.c"], MANY);
+        check(&[b"", b"Bearer a.b.c"], MANY);
+        check(&[b"Basic YTpi", b"Digest x"], MANY);
+    }
+
+    #[test]
+    fn other_schemes_are_no_bearer_credentials() {
+        check(&[], NONE);
+        check(&[b"Basic YTpi"], NONE);
+        check(&[b"DPoP a.b.c"], NONE);
+        check(&[b"Negotiate"], NONE);
+        check(&[b"Bearerish a.b.c"], NONE);
+        check(&[b"Bearera.b.c"], NONE);
+        check(&[b"BearerBearer a.b.c"], NONE);
+    }
+
+    #[test]
+    fn t27_smuggled_and_broken_headers_are_refused() {
+        check(&[b""], MALFORMED);
+        check(&[b" "], MALFORMED);
+        check(&[b"Bearer"], MALFORMED);
+        check(&[b"Bearer "], MALFORMED);
+        check(&[b"Bearer    "], MALFORMED);
+        check(&[b" Bearer a.b.c"], MALFORMED);
+        check(&[b"\tBearer a.b.c"], MALFORMED);
+        check(&[b"Bearer\ta.b.c"], MALFORMED);
+        check(&[b"Bearer \ta.b.c"], MALFORMED);
+        check(&[b"Bearer a.b.c "], MALFORMED);
+        check(&[b"Bearer a.b.c\t"], MALFORMED);
+        check(&[b"Bearer a b"], MALFORMED);
+        check(&[b"Bearer a.b.c, Bearer d.e.f"], MALFORMED);
+        check(&[b"Bearer a.b.c,Bearer"], MALFORMED);
+        check(&[b"Bearer, Bearer a.b.c"], MALFORMED);
+        check(&[b"Bearer, a.b.c"], MALFORMED);
+        check(&[b"Bearer=a.b.c"], MALFORMED);
+        check(&[b"Bearer: a.b.c"], MALFORMED);
+        check(&[b"\"Bearer\" a.b.c"], MALFORMED);
+        check(&[b"Bearer a.b.\xff"], MALFORMED);
+        check(&[b"Bearer a.b.\xc3\xa9"], MALFORMED);
+        check(&[b"\xefBearer a.b.c"], MALFORMED);
+        check(&[b"B\xc3\xa9arer a.b.c"], MALFORMED);
+        // A no-break space separates nothing.
+        check(&[b"Bearer\xc2\xa0a.b.c"], MALFORMED);
+    }
+}

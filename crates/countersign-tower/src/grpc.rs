@@ -1,0 +1,108 @@
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, Response};
+
+use crate::refusal::Refusal;
+
+/// No credentials, or none that are good.
+pub(crate) const UNAUTHENTICATED: u8 = 16;
+/// A known caller who may not do this.
+pub(crate) const PERMISSION_DENIED: u8 = 7;
+/// Ask again.
+pub(crate) const UNAVAILABLE: u8 = 14;
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// The protocols that carry their status in trailers, under HTTP 200.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Grpc,
+    GrpcWeb,
+    GrpcWebText,
+}
+
+impl Kind {
+    /// By the content type of the request; `None` is everything that is not gRPC.
+    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
+        let content_type = headers.get(CONTENT_TYPE)?.as_bytes();
+        // A codec (`+proto`) or a parameter may follow, and is the caller's business.
+        let end = content_type.iter().position(|byte| b"+; \t".contains(byte)).unwrap_or(content_type.len());
+        [Self::Grpc, Self::GrpcWeb, Self::GrpcWebText]
+            .into_iter()
+            .find(|kind| content_type[..end].eq_ignore_ascii_case(kind.content_type().as_bytes()))
+    }
+
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Grpc => "application/grpc",
+            Self::GrpcWeb => "application/grpc-web",
+            Self::GrpcWebText => "application/grpc-web-text",
+        }
+    }
+
+    /// Makes `response` a trailers-only one: the status stands in the headers, and no message and no trailer follows.
+    pub(crate) fn refuse(self, refusal: &Refusal, response: &mut Response<()>) {
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type()));
+        headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(refusal.grpc_code())));
+        if let Ok(message) = HeaderValue::try_from(percent_encoded(&refusal.told_in_full())) {
+            headers.insert(GRPC_MESSAGE, message);
+        }
+    }
+}
+
+/// As the gRPC protocol wants `grpc-message`: printable ASCII as it is, everything else and `%` as `%XX`.
+fn percent_encoded(text: &str) -> String {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if matches!(byte, 0x20..=0x7e) && byte != b'%' {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.extend(['%', char::from(HEX[usize::from(byte >> 4)]), char::from(HEX[usize::from(byte & 0xf)])]);
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_content_type_says_whether_it_is_grpc() {
+        use Kind::{Grpc, GrpcWeb, GrpcWebText};
+        for (content_type, expected) in [
+            ("application/grpc", Some(Grpc)),
+            ("application/grpc+proto", Some(Grpc)),
+            ("application/grpc+json; x=y", Some(Grpc)),
+            ("application/grpc;charset=utf-8", Some(Grpc)),
+            ("application/grpc ; x=y", Some(Grpc)),
+            ("Application/gRPC+Proto", Some(Grpc)),
+            ("application/grpc-web", Some(GrpcWeb)),
+            ("application/grpc-web+proto", Some(GrpcWeb)),
+            ("application/grpc-web-text", Some(GrpcWebText)),
+            ("application/grpc-web-text+proto", Some(GrpcWebText)),
+            ("application/grpc-foo", None),
+            ("application/grpcweb", None),
+            ("application/json", None),
+            ("x application/grpc", None),
+            ("text/plain; application/grpc", None),
+            ("", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+            assert_eq!(Kind::of(&headers), expected, "{content_type:?}");
+        }
+        assert_eq!(Kind::of(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn messages_are_percent_encoded() {
+        for (text, expected) in
+            [("plain, text: ~!", "plain, text: ~!"), ("100%", "100%25"), ("é\n\u{7f}", "%C3%A9%0A%7F"), ("", "")]
+        {
+            assert_eq!(percent_encoded(text), expected);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use countersign_claims::{ClaimError, InsufficientScope};
+use countersign_verifier::{Fault, Refusal as TokenRefusal};
+use http::{HeaderMap, Response, StatusCode};
+
+use crate::{grpc, response};
+
+/// Why a request was not let through. It stands in the extensions of every response that this crate makes, so that outer
+/// layers can count and log by reason.
+///
+/// It is for the operator; the client is told less. Nothing in it, nor in its `Debug`, is the token or a part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// No `Authorization` header, or one of another scheme: 401, and a challenge without `error`.
+    NoCredentials,
+    /// An `Authorization` header that is not well-formed: 400 `invalid_request`.
+    MalformedCredentials,
+    /// More than one `Authorization` header: 400 `invalid_request`.
+    ManyCredentials,
+    /// A token that was not accepted. By its [`fault`](countersign_verifier::Refusal::fault): 401 `invalid_token`, or, where
+    /// the token is not to blame, 429 or 503.
+    Token(TokenRefusal),
+    /// A good token that does not grant what is asked: 403 `insufficient_scope`.
+    InsufficientScope(InsufficientScope),
+}
+
+impl Refusal {
+    /// The HTTP status: 400, 401, 403, 429 or 503.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::NoCredentials => StatusCode::UNAUTHORIZED,
+            Self::MalformedCredentials | Self::ManyCredentials => StatusCode::BAD_REQUEST,
+            Self::Token(refusal) => match refusal.fault() {
+                Fault::Token => StatusCode::UNAUTHORIZED,
+                Fault::AskAgain => StatusCode::TOO_MANY_REQUESTS,
+                Fault::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            },
+            Self::InsufficientScope(_) => StatusCode::FORBIDDEN,
+        }
+    }
+
+    /// The gRPC status code: 16 `UNAUTHENTICATED`, 7 `PERMISSION_DENIED` or 14 `UNAVAILABLE`.
+    ///
+    /// 7 is only ever said to a caller who is known; 14 is what gRPC clients retry.
+    #[must_use]
+    pub fn grpc_code(&self) -> u8 {
+        match self {
+            Self::NoCredentials | Self::MalformedCredentials | Self::ManyCredentials => grpc::UNAUTHENTICATED,
+            Self::Token(refusal) => match refusal.fault() {
+                Fault::Token => grpc::UNAUTHENTICATED,
+                Fault::AskAgain | Fault::Unavailable => grpc::UNAVAILABLE,
+            },
+            Self::InsufficientScope(_) => grpc::PERMISSION_DENIED,
+        }
+    }
+
+    /// A short stable name for metrics and logs, out of a fixed set; it contains nothing of the request.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoCredentials => "no_credentials",
+            Self::MalformedCredentials => "malformed_credentials",
+            Self::ManyCredentials => "many_credentials",
+            Self::Token(refusal) => refusal.code(),
+            Self::InsufficientScope(_) => "insufficient_scope",
+        }
+    }
+
+    /// When asking again, with the same token, may help; only where it may.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Token(refusal) => refusal.retry_after(),
+            _ => None,
+        }
+    }
+
+    /// The response to a request with these headers: gRPC, if its content type is gRPC's, otherwise HTTP. The body is
+    /// empty.
+    ///
+    /// Without a `realm` the challenge has none, unless it would have no parameter at all: then it is
+    /// [`DEFAULT_REALM`](crate::DEFAULT_REALM).
+    ///
+    /// ```
+    /// use countersign_tower::Refusal;
+    /// use http::{HeaderMap, Response};
+    ///
+    /// let response: Response<String> = Refusal::NoCredentials.into_response(&HeaderMap::new(), Some("orders"));
+    /// assert_eq!(response.status(), 401);
+    /// assert_eq!(response.headers()["www-authenticate"], r#"Bearer realm="orders""#);
+    /// assert_eq!(response.extensions().get::<Refusal>().map(Refusal::code), Some("no_credentials"));
+    /// ```
+    #[must_use]
+    pub fn into_response<B: Default>(self, request_headers: &HeaderMap, realm: Option<&str>) -> Response<B> {
+        response::refusal(self, grpc::Kind::of(request_headers), realm).map(|()| B::default())
+    }
+
+    /// What the client is told, in so many words for each family of reasons: never which check of several has failed, and
+    /// nothing out of the token. That a token has expired may be told, because its holder can read it there.
+    pub(crate) fn told(&self) -> &'static str {
+        match self {
+            Self::NoCredentials => "a Bearer token is needed",
+            Self::MalformedCredentials => "the Authorization header is malformed",
+            Self::ManyCredentials => "there is more than one Authorization header",
+            Self::Token(refusal) => match refusal.fault() {
+                Fault::Token if matches!(refusal, TokenRefusal::Claim(ClaimError::Expired { .. })) => {
+                    "the token has expired"
+                }
+                Fault::Token => "the token is not valid",
+                Fault::AskAgain => "the token could not be checked yet",
+                Fault::Unavailable => "tokens cannot be checked at present",
+            },
+            Self::InsufficientScope(_) => "the token does not grant the scope needed",
+        }
+    }
+
+    /// As [`told`](Self::told), for those who get no challenge: with the scopes that are needed.
+    pub(crate) fn told_in_full(&self) -> Cow<'static, str> {
+        match self {
+            Self::InsufficientScope(lacking) => format!("{}: {}", self.told(), lacking.required()).into(),
+            _ => self.told().into(),
+        }
+    }
+}
+
+/// For the operator: what was found, and what was wanted.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoCredentials => f.write_str("there are no Bearer credentials"),
+            Self::MalformedCredentials | Self::ManyCredentials => f.write_str(self.told()),
+            Self::Token(refusal) => refusal.fmt(f),
+            Self::InsufficientScope(lacking) => lacking.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl From<TokenRefusal> for Refusal {
+    fn from(refusal: TokenRefusal) -> Self {
+        Self::Token(refusal)
+    }
+}
+
+impl From<InsufficientScope> for Refusal {
+    fn from(lacking: InsufficientScope) -> Self {
+        Self::InsufficientScope(lacking)
+    }
+}

@@ -1,0 +1,55 @@
+use std::time::Duration;
+
+use http::header::{CACHE_CONTROL, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{Response, StatusCode};
+
+use crate::refusal::Refusal;
+use crate::{challenge, grpc};
+
+/// A refusal as a response, but for its body, which is empty whatever its type: RFC 6750 §3 over HTTP, trailers-only over
+/// gRPC. The refusal itself goes into the extensions, where only this process can see it.
+pub(crate) fn refusal(refusal: Refusal, grpc: Option<grpc::Kind>, realm: Option<&str>) -> Response<()> {
+    let mut response = Response::new(());
+    match grpc {
+        Some(kind) => {
+            *response.status_mut() = StatusCode::OK;
+            kind.refuse(&refusal, &mut response);
+        }
+        None => {
+            *response.status_mut() = refusal.status();
+            if let Some(challenge) = challenge::of(&refusal, realm) {
+                response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+            }
+        }
+    }
+    if let Some(retry_after) = refusal.retry_after() {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(whole_seconds(retry_after)));
+    }
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.extensions_mut().insert(refusal);
+    response
+}
+
+/// Rounded up, because a client that comes too early comes in vain; at least one, because zero invites a loop.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_rounded_up_and_at_least_one() {
+        for (duration, expected) in [
+            (Duration::ZERO, 1),
+            (Duration::from_nanos(1), 1),
+            (Duration::from_secs(1), 1),
+            (Duration::from_millis(1001), 2),
+            (Duration::from_secs(60), 60),
+            (Duration::MAX, u64::MAX),
+        ] {
+            assert_eq!(whole_seconds(duration), expected, "{duration:?}");
+        }
+    }
+}
