@@ -1,5 +1,6 @@
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::policy::MAX_LEEWAY;
@@ -59,9 +60,19 @@ pub enum ClaimError {
         max_lifetime: Duration,
     },
     /// `iss` is none of the configured issuers.
-    WrongIssuer(Found),
+    WrongIssuer {
+        /// What the token says.
+        found: Found,
+        /// What the policy says.
+        wanted: Arc<[Box<str>]>,
+    },
     /// No member of `aud` is a configured audience.
-    WrongAudience(Found),
+    WrongAudience {
+        /// The first of what the token says.
+        found: Found,
+        /// What the policy says.
+        wanted: Arc<[Box<str>]>,
+    },
     /// `sub` does not satisfy the policy's rule.
     WrongSubject,
     /// `typ` is that of another kind of token.
@@ -88,8 +99,8 @@ impl ClaimError {
             Self::IssuedInTheFuture { .. } => "issued_in_the_future",
             Self::TooOld { .. } => "too_old",
             Self::LivesTooLong { .. } => "lives_too_long",
-            Self::WrongIssuer(_) => "wrong_issuer",
-            Self::WrongAudience(_) => "wrong_audience",
+            Self::WrongIssuer { .. } => "wrong_issuer",
+            Self::WrongAudience { .. } => "wrong_audience",
             Self::WrongSubject => "wrong_subject",
             Self::WrongType(_) => "wrong_type",
             Self::IdToken => "id_token",
@@ -115,10 +126,10 @@ impl fmt::Display for ClaimError {
             Self::LivesTooLong { issued_at, expires_at, max_lifetime } => {
                 write!(f, "from `iat` {issued_at} to `exp` {expires_at}: longer than {max_lifetime:?}")
             }
-            Self::WrongIssuer(found) => write!(f, "`iss` is {found}, which is not a configured issuer"),
-            Self::WrongAudience(found) => write!(f, "`aud` is {found}, which is not a configured audience"),
+            Self::WrongIssuer { found, wanted } => write!(f, "`iss` is {found}, wanted is one of {wanted:?}"),
+            Self::WrongAudience { found, wanted } => write!(f, "`aud` is {found}, wanted is one of {wanted:?}"),
             Self::WrongSubject => f.write_str("`sub` does not satisfy the configured rule"),
-            Self::WrongType(found) => write!(f, "`typ` is {found}, which is not an accepted access token type"),
+            Self::WrongType(found) => write!(f, "`typ` is {found}, which is not that of an access token"),
             Self::IdToken => f.write_str("an ID token is not an access token"),
             Self::SecurityEvent => f.write_str("a security event is not an access token"),
             Self::BoundToKey => f.write_str("`cnf` binds the token to a key, and no proof of possession was checked"),
@@ -163,6 +174,8 @@ pub enum ConfigError {
     Empty(&'static str),
     /// More than 64 required claims.
     TooManyRequiredClaims,
+    /// A type that belongs to another kind of token: never an access token.
+    ForeignType(Box<str>),
     /// Unbound tokens are denied, but this is not set: tokens meant for others would pass.
     Unbound(&'static str),
     /// The RFC 9068 profile needs this to be set.
@@ -185,6 +198,7 @@ impl fmt::Display for ConfigError {
             Self::LeewayTooLong(leeway) => write!(f, "a leeway of {leeway:?} is more than {MAX_LEEWAY:?}"),
             Self::Empty(what) => write!(f, "an empty {what}"),
             Self::TooManyRequiredClaims => f.write_str("more than 64 required claims"),
+            Self::ForeignType(typ) => write!(f, "`{typ}` is the type of another kind of token, never of an access token"),
             Self::Unbound(what) => {
                 write!(f, "no {what} is set, but deny_unbound() was asked for: call .{what}(…)")
             }

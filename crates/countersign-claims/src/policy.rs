@@ -27,8 +27,9 @@ const MAX_REQUIRED_CLAIMS: usize = 64;
 /// ([`deny_unbound`](Self::deny_unbound) makes that a configuration error).
 #[derive(Clone, Default)]
 pub struct Policy {
-    issuers: Vec<Box<str>>,
-    audiences: Vec<Box<str>>,
+    /// Shared with the refusals that name them.
+    issuers: Arc<[Box<str>]>,
+    audiences: Arc<[Box<str>]>,
     types: Vec<Box<str>>,
     required: Vec<Box<str>>,
     /// `None` is the default.
@@ -45,6 +46,23 @@ pub struct Policy {
     fault: Option<ConfigError>,
 }
 
+/// Registered types of other kinds of token, which must never pass for access tokens (RFC 8725 §3.11): none of them can be
+/// accepted, whatever the configuration.
+const FOREIGN_TYPES: [&str; 12] = [
+    "dpop+jwt",
+    "logout+jwt",
+    "secevent+jwt",
+    "statuslist+jwt",
+    "token-introspection+jwt",
+    "oauth-authz-req+jwt",
+    "client-authentication+jwt",
+    "entity-statement+jwt",
+    "trust-mark+jwt",
+    "kb+jwt",
+    "dc+sd-jwt",
+    "vc+sd-jwt",
+];
+
 type SubjectRule = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 impl Policy {
@@ -57,14 +75,16 @@ impl Policy {
     /// Demands `iss`, equal to `issuer` code point by code point (RFC 9068 §4). Called again, any of the values will do.
     #[must_use]
     pub fn issuer(mut self, issuer: impl Into<Box<str>>) -> Self {
-        self.issuers.push(self.fault.not_empty("issuer", issuer.into()));
+        let issuer = self.fault.not_empty("issuer", issuer.into());
+        self.issuers = self.issuers.iter().cloned().chain([issuer]).collect();
         self
     }
 
     /// Demands `aud`, with one member equal to `audience` code point by code point. Called again, any of the values will do.
     #[must_use]
     pub fn audience(mut self, audience: impl Into<Box<str>>) -> Self {
-        self.audiences.push(self.fault.not_empty("audience", audience.into()));
+        let audience = self.fault.not_empty("audience", audience.into());
+        self.audiences = self.audiences.iter().cloned().chain([audience]).collect();
         self
     }
 
@@ -117,11 +137,15 @@ impl Policy {
     }
 
     /// Accepts one more `typ`, besides absent, `JWT` and `at+jwt`. Compared as a media type: without regard to case and to a
-    /// leading `application/` (RFC 7515 §4.1.9).
+    /// leading `application/` (RFC 7515 §4.1.9). The types of other kinds of token are a configuration error.
     #[must_use]
     pub fn accept_type(mut self, typ: impl Into<Box<str>>) -> Self {
         let typ = typ.into();
-        self.types.push(self.fault.not_empty("type", without_application(&typ).into()));
+        let typ = self.fault.not_empty("type", without_application(&typ).into());
+        if FOREIGN_TYPES.iter().any(|foreign| typ.eq_ignore_ascii_case(foreign)) {
+            self.fault.get_or_insert(ConfigError::ForeignType(typ.clone()));
+        }
+        self.types.push(typ);
         self
     }
 
@@ -155,7 +179,7 @@ impl Policy {
         self
     }
 
-    /// Accepts ID tokens (`at_hash`, `c_hash`), as some platforms send them to services. Set an audience of your own with it.
+    /// Accepts ID tokens (told by `at_hash`, `c_hash`, `token_use` or a claim `typ`), as some platforms send them to services. Set an audience of your own with it.
     #[must_use]
     pub fn accept_id_tokens(mut self) -> Self {
         self.accept_id_tokens = true;
@@ -224,6 +248,7 @@ impl Policy {
             None => !self.access_token_profile,
             Some(typ) if typ.eq_ignore_ascii_case("at+jwt") => true,
             Some(_) if self.access_token_profile => false,
+            Some(typ) if FOREIGN_TYPES.iter().any(|foreign| typ.eq_ignore_ascii_case(foreign)) => false,
             Some(typ) => {
                 typ.eq_ignore_ascii_case("JWT") || self.types.iter().any(|accepted| accepted.eq_ignore_ascii_case(typ))
             }
@@ -286,14 +311,17 @@ impl Policy {
         if !self.issuers.is_empty() {
             let iss = claims.iss.as_ref().ok_or(ClaimError::Missing(Cow::Borrowed("iss")))?.get(payload);
             if !self.issuers.iter().any(|issuer| **issuer == *iss) {
-                return Err(ClaimError::WrongIssuer(Found::new(iss)));
+                return Err(ClaimError::WrongIssuer { found: Found::new(iss), wanted: Arc::clone(&self.issuers) });
             }
         }
         if !self.audiences.is_empty() {
             let first = claims.aud.first().ok_or(ClaimError::Missing(Cow::Borrowed("aud")))?;
             let is_ours = |aud: &str| self.audiences.iter().any(|audience| **audience == *aud);
             if !claims.aud.iter().any(|aud| is_ours(aud.get(payload))) {
-                return Err(ClaimError::WrongAudience(Found::new(first.get(payload))));
+                return Err(ClaimError::WrongAudience {
+                    found: Found::new(first.get(payload)),
+                    wanted: Arc::clone(&self.audiences),
+                });
             }
         }
         Ok(())

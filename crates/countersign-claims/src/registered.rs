@@ -24,7 +24,7 @@ pub(crate) struct Registered {
     pub(crate) iat: Option<UnixTime>,
     /// `cnf` is there.
     pub(crate) bound_to_key: bool,
-    /// `at_hash` or `c_hash` is there: only ID tokens have them (OpenID Connect Core §3.1.3.6, §3.3.2.11).
+    /// `at_hash` or `c_hash` is there, which only ID tokens have (OpenID Connect Core §3.1.3.6, §3.3.2.11), or a claim says so.
     pub(crate) id_token: bool,
     /// `events` is there (RFC 8417 §2.2).
     pub(crate) security_event: bool,
@@ -107,15 +107,25 @@ impl Registered {
                     return Err(ClaimError::Malformed("aud"));
                 }
             }
-            "scope" => self.scopes.extend(one_or_many(payload, value).ok_or(ClaimError::Malformed("scope"))?),
-            "scp" => self.scopes.extend(one_or_many(payload, value).ok_or(ClaimError::Malformed("scp"))?),
+            "scope" => self.scopes.extend(scopes(payload, value).ok_or(ClaimError::Malformed("scope"))?),
+            "scp" => self.scopes.extend(scopes(payload, value).ok_or(ClaimError::Malformed("scp"))?),
             "cnf" => self.bound_to_key = true,
             "at_hash" | "c_hash" => self.id_token = true,
+            // What two widely used issuers write into the payload.
+            "token_use" => self.id_token |= value.string().is_some_and(|kind| kind == "id"),
+            "typ" => self.id_token |= value.string().is_some_and(|kind| kind == "ID"),
             "events" => self.security_event = true,
             _ => {}
         }
         Ok(())
     }
+}
+
+/// A string of space-separated names, or an array of names: one with a space in it would be two.
+fn scopes(payload: &[u8], value: Raw<'_>) -> Option<SmallVec<[Text; 2]>> {
+    let scopes = one_or_many(payload, value)?;
+    let is_array = value.string().is_none();
+    (!is_array || scopes.iter().all(|scope| !scope.get(payload).contains(' '))).then_some(scopes)
 }
 
 fn one_or_many(payload: &[u8], value: Raw<'_>) -> Option<SmallVec<[Text; 2]>> {

@@ -742,6 +742,10 @@ fn statement_50_id_tokens_and_events_are_known_by_their_claims() {
         (r#""c_hash":"MTIzNDU2Nzg5MDEyMzQ1Ng""#, "id_token"),
         (r#""at_hash":null"#, "id_token"),
         (r#""\u0061t_hash":7"#, "id_token"),
+        (r#""token_use":"id""#, "id_token"),
+        (r#""token_use":"access""#, "accepted"),
+        (r#""typ":"ID""#, "id_token"),
+        (r#""typ":"Bearer""#, "accepted"),
         (r#""events":{"http://schemas.openid.net/event/backchannel-logout":{}}"#, "security_event"),
         (r#""events":{}"#, "security_event"),
         (r#""events":null"#, "security_event"),
@@ -751,9 +755,12 @@ fn statement_50_id_tokens_and_events_are_known_by_their_claims() {
             assert_eq!(check(&Policy::new(), typ, &claims, at(0)), expected, "{claims}");
         }
     }
-    let id_tokens = Policy::new().accept_id_tokens().accept_type("secevent+jwt");
+    // Whoever asks for such a type gets an error, and the tokens are refused all the same.
+    let id_tokens = Policy::new().accept_id_tokens().accept_type("application/SecEvent+jwt");
+    assert_eq!(id_tokens.check(), Err(ConfigError::ForeignType("SecEvent+jwt".into())));
     check_rows(&id_tokens, &[(r#""at_hash":"x","c_hash":"y""#, "accepted"), (r#""events":{}"#, "security_event")]);
-    assert_eq!(check(&id_tokens, Some("secevent+jwt"), r#"{"exp":1,"events":{}}"#, at(0)), "security_event");
+    assert_eq!(check(&id_tokens, Some("secevent+jwt"), r#"{"exp":1,"events":{}}"#, at(0)), "wrong_type");
+    assert_eq!(check(&id_tokens, Some("secevent+jwt"), r#"{"exp":1}"#, at(0)), "wrong_type");
 }
 
 fn profile_claims() -> Value {
@@ -988,7 +995,7 @@ fn r16_errors_disturb_no_log_and_quote_no_more_than_they_must() {
 }
 
 #[test]
-fn errors_say_which_claim_and_what_was_found() {
+fn errors_say_which_claim_what_was_found_and_what_was_wanted() {
     for (policy, claims, expected) in [
         (Policy::new(), r#"{}"#, "`exp` is missing"),
         (Policy::new(), r#"{"exp":{}}"#, "`exp` has the wrong type or an absurd value"),
@@ -1004,7 +1011,7 @@ fn errors_say_which_claim_and_what_was_found() {
         (
             Policy::new().audience("api"),
             r#"{"exp":9000,"aud":["b","c"]}"#,
-            "`aud` is \"b\", which is not a configured audience",
+            "`aud` is \"b\", wanted is one of [\"api\"]",
         ),
         (Policy::new().require_claim("tenant"), r#"{"exp":9000}"#, "`tenant` is missing"),
         (Policy::new(), r#"{"exp":9000,"exp":9000}"#, "the payload has a member name twice"),

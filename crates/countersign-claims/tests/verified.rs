@@ -199,6 +199,11 @@ fn statement_51_scopes_come_from_scope_and_scp() {
     ] {
         assert_eq!(scopes(claims), expected, "{claims}");
     }
+    // An element of an array is one name; one with a space in it would become two.
+    for claims in [r#"{"exp":2000,"scp":["a b"]}"#, r#"{"exp":2000,"scope":["admin read"]}"#] {
+        let refusal = common::judge(&Policy::new(), None, claims, at(1000)).unwrap_err();
+        assert_eq!(refusal.code(), "claim_malformed", "{claims}");
+    }
 }
 
 #[test]

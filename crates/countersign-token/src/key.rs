@@ -356,7 +356,7 @@ impl fmt::Debug for VerifyingKey {
 pub(crate) const MAX_SIGNATURE_BYTES: usize = 4627;
 
 /// The length below which no signature of `algorithm` lies, bytes.
-fn shortest_signature(algorithm: Algorithm) -> usize {
+pub(crate) fn shortest_signature(algorithm: Algorithm) -> usize {
     match algorithm {
         Algorithm::Es256 | Algorithm::EdDsa | Algorithm::Ed25519 | Algorithm::Hs512 => 64,
         Algorithm::Es384 => 96,
@@ -368,6 +368,11 @@ fn shortest_signature(algorithm: Algorithm) -> usize {
         Algorithm::Hs384 => 48,
         _ => MIN_RSA_BITS / 8,
     }
+}
+
+/// The length above which no signature of `algorithm` lies, bytes. All but RSA's have one length.
+pub(crate) fn longest_signature(algorithm: Algorithm) -> usize {
+    if AlgorithmSet::RSA.contains(algorithm) { MAX_RSA_BITS / 8 } else { shortest_signature(algorithm) }
 }
 
 fn rsa(algorithm: Algorithm) -> Option<&'static RsaParameters> {

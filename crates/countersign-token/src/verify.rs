@@ -5,7 +5,7 @@ use crate::base64url;
 use crate::compact::UnverifiedToken;
 use crate::error::{Part, SignatureError};
 use crate::header::Header;
-use crate::key::{MAX_SIGNATURE_BYTES, VerifyingKey};
+use crate::key::{MAX_SIGNATURE_BYTES, VerifyingKey, longest_signature, shortest_signature};
 
 /// The octets that a key has signed. The only way to one is [`UnverifiedToken::verify`].
 pub struct VerifiedPayload<'t> {
@@ -53,23 +53,57 @@ impl UnverifiedToken<'_> {
     /// # Errors
     /// [`SignatureError`]; [`SignatureError::KeyNotEligible`] if the key cannot do the token's algorithm.
     pub fn verify<'t>(&'t self, key: &'t Arc<VerifyingKey>) -> Result<VerifiedPayload<'t>, SignatureError> {
+        let mut room = SignatureRoom::new();
+        let signature = self.decode_signature(&mut room)?;
+        key.verify_bytes(self.header().algorithm(), self.signing_input().as_bytes(), signature)?;
+        let bytes = base64url::decode(self.encoded_payload()).map_err(|_| SignatureError::Base64(Part::Payload))?;
+        Ok(VerifiedPayload { bytes, header: self.header(), key })
+    }
+
+    /// Whether payload and signature are strict base64url and the signature has a length that its algorithm can give: all that
+    /// can be said against a token without a key. [`verify`](Self::verify) checks it too; this is for a token whose key is not
+    /// there, before anybody goes looking for it.
+    ///
+    /// # Errors
+    /// [`SignatureError`].
+    pub fn check_encoding(&self) -> Result<(), SignatureError> {
+        let signature = self.decode_signature(&mut SignatureRoom::new())?.len();
+        let algorithm = self.header().algorithm();
+        if signature < shortest_signature(algorithm) {
+            return Err(SignatureError::TooShort);
+        }
+        if signature > longest_signature(algorithm) {
+            return Err(SignatureError::Mismatch);
+        }
+        base64url::decode(self.encoded_payload()).map_err(|_| SignatureError::Base64(Part::Payload))?;
+        Ok(())
+    }
+
+    fn decode_signature<'r>(&self, room: &'r mut SignatureRoom) -> Result<&'r [u8], SignatureError> {
         let encoded = self.encoded_signature();
         let length = base64url::decoded_len(encoded.len());
         if length > MAX_SIGNATURE_BYTES {
             return Err(SignatureError::Mismatch);
         }
-        let mut inline = [0; INLINE_SIGNATURE_BYTES];
-        let mut spilled = Vec::new();
-        let buffer = if length <= inline.len() {
-            &mut inline[..]
+        let buffer = if length <= room.inline.len() {
+            &mut room.inline[..]
         } else {
-            spilled.resize(length, 0);
-            &mut spilled[..]
+            room.spilled.resize(length, 0);
+            &mut room.spilled[..]
         };
-        let signature = base64url::decode_into(encoded, buffer).map_err(|_| SignatureError::Base64(Part::Signature))?;
-        key.verify_bytes(self.header().algorithm(), self.signing_input().as_bytes(), signature)?;
-        let bytes = base64url::decode(self.encoded_payload()).map_err(|_| SignatureError::Base64(Part::Payload))?;
-        Ok(VerifiedPayload { bytes, header: self.header(), key })
+        base64url::decode_into(encoded, buffer).map_err(|_| SignatureError::Base64(Part::Signature))
+    }
+}
+
+/// Room for a decoded signature, on the stack for all but the longest.
+struct SignatureRoom {
+    inline: [u8; INLINE_SIGNATURE_BYTES],
+    spilled: Vec<u8>,
+}
+
+impl SignatureRoom {
+    const fn new() -> Self {
+        Self { inline: [0; INLINE_SIGNATURE_BYTES], spilled: Vec::new() }
     }
 }
 

@@ -33,7 +33,7 @@ pub enum Attempt<W> {
 
 impl<K: KeySource> Verifier<K> {
     /// A verifier that takes its keys from `keys` and demands what `policy` says; all asymmetric algorithms, tokens of at
-    /// most [`DEFAULT_MAX_TOKEN_BYTES`].
+    /// most [`DEFAULT_MAX_TOKEN_BYTES`]. Whoever uses it without a layer calls [`check`](Self::check) once it is configured.
     #[must_use]
     pub fn new(keys: K, policy: Policy) -> Self {
         Self {
@@ -133,6 +133,10 @@ impl<K: KeySource> Verifier<K> {
             Ok(outcome) => return Attempt::Done(outcome),
             Err(generation) => generation,
         };
+        // Nobody goes looking for the key of a token that no key can save.
+        if let Err(error) = token.check_encoding() {
+            return Attempt::Done(Err(error.into()));
+        }
         match self.keys.ask(miss(generation, token.header())) {
             Ask::Wait(waiting) => Attempt::Wait(waiting),
             Ask::Answered(answer) => Attempt::Done(self.conclude(&token, answer, now)),
