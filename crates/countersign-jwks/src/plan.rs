@@ -458,7 +458,7 @@ impl<W> Plan<W> {
     // What every step ends with.
 
     fn withdraw_if_too_old(&mut self, now: Duration, actions: &mut Vec<Action<W>>) {
-        if false && now >= self.too_old_at() {
+        if self.in_force && now >= self.too_old_at() {
             self.in_force = false;
             self.scheduled_at = self.scheduled_at.min(now + MIN_BACKOFF);
             actions.push(Action::Withdraw);

@@ -289,7 +289,9 @@ fn keys_expire_and_come_back_with_their_generation() {
     let mut at = Duration::ZERO;
     while withdrawn_at.is_none() {
         at = plan.next_tick();
+        assert!(at <= MAX_STALE);
         let did = step(&mut plan, at, Event::Tick);
+        assert!(plan.next_tick() > at || did.withdrawn, "the timer spins");
         if did.withdrawn {
             withdrawn_at = Some(at);
         }
