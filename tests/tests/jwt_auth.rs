@@ -303,3 +303,78 @@ fn debug_shows_no_secret() {
     let shown = format!("{auth:?} {:?} {:?}", auth.handle(), auth.verifier());
     assert!(!shown.contains("horse"), "{shown}");
 }
+
+#[tokio::test]
+async fn cve_2026_48524_made_up_kids_do_not_flood_the_provider() {
+    let signer = key("published");
+    let provider = Provider::start(&[&signer]).await;
+    let app = app(JwtAuth::new(provider.jwks_url()));
+    let good = signer.sign(&provider.claims()).unwrap();
+    assert_eq!(call(&app, Some(&good)).await.0, 200);
+
+    let stranger = SigningKey::generate(Algorithm::Es256).unwrap();
+    let flood = (0..640).map(|n| {
+        // A name of its own for each, and a signature that would fit.
+        let token = stranger.sign(&provider.claims()).unwrap();
+        let (_, rest) = token.split_once('.').unwrap();
+        let header = base64::Engine::encode(
+            &base64::engine::general_purpose::URL_SAFE_NO_PAD,
+            format!(r#"{{"alg":"ES256","kid":"made-up-{n}"}}"#),
+        );
+        let (app, token) = (app.clone(), format!("{header}.{rest}"));
+        tokio::spawn(async move { call(&app, Some(&token)).await.0.as_u16() })
+    });
+    let flood: Vec<_> = flood.collect();
+    for _ in 0..100 {
+        assert_eq!(call(&app, Some(&good)).await.0, 200);
+    }
+    for answer in flood {
+        let status = answer.await.unwrap();
+        assert!(matches!(status, 401 | 429), "{status}");
+    }
+    assert!(provider.fetches() <= 4, "{} fetches for 640 made-up names", provider.fetches());
+}
+
+#[tokio::test]
+async fn cve_2025_59936_keys_of_one_issuer_do_not_answer_for_another() {
+    let (ours, theirs) = (key("same-name"), key("same-name"));
+    let (our_provider, their_provider) = (Provider::start(&[&ours]).await, Provider::start(&[&theirs]).await);
+    let protect = |provider: &Provider| app(JwtAuth::new(provider.jwks_url()).issuer(provider.issuer()));
+    let (our_app, their_app) = (protect(&our_provider), protect(&their_provider));
+    for _ in 0..2 {
+        assert_eq!(call(&our_app, Some(&ours.sign(&our_provider.claims()).unwrap())).await.0, 200);
+        assert_eq!(call(&their_app, Some(&theirs.sign(&their_provider.claims()).unwrap())).await.0, 200);
+        assert_eq!(call(&our_app, Some(&theirs.sign(&our_provider.claims()).unwrap())).await.0, 401);
+        assert_eq!(call(&their_app, Some(&ours.sign(&their_provider.claims()).unwrap())).await.0, 401);
+    }
+}
+
+#[tokio::test]
+async fn cve_2024_45809_and_cve_2025_64527_fetching_and_odd_requests_at_once_crash_nothing() {
+    let signer = key("k1");
+    let provider = Provider::start(&[&signer]).await;
+    let app = app(JwtAuth::new(provider.jwks_url()));
+    let good = signer.sign(&provider.claims()).unwrap();
+    assert_eq!(call(&app, Some(&good)).await.0, 200);
+    let requests = (0..200).map(|n| {
+        let mut request = Request::get("/hello").header("authorization", format!("Bearer {good}"));
+        if n % 2 == 0 {
+            request = request.header("authorization", "Bearer second");
+        }
+        if n % 3 == 0 {
+            provider.answer(StatusCode::INTERNAL_SERVER_ERROR, "");
+        }
+        let app = app.clone();
+        let unknown = key("k2").sign(&provider.claims()).unwrap();
+        tokio::spawn(async move {
+            let odd = app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap().status();
+            (n, odd.as_u16(), call(&app, Some(&unknown)).await.0.as_u16())
+        })
+    });
+    for answers in requests.collect::<Vec<_>>() {
+        let (n, odd, unknown) = answers.await.unwrap();
+        assert_eq!(odd, if n % 2 == 0 { 400 } else { 200 });
+        assert!(matches!(unknown, 401 | 429), "{unknown}");
+    }
+    assert_eq!(call(&app, Some(&good)).await.0, 200);
+}
