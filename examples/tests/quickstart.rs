@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::process::{Command, Output};
 
 fn quickstart(arguments: &[&str]) -> Output {
-    Command::new(countersign_examples::example_binary("quickstart")).args(arguments).output().unwrap()
+    Command::new(countersign_examples::example_binary("quickstart")).args(arguments).output().expect("it starts")
 }
 
 #[test]
