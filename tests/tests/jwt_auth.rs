@@ -129,9 +129,12 @@ async fn clones_share_one_source_and_policies_stay_apart() {
     assert_eq!(call(&ours, Some(&token)).await.0, 200);
     assert_eq!(call(&theirs, Some(&token)).await.0, 401);
     assert_eq!(call(&app(auth.clone().require(scope("read"))), Some(&token)).await.0, 200);
-    let (status, headers) = call(&app(auth.require(scope("read").and("write"))), Some(&token)).await;
-    assert_eq!(status, 403);
-    assert!(headers["www-authenticate"].to_str().unwrap().contains(r#"scope="read write""#));
+    for both in [auth.clone().require(scope("read").and("write")), auth.require(scope("read")).require(scope("write"))]
+    {
+        let (status, headers) = call(&app(both), Some(&token)).await;
+        assert_eq!(status, 403);
+        assert!(headers["www-authenticate"].to_str().unwrap().contains(r#"scope="read write""#));
+    }
     assert_eq!(provider.fetches(), 1);
 }
 
@@ -258,6 +261,8 @@ fn contradictory_settings_are_found_before_any_request() {
         (JwtAuth::new("http://login.example/jwks.json"), "http"),
         (JwtAuth::with_keys(keys()), "HMAC secrets need"),
         (JwtAuth::with_keys(KeySet::default()), "none of the configured keys"),
+        (JwtAuth::with_keys(keys()).algorithms(Algorithm::Hs256).dangerous_allow_http(), "dangerous_allow_http()"),
+        (JwtAuth::with_keys(keys()).algorithms(Algorithm::Hs256).max_stale(Duration::ZERO), "max_stale()"),
     ];
     for (auth, text) in contradictory {
         let error = auth.check().unwrap_err();
@@ -282,8 +287,11 @@ fn what_is_no_url_is_refused_at_once() {
     for url in ["", "login.example", "/jwks.json", "ftp://login.example/", "file:///etc/passwd", "https://"] {
         assert!(JwtAuth::try_new(url).is_err(), "{url}");
     }
-    let panicked = std::panic::catch_unwind(|| JwtAuth::new("not a URL")).map(drop).unwrap_err();
-    assert!(panicked.downcast_ref::<String>().unwrap().contains("not a URL"));
+    for (url, text) in [("login.example", "not an absolute URL"), ("https://ada:hunter2@login.example/", "password")] {
+        let panicked = std::panic::catch_unwind(|| JwtAuth::new(url)).map(drop).unwrap_err();
+        let message = panicked.downcast_ref::<String>().unwrap();
+        assert!(message.contains(text) && !message.contains("hunter2"), "{message}");
+    }
 }
 
 #[test]

@@ -172,6 +172,8 @@ impl fmt::Debug for Verified {
 )]
 pub trait ClaimsType: DeserializeOwned + Send + Sync + 'static {}
 
+// Or the compiler would name serde's traits, and not what is said above.
+#[diagnostic::do_not_recommend]
 impl<T: DeserializeOwned + Send + Sync + 'static> ClaimsType for T {}
 
 /// The claims do not fit the user's type.

@@ -65,6 +65,8 @@ pub enum Unusable {
     NotForSignatures,
     /// `key_ops` has no `verify` (RFC 7517 §4.3).
     NotForVerifying,
+    /// `use` is `sig`, and `key_ops` has operations that are none of signatures (RFC 7517 §4.3).
+    ContradictoryPurpose,
     /// `alg` cannot be done with this type of key.
     ContradictoryAlgorithm,
     /// A shared secret in a published set.
@@ -87,6 +89,7 @@ impl fmt::Display for Unusable {
             Self::Malformed(name) => write!(f, "`{name}` is malformed"),
             Self::NotForSignatures => f.write_str("`use` is not `sig`"),
             Self::NotForVerifying => f.write_str("`key_ops` has no `verify`"),
+            Self::ContradictoryPurpose => f.write_str("`use` is `sig`, and `key_ops` says otherwise"),
             Self::ContradictoryAlgorithm => f.write_str("`alg` does not fit the type of the key"),
             Self::Symmetric => f.write_str("a shared secret in a published set"),
             Self::Private => f.write_str("a private key in a published set"),
@@ -251,16 +254,27 @@ impl<'a> Jwk<'a> {
         base64url::decode(&self.required_string(name)?).map_err(|_| Unusable::Malformed(name))
     }
 
-    /// `use` and `key_ops`: each that is present must admit verification.
+    /// `use` and `key_ops`: each that is present must admit verification, and the two must not contradict each other.
     fn check_purpose(&self) -> Result<(), Unusable> {
-        if self.string("use")?.is_some_and(|purpose| purpose != "sig") {
+        let purpose = self.string("use")?;
+        if purpose.as_ref().is_some_and(|purpose| purpose != "sig") {
             return Err(Unusable::NotForSignatures);
         }
         let Some(operations) = self.get("key_ops") else { return Ok(()) };
         let operations = operations.strings().ok_or(Unusable::Malformed("key_ops"))?;
-        if operations.iter().any(|operation| operation == "verify") { Ok(()) } else { Err(Unusable::NotForVerifying) }
+        if !operations.iter().any(|operation| operation == "verify") {
+            return Err(Unusable::NotForVerifying);
+        }
+        let contradicts = |operation: &str| OPERATIONS_OF_OTHERS.contains(&operation);
+        if purpose.is_some() && operations.iter().any(|operation| contradicts(operation)) {
+            return Err(Unusable::ContradictoryPurpose);
+        }
+        Ok(())
     }
 }
+
+/// The operations of RFC 7517 §4.3 that are none of signatures.
+const OPERATIONS_OF_OTHERS: [&str; 6] = ["encrypt", "decrypt", "wrapKey", "unwrapKey", "deriveKey", "deriveBits"];
 
 #[cfg(test)]
 mod tests {
@@ -354,6 +368,8 @@ mod tests {
             (with(ec(), "key_ops", json!(["sign"])), NotForVerifying),
             (with(ec(), "key_ops", "verify"), Malformed("key_ops")),
             (with(with(ec(), "use", "enc"), "key_ops", json!(["verify"])), NotForSignatures),
+            (with(with(ec(), "use", "sig"), "key_ops", json!(["verify", "encrypt"])), ContradictoryPurpose),
+            (with(with(ec(), "use", "sig"), "key_ops", json!(["encrypt"])), NotForVerifying),
             (with(ec(), "x", "f83O"), Key(KeyError::WrongLength)),
             (with(ec(), "y", "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU"), Key(KeyError::Invalid)),
             (with(ec(), "x", "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU="), Malformed("x")),

@@ -43,8 +43,10 @@ pub struct JwtAuth {
     kid_required: bool,
     with_claims: Option<fn(Verifier<Keys>) -> Verifier<Keys>>,
     realm: Option<Box<str>>,
-    required: Option<Scopes>,
+    required: Vec<Scopes>,
     clock: Option<Arc<dyn Clock>>,
+    /// The first setting of a source that static keys do not have.
+    misplaced: Option<&'static str>,
     /// Made once, because frameworks call `layer` once per route.
     built: OnceLock<RequireJwtLayer<Keys>>,
 }
@@ -68,20 +70,23 @@ impl JwtAuth {
     /// [`handle`](Self::handle); [`deny_unbound`](Self::deny_unbound) makes it an error.
     ///
     /// # Panics
-    /// If `jwks_url` is not an `http` or `https` URL; [`try_new`](Self::try_new) returns that as an error.
+    /// If `jwks_url` is not an absolute `http` or `https` URL with a host and without user name and password;
+    /// [`try_new`](Self::try_new) returns that as an error.
     #[must_use]
+    #[track_caller]
     pub fn new(jwks_url: impl AsRef<str>) -> Self {
-        match Self::try_new(jwks_url.as_ref()) {
+        match Self::try_new(jwks_url) {
             Ok(auth) => auth,
+            // Without the URL, which may hold a secret; the caller's line shows it.
             #[expect(clippy::panic, reason = "documented: the one-liner is for constants in code")]
-            Err(error) => panic!("JwtAuth::new({:?}): {error}", jwks_url.as_ref()),
+            Err(error) => panic!("JwtAuth::new: {error}"),
         }
     }
 
     /// Takes the keys from a JWKS URL that comes from elsewhere than the code, such as a configuration file.
     ///
     /// # Errors
-    /// [`SourceError`] if it is not an `http` or `https` URL.
+    /// [`SourceError`] if it is not an absolute `http` or `https` URL with a host and without user name and password.
     pub fn try_new(jwks_url: impl AsRef<str>) -> Result<Self, SourceError> {
         Ok(Self::from_remote(Remote::new(jwks_url.as_ref())?))
     }
@@ -92,7 +97,12 @@ impl JwtAuth {
         Self::from_source(Source { origin: KeysFrom::Remote(Box::new(remote)), keys: OnceLock::new() })
     }
 
-    /// Uses these keys and no others: from PEM files, from a JWKS document, or secrets shared with the issuer.
+    /// Uses these keys and no others: from PEM files, from a JWKS document, or secrets shared with the issuer. HMAC secrets
+    /// need [`algorithms`](Self::algorithms), because only asymmetric algorithms are allowed by default.
+    ///
+    /// A token that names its key finds only a key of that name. Keys from PEM have none: give it with
+    /// [`with_kid`](countersign_token::VerifyingKey::with_kid), or let them answer for every name with
+    /// [`unnamed_keys_match_any_kid`](KeySet::unnamed_keys_match_any_kid).
     ///
     /// ```
     /// use countersign::{Algorithm, JwtAuth, KeySet, VerifyingKey};
@@ -116,8 +126,9 @@ impl JwtAuth {
             kid_required: false,
             with_claims: None,
             realm: None,
-            required: None,
+            required: Vec::new(),
             clock: None,
+            misplaced: None,
             built: OnceLock::new(),
         }
     }
@@ -191,13 +202,14 @@ impl JwtAuth {
         self.with(|auth| auth.with_claims = Some(Verifier::with_claims::<T>))
     }
 
-    /// Demands scopes of every request: 403 without them.
+    /// Demands scopes of every request: 403 without them. Called again, it demands those as well.
     #[must_use]
     pub fn require(self, scopes: Scopes) -> Self {
-        self.with(|auth| auth.required = Some(scopes))
+        self.with(|auth| auth.required.push(scopes))
     }
 
-    /// The `realm` of challenges.
+    /// The `realm` of challenges; [`DEFAULT_REALM`](countersign_tower::DEFAULT_REALM) if it is not set. Printable ASCII
+    /// without `"` and `\`, or [`check`](Self::check) fails.
     #[must_use]
     pub fn realm(self, realm: impl Into<Box<str>>) -> Self {
         let realm = realm.into();
@@ -213,25 +225,25 @@ impl JwtAuth {
     /// How often the keys are fetched anew, whatever the traffic. By default every five minutes. Makes a new source.
     #[must_use]
     pub fn refresh_interval(self, interval: Duration) -> Self {
-        self.source_with(|remote| remote.interval(interval))
+        self.source_with("refresh_interval", |remote| remote.interval(interval))
     }
 
     /// How long keys are trusted while the issuer cannot be reached. By default 24 hours; then 503. Makes a new source.
     #[must_use]
     pub fn max_stale(self, max_stale: Duration) -> Self {
-        self.source_with(|remote| remote.max_stale(max_stale))
+        self.source_with("max_stale", |remote| remote.max_stale(max_stale))
     }
 
     /// Allows plain http to hosts other than loopback: whoever is on the way can then forge tokens. Makes a new source.
     #[must_use]
     pub fn dangerous_allow_http(self) -> Self {
-        self.source_with(Remote::dangerous_allow_http)
+        self.source_with("dangerous_allow_http", Remote::dangerous_allow_http)
     }
 
     /// Fetches with a client of your own. Makes a new source.
     #[must_use]
     pub fn fetch(self, fetch: impl Fetch) -> Self {
-        self.source_with(|remote| remote.fetch(fetch))
+        self.source_with("fetch", |remote| remote.fetch(fetch))
     }
 
     /// Whether the settings can work together. Starts fetching if they can, as [`layer`](Layer::layer) does.
@@ -248,6 +260,10 @@ impl JwtAuth {
                 }
             }
             KeysFrom::Given => {
+                if let Some(setting) = self.misplaced {
+                    let text = format!("{setting}() is about fetching keys, and these keys are configured here");
+                    return Err(ConfigError::Other(text.into()));
+                }
                 let usable =
                     |keys: &KeySet| keys.iter().any(|key| !key.algorithms().intersection(algorithms).is_empty());
                 if !self.keys().snapshot().is_some_and(|keys| usable(&keys)) {
@@ -324,7 +340,7 @@ impl JwtAuth {
         if let Some(realm) = &self.realm {
             layer = layer.realm(realm.clone());
         }
-        if let Some(scopes) = &self.required {
+        for scopes in &self.required {
             layer = layer.require(scopes.clone());
         }
         if let Some(clock) = &self.clock {
@@ -344,12 +360,15 @@ impl JwtAuth {
         self.with(|auth| auth.policy = change(std::mem::take(&mut auth.policy)))
     }
 
-    /// Static keys have nothing to set.
-    fn source_with(self, change: impl FnOnce(Remote) -> Remote) -> Self {
-        self.with(|auth| {
-            if let KeysFrom::Remote(remote) = &auth.source.origin {
+    /// Static keys have nothing to set: whoever tries expects something that would not happen.
+    fn source_with(self, setting: &'static str, change: impl FnOnce(Remote) -> Remote) -> Self {
+        self.with(|auth| match &auth.source.origin {
+            KeysFrom::Remote(remote) => {
                 let origin = KeysFrom::Remote(Box::new(change((**remote).clone())));
                 auth.source = Arc::new(Source { origin, keys: OnceLock::new() });
+            }
+            KeysFrom::Given => {
+                auth.misplaced.get_or_insert(setting);
             }
         })
     }

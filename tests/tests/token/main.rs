@@ -7,6 +7,7 @@ mod confusion;
 mod cve;
 mod keys;
 mod rfc;
+mod statements;
 mod wycheproof;
 
 use base64::Engine as _;
