@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::future::Future;
 use std::pin::pin;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -234,7 +235,7 @@ async fn claims_are_read_eagerly_on_demand_and_shared() {
     let keys = || KeySet::new([signer.verifying_key().unwrap()]);
     let handler = |Extension(token): Extension<Verified>| async move {
         let (one, two) = (token.claims::<Strict>(), token.claims::<Strict>());
-        format!("{}", one.is_ok_and(|one| std::sync::Arc::ptr_eq(&one, &two.unwrap()) && one.tenant == "t1"))
+        format!("{}", one.is_ok_and(|one| Arc::ptr_eq(&one, &two.unwrap()) && one.tenant == "t1"))
     };
     let app = |auth: JwtAuth| Router::new().route("/hello", get(handler)).layer(auth);
     let fits = signer.sign(&with(claims("me"), "tenant", "t1")).unwrap();
@@ -302,6 +303,35 @@ fn the_bare_one_liner_says_in_its_handle_what_it_lets_through() {
     assert_eq!(warnings(JwtAuth::new(url)).len(), 2);
     assert_eq!(warnings(JwtAuth::new(url).issuer("x")), HashSet::from(["AnyAudience".to_owned()]));
     assert!(warnings(JwtAuth::new(url).issuer("x").audience("y")).is_empty());
+}
+
+#[test]
+fn the_bare_one_liner_says_once_at_warn_level_what_it_lets_through() {
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Log {
+        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend(text);
+            Ok(text.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(subscriber, || {
+        let auth = JwtAuth::new("https://login.example/jwks.json");
+        for _ in 0..3 {
+            let _ = auth.layer(());
+        }
+        let _ = JwtAuth::new("https://login.example/jwks.json").issuer("x").audience("y").layer(());
+    });
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(text.lines().count(), 2, "{text}");
+    assert!(text.lines().all(|line| line.contains("WARN")), "{text}");
+    assert!(text.contains("no audience is set") && text.contains("no issuer is set"), "{text}");
 }
 
 #[test]
