@@ -98,7 +98,7 @@ impl<T: ClaimsType, S: Send + Sync> FromRequestParts<S> for Claims<T> {
             Ok(claims) => Ok(Self(claims)),
             Err(error) => Err(ExtractRejection(Reason::Refused {
                 refusal: Refusal::Token(TokenRefusal::ClaimsType(error)),
-                grpc: grpc::Kind::of(&parts.headers),
+                grpc: grpc::Kind::of(&parts.method, &parts.headers),
             })),
         }
     }

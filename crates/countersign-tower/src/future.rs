@@ -100,7 +100,7 @@ where
                             State::Queued { waiter: Some(waiter) }
                         }
                         Err(refusal) => {
-                            let response = waiter.gate.refuse(refusal, waiter.request.headers());
+                            let response = waiter.gate.refuse(refusal, &waiter.request);
                             State::Refused { response: Some(response) }
                         }
                     }

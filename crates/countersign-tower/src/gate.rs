@@ -4,7 +4,7 @@ use std::sync::Arc;
 use countersign_claims::{Clock, ConfigError, Scopes, Verified};
 use countersign_token::{Answer, KeySource};
 use countersign_verifier::{Attempt, Verifier};
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Request, Response};
 
 use crate::challenge::{DEFAULT_REALM, is_quotable};
 use crate::clock::SystemClock;
@@ -84,9 +84,9 @@ impl<K> Gate<K> {
         });
     }
 
-    /// The refusal of a request with these headers, but for its body.
-    pub(crate) fn refuse(&self, refusal: Refusal, request_headers: &HeaderMap) -> Response<()> {
-        response::refusal(refusal, grpc::Kind::of(request_headers), Some(&self.realm))
+    /// The refusal of this request, but for its body.
+    pub(crate) fn refuse<B>(&self, refusal: Refusal, request: &Request<B>) -> Response<()> {
+        response::refusal(refusal, grpc::Kind::of(request.method(), request.headers()), Some(&self.realm))
     }
 }
 

@@ -1,5 +1,5 @@
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Method, Response};
 
 use crate::refusal::Refusal;
 
@@ -23,7 +23,14 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// By the content type of the request; `None` is everything that is not gRPC.
-    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
+    ///
+    /// gRPC knows no method but POST. The method is looked at because a refusal under status 200 must not be had for a
+    /// header that anybody can add: proxies that ask a service whether to let a request through (`auth_request`,
+    /// forward auth) ask with GET, hand the caller's headers on, and take 200 for yes.
+    pub(crate) fn of(method: &Method, headers: &HeaderMap) -> Option<Self> {
+        if method != Method::POST {
+            return None;
+        }
         let content_type = headers.get(CONTENT_TYPE)?.as_bytes();
         // A codec (`+proto`) or a parameter may follow, and is the caller's business.
         let end = content_type.iter().position(|byte| b"+; \t".contains(byte)).unwrap_or(content_type.len());
@@ -70,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_content_type_says_whether_it_is_grpc() {
+    fn method_and_content_type_say_whether_it_is_grpc() {
         use Kind::{Grpc, GrpcWeb, GrpcWebText};
         for (content_type, expected) in [
             ("application/grpc", Some(Grpc)),
@@ -92,9 +99,12 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-            assert_eq!(Kind::of(&headers), expected, "{content_type:?}");
+            assert_eq!(Kind::of(&Method::POST, &headers), expected, "{content_type:?}");
+            for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT] {
+                assert_eq!(Kind::of(&method, &headers), None, "{method} {content_type:?}");
+            }
         }
-        assert_eq!(Kind::of(&HeaderMap::new()), None);
+        assert_eq!(Kind::of(&Method::POST, &HeaderMap::new()), None);
     }
 
     #[test]

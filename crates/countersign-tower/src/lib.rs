@@ -19,7 +19,7 @@
 //! 5. The request goes to the inner service with [`Verified`](countersign_claims::Verified) in its extensions.
 //!
 //! Each refusal has an empty body, `Cache-Control: no-store`, and the full [`Refusal`] in its extensions, for outer layers
-//! that count and log. A request whose content type is gRPC's (or gRPC-Web's) is refused as gRPC does it: HTTP 200 with
+//! that count and log. A POST whose content type is gRPC's (or gRPC-Web's) is refused as gRPC does it: HTTP 200 with
 //! `grpc-status` 16, 7 or 14 and `grpc-message` in the headers.
 //!
 //! No method is exempt, `OPTIONS` included: a CORS layer that answers preflights belongs outside this one.

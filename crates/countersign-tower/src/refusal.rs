@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use countersign_claims::{ClaimError, InsufficientScope};
 use countersign_verifier::{Fault, Refusal as TokenRefusal};
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 
 use crate::{grpc, response};
 
@@ -80,24 +80,30 @@ impl Refusal {
         }
     }
 
-    /// The response to a request with these headers: gRPC, if its content type is gRPC's, otherwise HTTP. The body is
-    /// empty.
+    /// The response to a request with this method and these headers: gRPC, if it is a POST whose content type is gRPC's,
+    /// otherwise HTTP. The body is empty.
     ///
     /// Without a `realm` the challenge has none, unless it would have no parameter at all: then it is
     /// [`DEFAULT_REALM`](crate::DEFAULT_REALM).
     ///
     /// ```
     /// use countersign_tower::Refusal;
-    /// use http::{HeaderMap, Response};
+    /// use http::{HeaderMap, Method, Response};
     ///
-    /// let response: Response<String> = Refusal::NoCredentials.into_response(&HeaderMap::new(), Some("orders"));
+    /// let refusal = Refusal::NoCredentials;
+    /// let response: Response<String> = refusal.into_response(&Method::GET, &HeaderMap::new(), Some("orders"));
     /// assert_eq!(response.status(), 401);
     /// assert_eq!(response.headers()["www-authenticate"], r#"Bearer realm="orders""#);
     /// assert_eq!(response.extensions().get::<Refusal>().map(Refusal::code), Some("no_credentials"));
     /// ```
     #[must_use]
-    pub fn into_response<B: Default>(self, request_headers: &HeaderMap, realm: Option<&str>) -> Response<B> {
-        response::refusal(self, grpc::Kind::of(request_headers), realm).map(|()| B::default())
+    pub fn into_response<B: Default>(
+        self,
+        method: &Method,
+        request_headers: &HeaderMap,
+        realm: Option<&str>,
+    ) -> Response<B> {
+        response::refusal(self, grpc::Kind::of(method, request_headers), realm).map(|()| B::default())
     }
 
     /// What the client is told, in so many words for each family of reasons: never which check of several has failed, and

@@ -68,7 +68,7 @@ where
             }
             Err(refusal) => {
                 self.release();
-                ResponseFuture::refused(self.gate.refuse(refusal, request.headers()))
+                ResponseFuture::refused(self.gate.refuse(refusal, &request))
             }
         }
     }

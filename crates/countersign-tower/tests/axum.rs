@@ -69,7 +69,7 @@ async fn handlers_get_their_claims() {
 #[tokio::test]
 async fn claims_that_do_not_fit_the_handler_are_401() {
     let issuer = Issuer::new();
-    let app = Router::new().route("/", get(tenant)).layer(issuer.layer());
+    let app = Router::new().route("/", get(tenant).post(tenant)).layer(issuer.layer());
     for tenant in [json!(null), json!(7), json!(["t1"])] {
         let token = issuer.sign(&json!({ "aud": AUDIENCE, "exp": NOW + 60, "sub": "ada", "tenant": tenant }));
         let response = send(&app, get_with(&token, "/")).await;
@@ -82,6 +82,7 @@ async fn claims_that_do_not_fit_the_handler_are_401() {
         assert_eq!(text(response).await, "");
 
         let mut request = get_with(&token, "/");
+        *request.method_mut() = Method::POST;
         request.headers_mut().insert(CONTENT_TYPE, "application/grpc".parse().unwrap());
         let response = send(&app, request).await;
         assert_eq!((response.status().as_u16(), &response.headers()["grpc-status"]), (200, &"16".parse().unwrap()));

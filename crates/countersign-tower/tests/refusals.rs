@@ -43,6 +43,7 @@ async fn check<K: KeySource>(
     assert_eq!(refusal.status(), status);
 
     request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc+proto"));
+    *request.method_mut() = Method::POST;
     let response = send(layer, request).await;
     assert_eq!(response.status(), 200, "{code}");
     let retry_after = expected.iter().find(|line| line.starts_with("retry-after"));
@@ -257,6 +258,26 @@ async fn statement_60_grpc_web_is_refused_in_its_own_family() {
     let response = send(&layer, request).await;
     assert_eq!(response.status(), 401);
     assert!(!response.headers().contains_key("grpc-status"));
+}
+
+/// A proxy that asks with GET whether to let a request through passes the caller's headers on and takes 200 for yes.
+#[tokio::test]
+async fn t28_no_header_turns_a_refusal_into_a_200() {
+    let issuer = Issuer::new();
+    let layer = issuer.layer().require(scope("admin"));
+    for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE] {
+        for content_type in ["application/grpc", "application/grpc-web+proto", "application/grpc-web-text"] {
+            let headers = [(CONTENT_TYPE, HeaderValue::from_static(content_type))];
+            for (mut request, status) in [(Request::new(()), 401), (request("a.b.c"), 401), (request(&issuer.token("")), 403)] {
+                *request.method_mut() = method.clone();
+                request.headers_mut().extend(headers.clone());
+                let response = send(&layer, request).await;
+                assert_eq!(response.status(), status, "{method} {content_type}");
+                assert!(response.headers().contains_key("www-authenticate"));
+                assert!(!response.headers().contains_key("grpc-status"));
+            }
+        }
+    }
 }
 
 #[tokio::test]

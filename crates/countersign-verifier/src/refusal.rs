@@ -114,7 +114,7 @@ impl fmt::Display for Refusal {
             Self::Token(error) => error.fmt(f),
             Self::AlgorithmNotAllowed(algorithm) => write!(f, "the algorithm {algorithm} is not allowed here"),
             Self::KidRequired => f.write_str("the token has no `kid`, and one is required here"),
-            Self::UnknownKey => f.write_str("no published key has the token's `kid` and can do its algorithm"),
+            Self::UnknownKey => f.write_str("no key in force has the token's `kid` and can do its algorithm"),
             Self::Signature(error) => error.fmt(f),
             Self::Claim(error) => error.fmt(f),
             Self::ClaimsType(error) => error.fmt(f),

@@ -208,7 +208,7 @@ fn r10_a_kid_is_a_name_and_nothing_else() {
         let token = token_with_header(&known, &format!(r#"{{"alg":"Ed25519","kid":"{kid}"}}"#), CLAIMS);
         let refusal = verifier.verify(&token, at(1000)).unwrap_err();
         assert_eq!(refusal, Refusal::UnknownKey, "{kid}");
-        assert_eq!(refusal.to_string(), "no published key has the token's `kid` and can do its algorithm");
+        assert_eq!(refusal.to_string(), "no key in force has the token's `kid` and can do its algorithm");
     }
     assert_eq!(source.asked().len(), hostile.len());
     let escaped = token_with_header(&known, r#"{"alg":"Ed25519","kid":"\u006bnown"}"#, CLAIMS);

@@ -47,8 +47,8 @@ pub struct JwtAuth {
     clock: Option<Arc<dyn Clock>>,
     /// The first setting of a source that static keys do not have.
     misplaced: Option<&'static str>,
-    /// Made once, because frameworks call `layer` once per route.
-    built: OnceLock<RequireJwtLayer<Keys>>,
+    /// Made once and shared by clones, because frameworks call `layer` once per route, each time on a clone.
+    built: Arc<OnceLock<RequireJwtLayer<Keys>>>,
 }
 
 /// Where the keys come from, and the one `Keys` made from it.
@@ -129,7 +129,7 @@ impl JwtAuth {
             required: Vec::new(),
             clock: None,
             misplaced: None,
-            built: OnceLock::new(),
+            built: Arc::default(),
         }
     }
 
@@ -246,7 +246,7 @@ impl JwtAuth {
         self.source_with("fetch", |remote| remote.fetch(fetch))
     }
 
-    /// Whether the settings can work together. Starts fetching if they can, as [`layer`](Layer::layer) does.
+    /// Whether the settings can work together. Starts fetching, if those of the source can and there is a runtime.
     ///
     /// # Errors
     /// [`ConfigError`], the same that makes [`layer`](Layer::layer) panic.
@@ -280,7 +280,26 @@ impl JwtAuth {
         Handle { keys: self.keys().handle(), warnings: self.warnings() }
     }
 
-    /// The same check without HTTP: for messages, connections and protocols of your own.
+    /// The same check without HTTP: for messages, connections and protocols of your own. Scopes that are
+    /// [required](Self::require) are the layer's affair; here, [`Scopes::check`] does it.
+    ///
+    /// ```
+    /// use countersign::{Algorithm, JwtAuth, KeySet, SigningKey, SystemClock, UnixTime};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let issuer = SigningKey::generate(Algorithm::Es256)?;
+    /// # let token = issuer.sign(&serde_json::json!({ "aud": "orders", "sub": "ada", "exp": 4_000_000_000_u64 }))?;
+    /// # let auth = JwtAuth::with_keys(KeySet::new([issuer.verifying_key()?])).audience("orders");
+    /// let verifier = auth.verifier();
+    /// // Waits while its key is being looked for, at most two seconds …
+    /// let verified = verifier.verify_or_wait(&token, &SystemClock).await?;
+    /// assert_eq!(verified.subject(), Some("ada"));
+    /// // … or never waits, at a time of your own.
+    /// assert!(verifier.verify(&token, UnixTime::from_secs(4_000_000_030)).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Panics
     /// As [`layer`](Layer::layer).
@@ -352,7 +371,7 @@ impl JwtAuth {
 
     fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
         change(&mut self);
-        self.built = OnceLock::new();
+        self.built = Arc::default();
         self
     }
 

@@ -4,6 +4,40 @@ use countersign_jwks::KeysHandle;
 
 /// A look at a running [`JwtAuth`](crate::JwtAuth): readiness, the state of its keys, refresh now, and what is questionable
 /// about its configuration. Cheap to clone; keeps the keys' task alive.
+///
+/// ```
+/// # #[cfg(feature = "axum")]
+/// # mod example {
+/// use axum::{Router, http::StatusCode, routing::get};
+/// use countersign::{Authenticated, JwtAuth};
+///
+/// async fn hello(token: Authenticated) -> String {
+///     format!("Hello, {}!", token.subject().unwrap_or("stranger"))
+/// }
+///
+/// pub fn app(auth: JwtAuth) -> Router {
+///     let handle = auth.handle();
+///     let ready = async move || if handle.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+///     // Routes that are added after the layer are open.
+///     Router::new().route("/", get(hello)).layer(auth).route("/readyz", get(ready))
+/// }
+/// # }
+/// # #[cfg(feature = "axum")]
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use axum::{body::Body, http::Request};
+/// # use countersign::{Algorithm, JwtAuth, KeySet, SigningKey};
+/// # use tower::ServiceExt;
+/// # let keys = KeySet::new([SigningKey::generate(Algorithm::Es256)?.verifying_key()?]);
+/// # let app = example::app(JwtAuth::with_keys(keys).audience("orders"));
+/// # for (path, status) in [("/", 401), ("/readyz", 200)] {
+/// #     assert_eq!(app.clone().oneshot(Request::get(path).body(Body::empty())?).await?.status(), status);
+/// # }
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "axum"))]
+/// # fn main() {}
+/// ```
 #[derive(Clone, Debug)]
 pub struct Handle {
     pub(crate) keys: KeysHandle,

@@ -1,8 +1,8 @@
 //! Stateless JWT authentication for axum, hyper, tonic and every other tower stack.
 //!
 //! A service checks each request's token itself, in microseconds, with the issuer's public keys at hand; a background task
-//! follows the issuer's rotation. No request waits for the network while the keys are known, and none is refused because
-//! the issuer is down.
+//! follows the issuer's rotation. No request waits for the network while its key is known, and none of those is refused
+//! because the issuer is down, for up to a day ([`JwtAuth::max_stale`]).
 //!
 //! ```
 //! # #[cfg(feature = "axum")]
@@ -35,7 +35,7 @@
 //! | has a good token | passed on, with [`Verified`] in its extensions | the same |
 //! | has no bearer token | 401, a challenge without `error` | 16 |
 //! | has two tokens, or something that is no token syntax | 400 `invalid_request` | 16 |
-//! | has a token that is malformed, expired, badly signed, for somebody else | 401 `invalid_token` | 16 |
+//! | has a token that is malformed, expired, badly signed, for somebody else, or of a key that was looked for and not found | 401 `invalid_token` | 16 |
 //! | lacks a scope | 403 `insufficient_scope` | 7 |
 //! | names a key that could not be looked for in time | 429 with `Retry-After` | 14 |
 //! | comes while there are no usable keys at all | 503 with `Retry-After` | 14 |
@@ -44,7 +44,7 @@
 //!
 //! - `reqwest` (default): the HTTP client that fetches a JWKS URL. Costs `reqwest` with rustls on aws-lc-rs. Leave it out if
 //!   your keys are static or you bring your own [`Fetch`](token::Fetch).
-//! - `axum`: the extractors `Claims<T>` and `Authenticated`. Costs `axum-core`.
+//! - `axum`: the extractors `Claims<T>` and `Authenticated`, and `Forbidden` for handlers to return. Costs `axum-core`.
 //!
 //! # The crates behind it
 //!
@@ -57,12 +57,14 @@ mod handle;
 pub use auth::JwtAuth;
 pub use handle::{Handle, Warning};
 
-pub use countersign_claims::{ConfigError, InsufficientScope, Policy, Scopes, UnixTime, Verified, scope};
-pub use countersign_jwks::{KeyStatus, Keys, Remote, SourceError};
-pub use countersign_token::{Algorithm, AlgorithmSet, KeySet, SigningKey, VerifyingKey};
+pub use countersign_claims::{
+    ClaimsType, Clock, ConfigError, InsufficientScope, Policy, Scopes, UnixTime, Verified, scope,
+};
+pub use countersign_jwks::{KeyState, KeyStatus, Keys, KeysHandle, Remote, SourceError};
+pub use countersign_token::{Algorithm, AlgorithmSet, JwkSet, KeySet, Origin, SigningKey, VerifyingKey};
 #[cfg(feature = "axum")]
 pub use countersign_tower::{Authenticated, Claims, Forbidden};
-pub use countersign_tower::{Refusal, RequireJwt, RequireJwtLayer};
+pub use countersign_tower::{Refusal, RequireJwt, RequireJwtLayer, SystemClock};
 pub use countersign_verifier::Verifier;
 
 pub use countersign_claims as claims;
