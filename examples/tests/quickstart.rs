@@ -40,13 +40,22 @@ fn the_curl_lines_work_while_it_waits() {
     use std::io::{BufRead as _, BufReader, Read as _, Write as _};
     use std::process::Stdio;
 
-    let mut child = Command::new(countersign_examples::example_binary("quickstart"))
+    /// Ends the example whatever becomes of the test.
+    struct Running(std::process::Child);
+    impl Drop for Running {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+    let child = Command::new(countersign_examples::example_binary("quickstart"))
         .args(["--port", "0"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    let mut child = Running(child);
     let (mut api, mut bearer) = (String::new(), String::new());
-    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+    for line in BufReader::new(child.0.stdout.take().unwrap()).lines() {
         let line = line.unwrap();
         if let Some(address) = line.strip_prefix("API:     http://") {
             api = address.to_owned();
@@ -71,6 +80,4 @@ fn the_curl_lines_work_while_it_waits() {
     assert_eq!(status("GET", "/hello", ""), "401");
     assert_eq!(status("GET", "/hello", "authorization: Bearer x.y.z\r\n"), "401");
     assert_eq!(status("DELETE", "/everything", &header), "403");
-    child.kill().unwrap();
-    child.wait().unwrap();
 }

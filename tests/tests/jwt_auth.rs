@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -12,6 +12,8 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use axum::routing::get;
 use axum::{Extension, Router};
+use countersign::KeyState;
+use countersign::token::{Fetch, FetchError, FetchRequest, Fetched};
 use countersign::{Algorithm, Claims, ConfigError, JwtAuth, KeySet, SigningKey, Verified, VerifyingKey, scope};
 use countersign_tests::provider::{Provider, claims};
 use serde::Deserialize;
@@ -213,7 +215,7 @@ fn without_any_runtime_the_answer_is_503_and_no_panic() {
 #[tokio::test]
 async fn static_keys_and_secrets_need_no_provider() {
     let secret = b"a secret of at least thirty-two bytes";
-    let signer = SigningKey::from_secret(Algorithm::Hs256, secret).unwrap();
+    let signer = SigningKey::from_secret(secret, Algorithm::Hs256).unwrap();
     let keys = || KeySet::new([VerifyingKey::from_secret(secret, Algorithm::Hs256).unwrap()]);
     let token = signer.sign(&claims("me")).unwrap();
     let allowed = JwtAuth::with_keys(keys()).algorithms(Algorithm::Hs256).issuer("me").audience("api");
@@ -257,6 +259,7 @@ fn contradictory_settings_are_found_before_any_request() {
         (JwtAuth::new(url).deny_unbound(), "issuer"),
         (JwtAuth::new(url).issuer("x").deny_unbound(), "audience"),
         (JwtAuth::new(url).issuer(""), "empty issuer"),
+        (JwtAuth::new(url).max_token_bytes(0), "empty token"),
         (JwtAuth::new(url).access_token_profile(), "RFC 9068"),
         (JwtAuth::new(url).algorithms(countersign::AlgorithmSet::EMPTY), "no algorithm"),
         (JwtAuth::new("http://login.example/jwks.json"), "http"),
@@ -416,4 +419,79 @@ async fn cve_2024_45809_and_cve_2025_64527_fetching_and_odd_requests_at_once_cra
         assert!(matches!(unknown, 401 | 429), "{unknown}");
     }
     assert_eq!(call(&app, Some(&good)).await.0, 200);
+}
+
+/// A fetcher that does what a test says, without a socket, so that the clock can be a paused one.
+struct Scripted {
+    keys: Option<String>,
+    /// Falls when the source and its task are gone.
+    alive: Arc<()>,
+}
+
+impl Fetch for Scripted {
+    fn fetch(&self, _: FetchRequest) -> Pin<Box<dyn Future<Output = Result<Fetched, FetchError>> + Send + '_>> {
+        let _ = &self.alive;
+        Box::pin(async move {
+            let Some(keys) = &self.keys else { return std::future::pending().await };
+            let mut fetched = Fetched::default();
+            fetched.status = 200;
+            fetched.body = keys.clone().into_bytes();
+            Ok(fetched)
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_provider_hangs_requests_wait_two_seconds_and_then_get_503() {
+    let auth = JwtAuth::new("https://login.example/jwks.json").fetch(Scripted { keys: None, alive: Arc::default() });
+    let app = app(auth);
+    let token = key("k1").sign(&claims("me")).unwrap();
+    let start = tokio::time::Instant::now();
+    let (status, headers) = call(&app, Some(&token)).await;
+    assert_eq!(status, 503);
+    assert!(headers.contains_key("retry-after"));
+    assert_eq!(start.elapsed().as_secs(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_driver_stops_with_the_last_clone_service_and_handle() {
+    let signer = key("k1");
+    let keys = serde_json::json!({ "keys": [signer.public_jwk().unwrap()] }).to_string();
+    let alive = Arc::new(());
+    let auth =
+        JwtAuth::new("https://login.example/jwks.json").fetch(Scripted { keys: Some(keys), alive: Arc::clone(&alive) });
+    let clone = auth.clone().audience("api");
+    let service = app(clone.clone());
+    let handle = auth.handle();
+    assert_eq!(call(&service, Some(&signer.sign(&claims("me")).unwrap())).await.0, 200);
+    drop((auth, clone));
+    assert_eq!(Arc::strong_count(&alive), 2, "the service and the handle go on");
+    handle.keys().refresh().await.unwrap();
+    assert_eq!(handle.keys().status().fetches_started, 2);
+    drop(service);
+    assert!(handle.is_ready());
+    drop(handle);
+    // The task notices at its next step.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(Arc::strong_count(&alive), 1);
+}
+
+#[tokio::test]
+async fn the_handle_shows_the_state_of_the_keys_and_refreshes_on_demand() {
+    let (old, new) = (key("old"), key("new"));
+    let provider = Provider::start(&[&old]).await;
+    let handle = JwtAuth::new(provider.jwks_url()).handle();
+    handle.keys().ready().await.unwrap();
+    let status = handle.keys().status();
+    assert_eq!((status.state, status.keys, status.skipped_total), (KeyState::Ready, 1, 0));
+    provider.publish(&[&old, &new]);
+    handle.keys().refresh().await.unwrap();
+    let refreshed = handle.keys().status();
+    assert_eq!(refreshed.keys, 2);
+    assert!(refreshed.generation > status.generation && refreshed.last_error.is_none());
+    provider.answer(StatusCode::OK, "<html>");
+    let error = handle.keys().refresh().await.unwrap_err();
+    assert!(error.to_string().contains("keys"), "{error}");
+    assert_eq!(handle.keys().status().keys, 2);
+    assert!(handle.keys().status().last_error.is_some());
 }

@@ -3,7 +3,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::policy::MAX_LEEWAY;
+use crate::policy::{MAX_LEEWAY, MAX_REQUIRED_CLAIMS};
 use crate::time::UnixTime;
 
 /// Why a signed payload is not accepted. Always the token's fault: 401 `invalid_token`.
@@ -197,7 +197,7 @@ impl fmt::Display for ConfigError {
         match self {
             Self::LeewayTooLong(leeway) => write!(f, "a leeway of {leeway:?} is more than {MAX_LEEWAY:?}"),
             Self::Empty(what) => write!(f, "an empty {what}"),
-            Self::TooManyRequiredClaims => f.write_str("more than 64 required claims"),
+            Self::TooManyRequiredClaims => write!(f, "more than {MAX_REQUIRED_CLAIMS} required claims"),
             Self::ForeignType(typ) => write!(f, "`{typ}` is the type of another kind of token, never of an access token"),
             Self::Unbound(what) => {
                 write!(f, "no {what} is set, but deny_unbound() was asked for: call .{what}(…)")

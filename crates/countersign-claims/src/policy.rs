@@ -17,7 +17,7 @@ pub const DEFAULT_LEEWAY: Duration = Duration::from_secs(30);
 pub const MAX_LEEWAY: Duration = Duration::from_secs(300);
 
 /// The most claims that can be required by name: one bit of a word for each.
-const MAX_REQUIRED_CLAIMS: usize = 64;
+pub(crate) const MAX_REQUIRED_CLAIMS: usize = 64;
 
 /// What a token has to say to be accepted.
 ///

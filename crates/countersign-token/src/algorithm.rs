@@ -164,6 +164,11 @@ impl AlgorithmSet {
         Self(self.0 & other.0)
     }
 
+    /// One bit for each member.
+    pub(crate) const fn bits(self) -> u32 {
+        self.0
+    }
+
     /// Whether nothing is in the set.
     #[must_use]
     pub const fn is_empty(self) -> bool {

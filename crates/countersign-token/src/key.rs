@@ -307,7 +307,12 @@ impl VerifyingKey {
     /// Whether this is the same key under the same name for the same uses.
     #[must_use]
     pub fn is_same_as(&self, other: &Self) -> bool {
-        self.kid == other.kid && self.thumbprint == other.thumbprint && self.algorithms == other.algorithms
+        self.identity() == other.identity()
+    }
+
+    /// What makes it this key and no other, in an order of no meaning.
+    pub(crate) fn identity(&self) -> impl Ord + '_ {
+        (&self.thumbprint, &self.kid, self.algorithms.bits())
     }
 
     /// The bare check of a signature over `message`, for protocols that are not JWS. It says nothing about claims;

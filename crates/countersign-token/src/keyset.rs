@@ -99,11 +99,11 @@ impl KeySet {
         self.keys.is_empty()
     }
 
-    /// Whether both sets have the same keys under the same names in the same order.
+    /// Whether both sets have the same keys under the same names, in whatever order: some issuers write them in another one
+    /// each time, which is no news.
     #[must_use]
     pub fn has_same_keys_as(&self, other: &Self) -> bool {
-        self.keys.len() == other.keys.len()
-            && self.keys.iter().zip(&other.keys).all(|(ours, theirs)| ours.is_same_as(theirs))
+        self.len() == other.len() && self.identities() == other.identities()
     }
 
     /// The same set, in which every key that `predecessor` has too *is* the predecessor's: whoever remembers the `Arc`
@@ -123,6 +123,13 @@ impl KeySet {
             }
         }
         self
+    }
+
+    /// What the keys are, sorted.
+    fn identities(&self) -> Vec<impl Ord + '_> {
+        let mut identities: Vec<_> = self.keys.iter().map(|key| key.identity()).collect();
+        identities.sort_unstable();
+        identities
     }
 
     fn push(&mut self, key: Arc<VerifyingKey>) {
@@ -202,6 +209,38 @@ mod tests {
             KeySet::new([key(Algorithm::Es256, None), key(Algorithm::Es256, Some("a"))]).unnamed_keys_match_any_kid();
         assert_eq!(found(&set, Some("b"), Algorithm::Es256), [None]);
         assert_eq!(found(&set, Some("a"), Algorithm::Es256), [Some("a".into())]);
+    }
+
+    #[test]
+    fn another_order_is_no_other_set() {
+        let signer = SigningKey::generate(Algorithm::Rs256).unwrap();
+        let admitted = |algorithm: Algorithm| {
+            let mut jwk = signer.public_jwk().unwrap();
+            jwk["alg"] = algorithm.name().into();
+            jwk["kid"] = "a".into();
+            let document = format!(r#"{{"keys":[{jwk}]}}"#);
+            Arc::clone(&crate::JwkSet::parse(document.as_bytes(), crate::Origin::Remote).unwrap().keys()[0])
+        };
+        // One key twice under one name, for different uses; one name twice, for different keys; one without a name.
+        let keys = [
+            admitted(Algorithm::Rs256),
+            admitted(Algorithm::Ps256),
+            key(Algorithm::Es256, Some("a")).into(),
+            key(Algorithm::Es256, None).into(),
+        ];
+        let set = KeySet::new(keys.clone());
+        for turned in 0..keys.len() {
+            let mut other = keys.clone();
+            other.rotate_left(turned);
+            assert!(set.has_same_keys_as(&KeySet::new(other.clone())));
+            other.reverse();
+            assert!(set.has_same_keys_as(&KeySet::new(other.clone())));
+            other[0] = key(Algorithm::Es256, None).into();
+            assert!(!set.has_same_keys_as(&KeySet::new(other.clone())));
+            other[0] = Arc::clone(&other[1]);
+            assert!(!set.has_same_keys_as(&KeySet::new(other)), "one is there twice, another is not");
+            assert!(!set.has_same_keys_as(&KeySet::new(keys[1..].iter().cloned())));
+        }
     }
 
     #[test]

@@ -78,13 +78,13 @@ impl crate::SigningKey {
     ///
     /// # Errors
     /// [`PemError`]; [`KeyError::Invalid`] if it is not a private key for `algorithm`.
-    pub fn from_pem(algorithm: Algorithm, pem: impl AsRef<[u8]>) -> Result<Self, PemError> {
+    pub fn from_pem(pem: impl AsRef<[u8]>, algorithm: Algorithm) -> Result<Self, PemError> {
         let sections = ::pem::parse_many(pem).map_err(|_| PemError::NotOneSection)?;
         let [section] = sections.as_slice() else { return Err(PemError::NotOneSection) };
         if !matches!(section.tag(), "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY") {
             return Err(PemError::WrongLabel);
         }
-        Self::from_der(algorithm, section.contents()).map_err(|error| match error {
+        Self::from_der(section.contents(), algorithm).map_err(|error| match error {
             crate::SignError::Key(error) => PemError::Key(error),
             _ => PemError::Key(KeyError::Invalid),
         })

@@ -103,7 +103,7 @@ impl SigningKey {
         } else if let Some(hash) = hmac_hash(algorithm) {
             let mut secret = vec![0; hash.digest_algorithm().output_len()];
             aws_lc_rs::rand::fill(&mut secret).map_err(|_| SignError::Crypto)?;
-            return Self::from_secret(algorithm, &secret);
+            return Self::from_secret(&secret, algorithm);
         } else if rsa_encoding(algorithm).is_some() {
             return Self::generate_rsa(algorithm, RsaBits::default());
         } else {
@@ -133,7 +133,7 @@ impl SigningKey {
     ///
     /// # Errors
     /// [`SignError::Key`] if it is not a private key for `algorithm`, or weaker than a verifier accepts.
-    pub fn from_der(algorithm: Algorithm, der: &[u8]) -> Result<Self, SignError> {
+    pub fn from_der(der: &[u8], algorithm: Algorithm) -> Result<Self, SignError> {
         let pair = if let Some(curve) = curve(algorithm) {
             EcdsaKeyPair::from_private_key_der(ec_signing(curve), der).map(|pair| Pair::Ec(curve, pair))
         } else if let Some(scheme) = ml_dsa_signing(algorithm) {
@@ -155,7 +155,7 @@ impl SigningKey {
     ///
     /// # Errors
     /// [`KeyError::ShortSecret`] if it is shorter than the hash (RFC 7518 §3.2).
-    pub fn from_secret(algorithm: Algorithm, secret: &[u8]) -> Result<Self, SignError> {
+    pub fn from_secret(secret: &[u8], algorithm: Algorithm) -> Result<Self, SignError> {
         let hash = hmac_hash(algorithm).ok_or(KeyError::NoAlgorithm)?;
         VerifyingKey::from_secret(secret, algorithm)?;
         let pair = Pair::Secret { key: Box::new(hmac::Key::new(hash, secret)), secret: secret.to_vec() };
@@ -386,9 +386,9 @@ mod tests {
 
     #[test]
     fn keys_that_do_not_fit_are_refused_when_they_are_loaded() {
-        assert_eq!(SigningKey::from_secret(Algorithm::Hs512, &[1; 63]).map(drop), Err(KeyError::ShortSecret.into()));
-        assert_eq!(SigningKey::from_secret(Algorithm::Es256, &[1; 64]).map(drop), Err(KeyError::NoAlgorithm.into()));
-        assert_eq!(SigningKey::from_der(Algorithm::Rs256, b"nonsense").map(drop), Err(KeyError::Invalid.into()));
+        assert_eq!(SigningKey::from_secret(&[1; 63], Algorithm::Hs512).map(drop), Err(KeyError::ShortSecret.into()));
+        assert_eq!(SigningKey::from_secret(&[1; 64], Algorithm::Es256).map(drop), Err(KeyError::NoAlgorithm.into()));
+        assert_eq!(SigningKey::from_der(b"nonsense", Algorithm::Rs256).map(drop), Err(KeyError::Invalid.into()));
         assert_eq!(
             SigningKey::generate_rsa(Algorithm::Es256, RsaBits::B2048).map(drop),
             Err(KeyError::NoAlgorithm.into())
@@ -397,7 +397,7 @@ mod tests {
 
     #[test]
     fn debug_shows_no_secret() {
-        let key = SigningKey::from_secret(Algorithm::Hs256, b"correct horse battery staple 1234").unwrap();
+        let key = SigningKey::from_secret(b"correct horse battery staple 1234", Algorithm::Hs256).unwrap();
         assert!(!format!("{key:?}").contains("horse"));
     }
 }

@@ -268,7 +268,9 @@ async fn t28_no_header_turns_a_refusal_into_a_200() {
     for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE] {
         for content_type in ["application/grpc", "application/grpc-web+proto", "application/grpc-web-text"] {
             let headers = [(CONTENT_TYPE, HeaderValue::from_static(content_type))];
-            for (mut request, status) in [(Request::new(()), 401), (request("a.b.c"), 401), (request(&issuer.token("")), 403)] {
+            for (mut request, status) in
+                [(Request::new(()), 401), (request("a.b.c"), 401), (request(&issuer.token("")), 403)]
+            {
                 *request.method_mut() = method.clone();
                 request.headers_mut().extend(headers.clone());
                 let response = send(&layer, request).await;

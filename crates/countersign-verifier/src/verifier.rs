@@ -90,9 +90,12 @@ impl<K: KeySource> Verifier<K> {
     /// The rules across settings.
     ///
     /// # Errors
-    /// The policy's [`ConfigError`], or [`ConfigError::NoAlgorithm`].
+    /// The policy's [`ConfigError`]; [`ConfigError::NoAlgorithm`]; [`ConfigError::Empty`] if no token is short enough.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.policy.check()?;
+        if self.max_token_bytes == 0 {
+            return Err(ConfigError::Empty("token, the longest that is allowed: every one would be refused"));
+        }
         if self.algorithms.is_empty() { Err(ConfigError::NoAlgorithm) } else { Ok(()) }
     }
 

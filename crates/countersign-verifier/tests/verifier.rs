@@ -132,7 +132,7 @@ fn the_source_is_told_what_was_missing_from_which_snapshot() {
 
 #[test]
 fn only_the_algorithms_of_the_allow_list() {
-    let secret = SigningKey::from_secret(Algorithm::Hs256, &[7; 32]).unwrap();
+    let secret = SigningKey::from_secret(&[7; 32], Algorithm::Hs256).unwrap();
     let signers = [signer("e"), SigningKey::generate(Algorithm::Es256).unwrap().with_kid("p"), secret.with_kid("h")];
     let verify =
         |verifier: Verifier<KeySet>| signers.each_ref().map(|s| code(verifier.verify(&token(s, CLAIMS), at(1000))));
@@ -528,7 +528,7 @@ fn r16_no_part_of_a_token_reaches_an_error_or_a_debug_output() {
             assert!(!shown.contains(part), "{shown}");
         }
     }
-    let secret = SigningKey::from_secret(Algorithm::Hs256, b"correct horse battery staple 1234").unwrap();
+    let secret = SigningKey::from_secret(b"correct horse battery staple 1234", Algorithm::Hs256).unwrap();
     let shown = format!("{:?}", static_verifier([&secret]));
     assert!(shown.contains("HS256") && !shown.contains("horse") && !shown.contains("99, 111, 114"), "{shown}");
 }

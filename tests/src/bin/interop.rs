@@ -122,7 +122,7 @@ fn ours(nodejs: &NodeJs, tally: &mut Tally) -> Result<()> {
         let stranger = SigningKey::generate(algorithm)?.with_kid("ours");
         let (key, secret) = if algorithm.is_symmetric() {
             let secret = key.signature(b"64 octets that nobody can guess")?.repeat(2);
-            (SigningKey::from_secret(algorithm, &secret)?.with_kid("ours"), Some(secret))
+            (SigningKey::from_secret(&secret, algorithm)?.with_kid("ours"), Some(secret))
         } else {
             (key, None)
         };

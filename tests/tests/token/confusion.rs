@@ -76,7 +76,7 @@ fn no_rendering_of_a_public_key_is_a_secret() {
         (Algorithm::Es256, keys::P256_PRIVATE, &[keys::P256, keys::P256_CERTIFICATE]),
         (Algorithm::Ed25519, keys::ED25519_PRIVATE, &[keys::ED25519, keys::ED25519_CERTIFICATE]),
     ] {
-        let signer = SigningKey::from_pem(algorithm, private).unwrap().with_kid("k1");
+        let signer = SigningKey::from_pem(private, algorithm).unwrap().with_kid("k1");
         let jwk = signer.public_jwk().unwrap();
         let mut unbound = jwk.clone();
         unbound.as_object_mut().unwrap().remove("alg");
@@ -138,7 +138,7 @@ fn a_header_that_names_another_algorithm_finds_no_key() {
 
 #[test]
 fn an_rsa_key_bound_to_one_algorithm_does_no_other() {
-    let rsa = |algorithm| SigningKey::from_pem(algorithm, keys::RSA_PRIVATE).unwrap();
+    let rsa = |algorithm| SigningKey::from_pem(keys::RSA_PRIVATE, algorithm).unwrap();
     for bound in AlgorithmSet::RSA.iter() {
         let keys = published(&rsa(bound));
         for used in AlgorithmSet::RSA.iter() {
@@ -151,7 +151,7 @@ fn an_rsa_key_bound_to_one_algorithm_does_no_other() {
 /// A key without `alg` does all six, but a signature is still of one of them.
 #[test]
 fn an_rsa_signature_of_one_scheme_is_none_of_another() {
-    let rsa = |algorithm| SigningKey::from_pem(algorithm, keys::RSA_PRIVATE).unwrap();
+    let rsa = |algorithm| SigningKey::from_pem(keys::RSA_PRIVATE, algorithm).unwrap();
     let keys = KeySet::new([VerifyingKey::from_pem(keys::RSA, AlgorithmSet::RSA).unwrap()]);
     for named in AlgorithmSet::RSA.iter() {
         let header = json!({ "alg": named.name() }).to_string();
@@ -166,7 +166,7 @@ fn an_rsa_signature_of_one_scheme_is_none_of_another() {
 
 #[test]
 fn the_curve_decides_the_ecdsa_algorithm() {
-    let p384 = SigningKey::from_pem(Algorithm::Es384, keys::P384_PRIVATE).unwrap();
+    let p384 = SigningKey::from_pem(keys::P384_PRIVATE, Algorithm::Es384).unwrap();
     let token = token_with_header(r#"{"alg":"ES256"}"#, &p384);
     let jwk = p384.public_jwk().unwrap();
     assert_eq!(verify(&token, &key_set([jwk.clone()], Origin::Remote)), Err(Refusal::NoKey));
@@ -230,7 +230,7 @@ fn key_bearing_headers(attacker: &SigningKey) -> Vec<Value> {
 #[test]
 fn a_key_that_the_token_brings_is_never_used() {
     // The certificate above holds the attacker's key, too.
-    let attacker = SigningKey::from_pem(Algorithm::Es256, keys::P256_PRIVATE).unwrap();
+    let attacker = SigningKey::from_pem(keys::P256_PRIVATE, Algorithm::Es256).unwrap();
     let issuer = signing_key(Algorithm::Es256).with_kid("k1");
     let keys = published(&issuer);
     for extra in key_bearing_headers(&attacker) {

@@ -76,7 +76,7 @@ fn hs256(secret: &[u8]) -> String {
 }
 
 fn rsa_signer(algorithm: Algorithm) -> SigningKey {
-    SigningKey::from_pem(algorithm, keys::RSA_PRIVATE).unwrap()
+    SigningKey::from_pem(keys::RSA_PRIVATE, algorithm).unwrap()
 }
 
 #[test]

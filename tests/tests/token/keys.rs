@@ -52,7 +52,7 @@ fn what_a_private_pem_signs_its_public_pem_verifies() {
     for (algorithms, privates, publics) in PAIRS {
         for &algorithm in algorithms {
             for private in privates {
-                let signer = SigningKey::from_pem(algorithm, private).unwrap();
+                let signer = SigningKey::from_pem(private, algorithm).unwrap();
                 let token = signer.sign(&json!({ "sub": "ada" })).unwrap();
                 for public in publics {
                     let keys = KeySet::new([VerifyingKey::from_pem(public, AlgorithmSet::ASYMMETRIC).unwrap()]);
@@ -75,7 +75,7 @@ fn every_form_of_a_key_is_the_same_key() {
             thumbprints.push(*key.thumbprint());
         }
         for private in privates {
-            let signer = SigningKey::from_pem(algorithms[0], private).unwrap();
+            let signer = SigningKey::from_pem(private, algorithms[0]).unwrap();
             thumbprints.push(*signer.verifying_key().unwrap().thumbprint());
             let keys = key_set([signer.public_jwk().unwrap()], Origin::Remote);
             thumbprints.extend(keys.iter().map(|key| *key.thumbprint()));
@@ -87,7 +87,7 @@ fn every_form_of_a_key_is_the_same_key() {
 
 #[test]
 fn the_text_around_a_section_does_not_matter() {
-    let token = SigningKey::from_pem(Algorithm::Es256, P256_PRIVATE).unwrap().sign(&json!({})).unwrap();
+    let token = SigningKey::from_pem(P256_PRIVATE, Algorithm::Es256).unwrap().sign(&json!({})).unwrap();
     for public in [P256, P256_CERTIFICATE] {
         for text in [
             public.replace('\n', "\r\n"),
@@ -112,7 +112,7 @@ fn a_key_does_only_what_its_owner_says() {
         assert_eq!(key(none_fits), Err(PemError::Key(KeyError::NoAlgorithm)));
     }
 
-    let signer = SigningKey::from_pem(Algorithm::Ps256, RSA_PRIVATE).unwrap();
+    let signer = SigningKey::from_pem(RSA_PRIVATE, Algorithm::Ps256).unwrap();
     let token = signer.sign(&json!({})).unwrap();
     let keys = KeySet::new([VerifyingKey::from_pem(RSA, Algorithm::Rs256).unwrap()]);
     assert_eq!(verify(&token, &keys), Err(Refusal::NoKey));
@@ -193,20 +193,20 @@ fn a_private_key_for_another_algorithm_is_refused() {
         (Algorithm::Ed25519, P256_PRIVATE),
         (Algorithm::MlDsa44, ED25519_PRIVATE),
     ] {
-        let key = SigningKey::from_pem(algorithm, pem);
+        let key = SigningKey::from_pem(pem, algorithm);
         assert_eq!(key.map(drop), Err(PemError::Key(KeyError::Invalid)), "{algorithm}");
     }
     for public in [P256, P256_CERTIFICATE, include_str!("pem/p256.encrypted.pem")] {
-        assert_eq!(SigningKey::from_pem(Algorithm::Es256, public).map(drop), Err(PemError::WrongLabel));
+        assert_eq!(SigningKey::from_pem(public, Algorithm::Es256).map(drop), Err(PemError::WrongLabel));
     }
-    let hmac = SigningKey::from_pem(Algorithm::Hs256, P256_PRIVATE);
+    let hmac = SigningKey::from_pem(P256_PRIVATE, Algorithm::Hs256);
     assert_eq!(hmac.map(drop), Err(PemError::Key(KeyError::NoAlgorithm)));
 }
 
 /// `verify_bytes` is the signature and nothing else: any bytes will do, but only the key's own algorithm.
 #[test]
 fn bare_signatures_verify_over_any_bytes() {
-    let signer = SigningKey::from_pem(Algorithm::Es256, P256_PRIVATE).unwrap();
+    let signer = SigningKey::from_pem(P256_PRIVATE, Algorithm::Es256).unwrap();
     let key = VerifyingKey::from_pem(P256, Algorithm::Es256).unwrap();
     for message in [&b""[..], b"\0..\xff", CLAIMS.as_bytes()] {
         let signature = signer.signature(message).unwrap();
@@ -223,7 +223,7 @@ fn bare_signatures_verify_over_any_bytes() {
 /// write it, and is the same key.
 #[test]
 fn a_modulus_with_leading_zeros_is_the_same_key() {
-    let signer = SigningKey::from_pem(Algorithm::Rs256, RSA_PRIVATE).unwrap();
+    let signer = SigningKey::from_pem(RSA_PRIVATE, Algorithm::Rs256).unwrap();
     let jwk = signer.public_jwk().unwrap();
     let mut padded = jwk.clone();
     let mut n = vec![0, 0];

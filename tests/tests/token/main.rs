@@ -91,7 +91,7 @@ fn hmac_signer(algorithm: Algorithm, secret: &[u8]) -> SigningKey {
     let block = if algorithm == Algorithm::Hs256 { 64 } else { 128 };
     let mut secret = secret.to_vec();
     secret.resize(secret.len().max(block), 0);
-    SigningKey::from_secret(algorithm, &secret).unwrap()
+    SigningKey::from_secret(&secret, algorithm).unwrap()
 }
 
 fn base64url(bytes: impl AsRef<[u8]>) -> String {

@@ -293,7 +293,7 @@ fn rfc_8037_a_4_and_a_5_ed25519() {
     // A.4 signs with the private key of A.1, here in PKCS#8 (RFC 8410 §7); Ed25519 always gives the same signature.
     let mut pkcs8 = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20".to_vec();
     pkcs8.extend(from_base64url("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"));
-    let signer = SigningKey::from_der(Algorithm::EdDsa, &pkcs8).unwrap();
+    let signer = SigningKey::from_der(&pkcs8, Algorithm::EdDsa).unwrap();
     let (input, _) = token.rsplit_once('.').unwrap();
     assert_eq!(signer.signature(input.as_bytes()).unwrap(), signature_of(token));
 }
@@ -328,7 +328,7 @@ fn rfc_9964_ml_dsa_44() {
     let mut pkcs8 =
         b"\x30\x34\x02\x01\x00\x30\x0b\x06\x09\x60\x86\x48\x01\x65\x03\x04\x03\x11\x04\x22\x80\x20".to_vec();
     pkcs8.extend([0; 32]);
-    let signer = SigningKey::from_der(Algorithm::MlDsa44, &pkcs8).unwrap();
+    let signer = SigningKey::from_der(&pkcs8, Algorithm::MlDsa44).unwrap();
     let kid = "T4xl70S7MT6Zeq6r9V9fPJGVn76wfnXJ21-gyo0Gu6o";
     assert_eq!(signer.verifying_key().unwrap().thumbprint().to_string(), kid);
 

@@ -9,7 +9,7 @@ use countersign_token::{Algorithm, HeaderScratch, KeySet, SigningKey, Unverified
 
 /// The one key of these tests. HMAC, because it is the cheapest; claims are the same under every algorithm.
 static SIGNER: LazyLock<SigningKey> = LazyLock::new(|| {
-    SigningKey::from_secret(Algorithm::Hs256, b"only for tests: 32 bytes or more").expect("long enough")
+    SigningKey::from_secret(b"only for tests: 32 bytes or more", Algorithm::Hs256).expect("long enough")
 });
 
 static KEYS: LazyLock<KeySet> = LazyLock::new(|| KeySet::new([SIGNER.verifying_key().expect("an HMAC key")]));
