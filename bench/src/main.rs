@@ -51,30 +51,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse();
     let (rounds, round) = if options.quick { (3, Duration::from_millis(1)) } else { (ROUNDS, ROUND) };
     let mut report = String::new();
-    for algorithm in [
-        Algorithm::Rs256,
-        Algorithm::Rs384,
-        Algorithm::Rs512,
-        Algorithm::Ps256,
-        Algorithm::Ps384,
-        Algorithm::Ps512,
-        Algorithm::Es256,
-        Algorithm::Es384,
-        Algorithm::Es512,
-        Algorithm::EdDsa,
-        Algorithm::Ed25519,
-        Algorithm::MlDsa44,
-        Algorithm::MlDsa65,
-        Algorithm::MlDsa87,
-        Algorithm::Hs256,
-        Algorithm::Hs384,
-        Algorithm::Hs512,
-    ] {
+    for algorithm in Algorithm::ALL {
         let table = measure(algorithm, rounds, round)?;
         println!("{table}");
         report.push_str(&table);
         report.push('\n');
     }
+    let table = look_ups(rounds, round)?;
+    println!("{table}");
+    report.push_str(&table);
     if options.write {
         write_report(&report)?;
     }
@@ -111,7 +96,9 @@ fn measure(algorithm: Algorithm, rounds: usize, round: Duration) -> Result<Strin
         Contender { name: "raw `aws-lc-rs`, prepared key, decoded signature", once: raw },
         Contender {
             name: "`Verifier::verify`",
-            once: Box::new(|| drop(black_box(verifier.verify(&token, UnixTime::from(SystemTime::now())).expect("good")))),
+            once: Box::new(|| {
+                drop(black_box(verifier.verify(&token, UnixTime::from(SystemTime::now())).expect("good")))
+            }),
         },
         Contender { name: "the layer, whole `Service` call", once: Box::new(|| call(&mut lazy, &headers)) },
         Contender { name: "the layer, typed claims read", once: Box::new(|| call(&mut eager, &headers)) },
@@ -122,6 +109,69 @@ fn measure(algorithm: Algorithm, rounds: usize, round: Duration) -> Result<Strin
         contenders.push(Contender { name: "`jsonwebtoken` 11 `decode` (aws_lc_rs)", once });
     }
 
+    let medians = medians(&mut contenders, rounds, round);
+    let mut table = format!(
+        "### {algorithm} (token of {} bytes)\n\n| | × raw | µs | allocations | bytes allocated |\n|---|---:|---:|---:|---:|\n",
+        token.len()
+    );
+    for (at, contender) in contenders.iter_mut().enumerate() {
+        let allocated = allocation_counter::measure(|| (contender.once)());
+        table.push_str(&format!(
+            "| {} | {:.2} | {:.2} | {} | {} |\n",
+            contender.name,
+            medians[at] / medians[0],
+            medians[at],
+            allocated.count_total,
+            allocated.bytes_total,
+        ));
+    }
+    Ok(table)
+}
+
+/// What it costs to find a key by (`kid`, `alg`) in sets of different sizes, and to find that there is none.
+fn look_ups(rounds: usize, round: Duration) -> Result<String, Box<dyn std::error::Error>> {
+    let names: Vec<String> = (0..10_000).map(|n| format!("3f0c6a52-{n:08}")).collect();
+    let keys: Vec<std::sync::Arc<_>> = names
+        .iter()
+        .map(|name| {
+            Ok(std::sync::Arc::new(SigningKey::generate(Algorithm::Ed25519)?.with_kid(&**name).verifying_key()?))
+        })
+        .collect::<Result<_, countersign::token::SignError>>()?;
+    let sets: Vec<(usize, KeySet)> =
+        [1, 100, 10_000].map(|size| (size, KeySet::new(keys[..size].iter().cloned()))).into();
+    let mut contenders = Vec::new();
+    for (size, set) in &sets {
+        for (what, found) in [("a key that is there", true), ("a key that is not", false)] {
+            let (names, mut at) = (&names, 0);
+            contenders.push(Contender {
+                name: what,
+                once: Box::new(move || {
+                    // Eight names from all over the set, in turn: more keys than an issuer signs with at a time.
+                    at = (at + size.div_ceil(8)) % size;
+                    let name = if found { names[at].as_str() } else { "91d2b7e4-00000000" };
+                    assert_eq!(set.candidates(Some(black_box(name)), Algorithm::Ed25519).next().is_some(), found);
+                }),
+            });
+        }
+    }
+    let medians = medians(&mut contenders, rounds, round);
+    let mut table = String::from(
+        "### Look-up of a key by (`kid`, `alg`)\n\n| keys in the set | | × one key | µs |\n|---:|---|---:|---:|\n",
+    );
+    for (at, contender) in contenders.iter().enumerate() {
+        let (size, _) = &sets[at / 2];
+        table.push_str(&format!(
+            "| {size} | {} | {:.2} | {:.3} |\n",
+            contender.name,
+            medians[at] / medians[at % 2],
+            medians[at]
+        ));
+    }
+    Ok(table)
+}
+
+/// Microseconds per call of each contender: the median of interleaved rounds.
+fn medians(contenders: &mut [Contender<'_>], rounds: usize, round: Duration) -> Vec<f64> {
     // How often each runs in one round.
     let repeats: Vec<u32> = contenders
         .iter_mut()
@@ -144,30 +194,13 @@ fn measure(algorithm: Algorithm, rounds: usize, round: Duration) -> Result<Strin
             times[at].push(start.elapsed().as_secs_f64() * 1e6 / f64::from(repeats[at]));
         }
     }
-    let medians: Vec<f64> = times
+    times
         .iter_mut()
         .map(|times| {
             times.sort_by(f64::total_cmp);
             times[times.len() / 2]
         })
-        .collect();
-
-    let mut table = format!(
-        "### {algorithm} (token of {} bytes)\n\n| | × raw | µs | allocations | bytes allocated |\n|---|---:|---:|---:|---:|\n",
-        token.len()
-    );
-    for (at, contender) in contenders.iter_mut().enumerate() {
-        let allocated = allocation_counter::measure(|| (contender.once)());
-        table.push_str(&format!(
-            "| {} | {:.2} | {:.2} | {} | {} |\n",
-            contender.name,
-            medians[at] / medians[0],
-            medians[at],
-            allocated.count_total,
-            allocated.bytes_total,
-        ));
-    }
-    Ok(table)
+        .collect()
 }
 
 fn typed_less(keys: Keys, policy: Policy, algorithm: Algorithm) -> Verifier<Keys> {

@@ -162,7 +162,8 @@ pub(crate) struct Plan<W> {
     config: Config,
     random: u64,
 
-    /// The last good set, and whether it is in force: it is not once it is too old.
+    /// The last good set, and whether it is in force: it is not once it is too old. A confirmed empty set is in force: an
+    /// unknown key is then the token's fault, although nobody calls the source ready.
     set: Option<Arc<KeySet>>,
     in_force: bool,
     last_success: Duration,
@@ -272,7 +273,7 @@ impl<W> Plan<W> {
     pub(crate) fn next_look(&self) -> Duration {
         match self.flight {
             Some(flight) => flight.begun + flight.timeout,
-            // Whoever asks is told when asking helps, and asking makes a forced fetch needed.
+            // Whoever asks next makes a forced fetch needed, so this is when that one could begin.
             None if self.needs_look() || self.in_force => self.scheduled_at.min(self.forced_at()),
             None => self.scheduled_at,
         }
@@ -316,6 +317,7 @@ impl<W> Plan<W> {
         self.attempted = true;
         self.failures = 0;
         self.last_success = now;
+        // A forced fetch that succeeds is as good as a scheduled one, and puts the next of those off.
         self.scheduled_at = now + if set.is_empty() { MIN_BACKOFF } else { self.jittered_interval() };
         let changed = self.replace(set);
         self.adapt_spacing(flight, changed);
@@ -424,6 +426,7 @@ impl<W> Plan<W> {
         if is_sought {
             self.sought.entry(wanted.clone()).or_insert(fetches);
         } else {
+            // No room to remember the key; somebody has to look all the same.
             self.needed |= self.in_force;
         }
         if is_sought && self.waiters.len() < MAX_WAITERS {
@@ -448,6 +451,7 @@ impl<W> Plan<W> {
 
     fn mismatched(&mut self, wanted: Wanted, generation: Option<u64>) {
         let Some(set) = self.set.as_ref().filter(|_| self.in_force) else { return };
+        // Names that are not in the set never get here, so the set's own limit bounds what is remembered.
         let news = generation == Some(set.generation())
             && wanted.is_in(set)
             && self.mismatched.len() < MAX_KEYS
@@ -469,6 +473,7 @@ impl<W> Plan<W> {
         if self.flight.is_some() {
             return;
         }
+        // A scheduled fetch first: it serves those who asked, and does not use the spacing up.
         let kind = if now >= self.scheduled_at {
             Kind::Scheduled
         } else if self.needs_look() && now >= self.forced_at() {

@@ -59,6 +59,9 @@ use crate::{grpc, response};
 /// async fn hello(claims: Claims<NotReadable>) {}
 /// ```
 ///
+/// It is opaque: take it as `claims: Claims<MyClaims>` and use it like a `&MyClaims`, or take the `Arc` out with
+/// [`into_inner`](Self::into_inner). `MyClaims` owns its fields (`String`, not `&str`).
+///
 /// `Router::layer` covers the routes and the fallback that are there when it is called, and nothing that is added later.
 pub struct Claims<T: ClaimsType>(Arc<T>);
 
@@ -178,7 +181,8 @@ impl IntoResponse for ExtractRejection {
 /// What a handler returns to a caller who is known and lacks a scope: 403 with the challenge of RFC 6750 §3.1, which names
 /// all scopes that are needed.
 ///
-/// [`Scopes::check`](countersign_claims::Scopes::check) with `?` makes one.
+/// [`Scopes::check`](countersign_claims::Scopes::check) with `?` makes one. It has seen no request, so it answers as plain
+/// HTTP, to gRPC callers too, and without a `realm`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forbidden(pub InsufficientScope);
 
