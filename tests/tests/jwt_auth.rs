@@ -495,3 +495,20 @@ async fn the_handle_shows_the_state_of_the_keys_and_refreshes_on_demand() {
     assert_eq!(handle.keys().status().keys, 2);
     assert!(handle.keys().status().last_error.is_some());
 }
+
+#[tokio::test]
+async fn a_key_replaced_under_its_name_is_noticed_by_the_signatures_that_fail() {
+    let (old, new) = (key("same-name"), key("same-name"));
+    let provider = Provider::start(&[&old]).await;
+    let auth = JwtAuth::new(provider.jwks_url());
+    let handle = auth.handle();
+    let app = app(auth);
+    assert_eq!(call(&app, Some(&old.sign(&provider.claims()).unwrap())).await.0, 200);
+    provider.publish(&[&new]);
+    let token = new.sign(&provider.claims()).unwrap();
+    assert_eq!(call(&app, Some(&token)).await.0, 401, "refused at once, and never made to wait");
+    // The refusal has asked for a look; this one is shared with it, or follows it.
+    handle.keys().refresh().await.unwrap();
+    assert_eq!(call(&app, Some(&token)).await.0, 200);
+    assert_eq!(call(&app, Some(&old.sign(&provider.claims()).unwrap())).await.0, 401);
+}

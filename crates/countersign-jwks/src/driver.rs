@@ -1,8 +1,10 @@
 //! The task that executes a [`Plan`]. It holds its source weakly, so that it ends with the last of those who use it.
 
-use std::future::pending;
+use std::future::{pending, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
 use countersign_token::{Answer, FetchError, FetchRequest, Fetched, JwkSet, KeySet, MAX_KID_BYTES, Origin, SkippedKey};
@@ -99,11 +101,11 @@ pub(crate) async fn run(mut task: Task) {
             result = landing(&mut driver.flight) => Some(Input::Landed(result)),
             () = &mut timer => Some(Input::Event(Event::Tick)),
             refresh = engine.refreshes.recv(), if driver.refreshing.len() < MAX_REFRESHES => refresh.map(Input::Refresh),
-            mismatch = engine.mismatches.recv() => mismatch.map(|Mismatched { wanted, generation }| {
-                Input::Event(Event::Mismatched { wanted, generation })
-            }),
             asked = engine.asks.recv() => asked.map(|Asked { wanted, generation, reply }| {
                 Input::Event(Event::Asked { wanted, generation, waiter: reply })
+            }),
+            mismatch = engine.mismatches.recv() => mismatch.map(|Mismatched { wanted, generation }| {
+                Input::Event(Event::Mismatched { wanted, generation })
             }),
         };
         // The queues close with the source.
@@ -154,7 +156,9 @@ impl Driver {
             }
         };
         let mut wake_at = Duration::MAX;
-        for action in plan.step(shared.now(), event) {
+        let actions = plan.step(shared.now(), event);
+        shared.trust_until(plan.too_old_at());
+        for action in actions {
             match action {
                 Action::Fetch(start) => self.flight = Some(launch(shared, start)),
                 Action::Publish(keys) => {
@@ -231,12 +235,24 @@ fn launch(shared: &Shared, start: Start) -> Flight {
     tracing::debug!(source = %shared.remote().label(), number = start.number, kind = ?start.kind, "fetching the keys");
     Box::pin(async move {
         let fetch = fetch.map_err(|error| error.to_string())?;
-        let exchange = timeout(start.timeout, async { fetch.fetch(request).await });
+        let exchange = timeout(start.timeout, unwinding_is_failure(async { fetch.fetch(request).await }));
         match exchange.await.unwrap_or(Err(FetchError::TimedOut)) {
             Ok(fetched) => key_set(&fetched),
             Err(error) => Err(error.to_string()),
         }
     })
+}
+
+/// A panic of somebody's [`Fetch`](countersign_token::Fetch) is a fetch that failed: it must not end the task, which would
+/// cost everybody the keys in force until the next request starts it again.
+async fn unwinding_is_failure(fetch: impl Future<Output = Result<Fetched, FetchError>>) -> Result<Fetched, FetchError> {
+    let mut fetch = pin!(fetch);
+    poll_fn(|context| {
+        // What it leaves half done is its own, and it is not polled again.
+        catch_unwind(AssertUnwindSafe(|| fetch.as_mut().poll(context)))
+            .unwrap_or_else(|_| Poll::Ready(Err(FetchError::Broken("the fetcher panicked".into()))))
+    })
+    .await
 }
 
 /// The key set in an answer. Whatever [`Fetch`](countersign_token::Fetch) says, only status 200 brings one.

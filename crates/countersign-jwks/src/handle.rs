@@ -90,8 +90,10 @@ impl KeysHandle {
                     Some(_) => KeyState::Ready,
                     None if running.is_err() => KeyState::Unusable(Unready::NoRuntime),
                     None => match progress.unready {
-                        Some(Unready::Starting) | None => KeyState::Starting,
+                        Some(Unready::Starting) => KeyState::Starting,
                         Some(reason) => KeyState::Unusable(reason),
+                        // The task hangs, or it would have said so.
+                        None => KeyState::Unusable(Unready::TooOld),
                     },
                 };
                 KeyStatus {

@@ -1,5 +1,6 @@
 use std::error::Error;
 use std::fmt::{self, Write};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::pin::Pin;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -49,6 +50,8 @@ impl HttpFetch {
         }
         let builder = Client::builder()
             .user_agent(USER_AGENT)
+            // Whatever other crates of the tree switch on: with `native-tls` that would be the default.
+            .tls_backend_rustls()
             .redirect(redirect::Policy::none())
             .retry(retry::never())
             .referer(false)
@@ -60,7 +63,13 @@ impl HttpFetch {
             .no_brotli()
             .no_zstd()
             .no_deflate();
-        let builder = if loopback { builder.no_proxy() } else { builder };
+        let builder = if loopback {
+            // Nor does a resolver decide where `localhost` is (RFC 6761 §6.3); the port is the URL's.
+            let addresses = [(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()];
+            builder.no_proxy().resolve_to_addrs("localhost", &addresses)
+        } else {
+            builder
+        };
         let client = builder.build().map_err(|error| FetchError::Client(text(error)))?;
         Ok(slot.get_or_init(|| client))
     }

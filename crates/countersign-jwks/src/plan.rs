@@ -26,6 +26,11 @@ pub(crate) const MAX_WAIT: Duration = Duration::from_secs(2);
 /// How many requests wait for keys at once. Each costs some hundred bytes; more would be a queue, not a wait.
 pub(crate) const MAX_WAITERS: usize = 1024;
 
+/// How long a signature mismatch under a known name is no reason to look again. For good, a stranger's one bad signature
+/// would hide that the provider has replaced the key under its name, until the next scheduled fetch; with a stranger who
+/// goes on, the provider bears one more look in this time.
+const MISMATCH_REMEMBERED: Duration = Duration::from_secs(30);
+
 /// How many looked-for keys are remembered until a fetch has an answer. As many as requests wait.
 const MAX_SOUGHT: usize = MAX_WAITERS;
 
@@ -183,8 +188,8 @@ pub(crate) struct Plan<W> {
     /// Whether somebody needs a fetch that has not begun yet, for another reason than a key in `sought`.
     needed: bool,
 
-    /// The names whose signature mismatch has been looked into during this generation.
-    mismatched: HashSet<Option<Box<str>>>,
+    /// The names whose signature mismatch has been looked into during this generation, and when.
+    mismatched: HashMap<Option<Box<str>>, Duration>,
     /// Keys without an answer so far, each with the number of fetches that had begun when it was first seen.
     sought: HashMap<Wanted, u64>,
     /// In the order of their deadlines, since all wait equally long.
@@ -225,7 +230,7 @@ impl<W> Plan<W> {
             last_forced: None,
             spacing: MIN_SPACING,
             needed: false,
-            mismatched: HashSet::new(),
+            mismatched: HashMap::new(),
             sought: HashMap::new(),
             waiters: VecDeque::new(),
             absent: Arc::default(),
@@ -244,7 +249,7 @@ impl<W> Plan<W> {
                 }
             }
             Event::Asked { wanted, generation, waiter } => self.asked(now, wanted, generation, waiter, &mut actions),
-            Event::Mismatched { wanted, generation } => self.mismatched(wanted, generation),
+            Event::Mismatched { wanted, generation } => self.mismatched(now, wanted, generation),
             Event::RefreshAsked => self.needed = true,
         }
         self.withdraw_if_too_old(now, &mut actions);
@@ -449,13 +454,17 @@ impl<W> Plan<W> {
         }
     }
 
-    fn mismatched(&mut self, wanted: Wanted, generation: Option<u64>) {
+    fn mismatched(&mut self, now: Duration, wanted: Wanted, generation: Option<u64>) {
         let Some(set) = self.set.as_ref().filter(|_| self.in_force) else { return };
         // Names that are not in the set never get here, so the set's own limit bounds what is remembered.
+        let is_recent = |at: &Duration| now.saturating_sub(*at) < MISMATCH_REMEMBERED;
         let news = generation == Some(set.generation())
             && wanted.is_in(set)
-            && self.mismatched.len() < MAX_KEYS
-            && self.mismatched.insert(wanted.kid);
+            && !self.mismatched.get(&wanted.kid).is_some_and(is_recent)
+            && self.mismatched.len() <= MAX_KEYS;
+        if news {
+            self.mismatched.insert(wanted.kid, now);
+        }
         self.needed |= news;
     }
 
@@ -538,7 +547,8 @@ impl<W> Plan<W> {
         self.last_forced.map_or(Duration::ZERO, |last| last + self.spacing)
     }
 
-    fn too_old_at(&self) -> Duration {
+    /// From when the last good set is not believed any more.
+    pub(crate) fn too_old_at(&self) -> Duration {
         self.last_success.saturating_add(self.config.max_stale)
     }
 

@@ -2,7 +2,7 @@
 //! itself while it does not run.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::driver::{self, Asked, Engine, Mismatched, Refresh};
 use crate::plan::{Absent, Config, MAX_WAITERS, MIN_RETRY_AFTER, Now, Plan, Wanted};
 use crate::remote::{Remote, SourceError};
-use crate::waiting::Waiting;
+use crate::waiting::{Waiting, timer};
 
 /// How many signature mismatches await the task's attention. They cost requests nothing when they are lost, and have a
 /// queue of their own so that bad signatures keep nobody from asking for keys.
@@ -35,6 +35,9 @@ pub(crate) struct Shared {
     keys: ArcSwap<KeySet>,
     /// Stands for "none", told by its address.
     nothing: Arc<KeySet>,
+    /// Until when the set in force may be trusted, milliseconds since the epoch. The task withdraws it then; this is for a
+    /// task that hangs, or whose runtime nobody drives any more.
+    trusted_until: AtomicU64,
     absent: ArcSwap<Absent>,
     progress: watch::Sender<Progress>,
 
@@ -64,7 +67,7 @@ pub(crate) struct Progress {
     pub(crate) failed: u64,
 }
 
-/// There is no tokio runtime in this thread's context.
+/// There is no tokio runtime in this thread's context, or it has no timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NoRuntime;
 
@@ -89,6 +92,7 @@ impl Shared {
             epoch: Instant::now(),
             keys: ArcSwap::new(Arc::clone(&nothing)),
             nothing,
+            trusted_until: AtomicU64::new(0),
             absent: ArcSwap::default(),
             progress: watch::Sender::new(Progress { unready: Some(Unready::Starting), ..Progress::default() }),
             asks,
@@ -103,7 +107,7 @@ impl Shared {
 
     pub(crate) fn snapshot(&self) -> Option<Guard<Arc<KeySet>>> {
         let guard = self.keys.load();
-        (!Arc::ptr_eq(&guard, &self.nothing)).then_some(guard)
+        (!Arc::ptr_eq(&guard, &self.nothing) && self.is_trusted()).then_some(guard)
     }
 
     pub(crate) fn ask(self: &Arc<Self>, miss: Miss<'_>) -> Ask<Waiting> {
@@ -149,8 +153,13 @@ impl Shared {
         match self.snapshot() {
             Some(set) if generation.is_none_or(|seen| seen < set.generation()) => Answer::Changed,
             Some(_) => Answer::NotYet { retry_after },
-            None => Answer::Unavailable { reason: progress.unready.unwrap_or(Unready::Starting), retry_after },
+            // Where the task has nothing to say against the keys, they are what it should have withdrawn.
+            None => Answer::Unavailable { reason: progress.unready.unwrap_or(Unready::TooOld), retry_after },
         }
+    }
+
+    fn is_trusted(&self) -> bool {
+        self.now().monotonic < Duration::from_millis(self.trusted_until.load(Ordering::Acquire))
     }
 
     // For handles.
@@ -189,6 +198,10 @@ impl Shared {
         self.fetch.clone()
     }
 
+    pub(crate) fn trust_until(&self, at: Duration) {
+        self.trusted_until.store(u64::try_from(at.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
+    }
+
     pub(crate) fn publish(&self, keys: Arc<KeySet>) {
         self.keys.store(keys);
     }
@@ -217,20 +230,23 @@ impl Shared {
             return Ok(());
         }
         let runtime = Handle::try_current().map_err(|_| NoRuntime)?;
+        // The task could not be without.
+        drop(timer(Duration::ZERO).ok_or(NoRuntime)?);
         let Some(engine) = parked.take() else { return Ok(()) };
         self.running.store(true, Ordering::Release);
         let unready = match engine.plan.in_force(self.now()) {
             Some(set) => {
+                self.trust_until(engine.plan.too_old_at());
                 self.publish(Arc::clone(set));
                 None
             }
             None => engine.plan.unready(),
         };
-        drop(parked);
         self.report(|progress| {
             progress.unready = unready;
             true
         });
+        drop(parked);
         // Not under the lock: a runtime that is shutting down drops the task here, and the task parks itself.
         drop(runtime.spawn(driver::run(driver::Task::new(engine, Arc::downgrade(self)))));
         Ok(())
@@ -242,11 +258,12 @@ impl Shared {
         self.withdraw();
         *parked = Some(engine);
         self.running.store(false, Ordering::Release);
-        drop(parked);
+        // Under the lock, so that it cannot overwrite what the next task says.
         self.report(|progress| {
             progress.unready = Some(Unready::NoRuntime);
             true
         });
+        drop(parked);
     }
 
     fn parked(&self) -> MutexGuard<'_, Option<Box<Engine>>> {

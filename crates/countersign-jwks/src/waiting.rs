@@ -1,7 +1,9 @@
 use std::fmt;
+use std::panic::catch_unwind;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use countersign_token::Answer;
 use pin_project_lite::pin_project;
@@ -29,9 +31,13 @@ pin_project! {
 impl Waiting {
     /// `generation` is that of the snapshot that lacked the key.
     pub(crate) fn new(shared: Arc<Shared>, answer: oneshot::Receiver<Answer>, generation: Option<u64>) -> Self {
-        let timer = Handle::try_current().is_ok().then(|| sleep(MAX_WAIT));
-        Self { answer, timer, shared, generation }
+        Self { answer, timer: timer(MAX_WAIT), shared, generation }
     }
+}
+
+/// `None` outside tokio, and within a runtime that was built without timers: tokio has no way to ask for them but to panic.
+pub(crate) fn timer(after: Duration) -> Option<Sleep> {
+    Handle::try_current().ok().and_then(|_| catch_unwind(|| sleep(after)).ok())
 }
 
 impl Future for Waiting {

@@ -8,14 +8,15 @@ use std::time::{Duration, SystemTime};
 /// # Security
 /// An implementation follows no redirect, stops reading behind [`FetchRequest::max_bytes`] counted on *decompressed*
 /// bytes, and gives up at [`FetchRequest::timeout`] however the peer drips. The driver enforces the time-out once more
-/// around the returned future, and checks the length of what comes back.
+/// around the returned future, and checks the length of what comes back. It must not block its thread: the time-out could
+/// not end it then.
 pub trait Fetch: Send + Sync + 'static {
     /// Fetches `request.url` once.
     fn fetch(&self, request: FetchRequest) -> Pin<Box<dyn Future<Output = Result<Fetched, FetchError>> + Send + '_>>;
 }
 
 /// What to fetch, and the bounds.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct FetchRequest {
     /// An absolute `https` (or, where allowed, `http`) URL.
@@ -37,6 +38,14 @@ impl FetchRequest {
     #[must_use]
     pub fn new(url: impl Into<String>, max_bytes: usize, timeout: Duration) -> Self {
         Self { url: url.into(), max_bytes, timeout, etag: None, last_modified: None, revalidate: false }
+    }
+}
+
+/// Shows the URL without its query, which may hold a secret.
+impl fmt::Debug for FetchRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = self.url.split_once('?').map_or(self.url.as_str(), |(url, _)| url);
+        f.debug_struct("FetchRequest").field("url", &url).field("timeout", &self.timeout).finish_non_exhaustive()
     }
 }
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 use countersign_claims::{ClaimError, ClaimsTypeError};
 use countersign_token::{Algorithm, SignatureError, TokenError, Unready};
 
-/// Why a token was not accepted, in full, for the operator. What the client is told is decided elsewhere, and is less.
+/// Why a token was not accepted, in full, for the operator: with up to 64 characters, escaped, of an `iss`, `aud` or `typ` that
+/// was not wanted. What the client is told is decided elsewhere, and is less.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {

@@ -358,7 +358,7 @@ fn a_source_that_never_had_keys_is_not_ready_however_often_it_says_so() {
 }
 
 #[test]
-fn a_mismatch_is_looked_into_once_per_kid_and_snapshot() {
+fn a_mismatch_is_looked_into_once_per_kid_and_snapshot_for_a_while() {
     let mut plan = started([0, 1]);
     let mut at = 100 * SEC;
     let mismatch = |plan: &mut Plan<u32>, at, kid: &str, generation| {
@@ -374,6 +374,10 @@ fn a_mismatch_is_looked_into_once_per_kid_and_snapshot() {
     step(&mut plan, at, Event::Fetched(set([0, 2])));
     at += 10 * SEC;
     assert!(mismatch(&mut plan, at, "k0", 2));
+    // And once more after a while: a stranger's bad signature must not hide for good that the key was replaced.
+    step(&mut plan, at, Event::Fetched(set([0, 2])));
+    assert!(!mismatch(&mut plan, at + MISMATCH_REMEMBERED - SEC, "k0", 2));
+    assert!(mismatch(&mut plan, at + MISMATCH_REMEMBERED, "k0", 2));
 }
 
 #[test]

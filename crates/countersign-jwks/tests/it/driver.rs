@@ -224,7 +224,7 @@ async fn a_refresh_ends_with_the_look_it_caused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replaced_key_is_noticed_by_the_signatures_that_fail() {
+async fn signatures_that_fail_cause_few_looks() {
     let script = Script::new([keys([0])]);
     let source = script.keys();
     source.handle().ready().await.unwrap();
@@ -232,7 +232,7 @@ async fn a_replaced_key_is_noticed_by_the_signatures_that_fail() {
         source.signature_mismatch(Miss { generation: Some(1), kid: Some("k0"), algorithm: Algorithm::Ed25519 });
         sleep(100 * MS).await;
     }
-    assert_eq!(script.fetches(), 2, "once per kid and snapshot");
+    assert_eq!(script.fetches(), 5, "in a hundred seconds the first one, and one look in thirty seconds");
 }
 
 #[tokio::test(start_paused = true)]
@@ -340,6 +340,52 @@ async fn a_fetch_that_panics_is_survived_and_not_repeated_at_every_request() {
     }
     assert_eq!(script.fetches(), 3);
     assert!(begun.elapsed() >= 2 * SEC, "a second apart");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_panics_leaves_the_keys_in_force() {
+    let script = Script::new([keys([0]), Turn::Panic, keys([0, 1])]);
+    let source = script.keys();
+    source.handle().ready().await.unwrap();
+    let answer = look_up(&source, "k1").await;
+    assert!(matches!(answer, Some(Answer::NotYet { .. })), "{answer:?}: a failed look is not a lack of keys");
+    assert!(source.snapshot().is_some());
+    assert_eq!(source.handle().status().last_error.as_deref(), Some("the exchange broke off: the fetcher panicked"));
+    sleep(5 * SEC).await;
+    assert_eq!(look_up(&source, "k1").await, Some(Answer::Changed));
+}
+
+#[test]
+fn keys_are_not_believed_for_ever_when_nobody_drives_their_task() {
+    let script = Script::new([keys([0])]);
+    let idle = runtime();
+    let source = idle.block_on(async {
+        let source = script.keys();
+        source.handle().ready().await.unwrap();
+        source
+    });
+    Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(async {
+        tokio::time::advance(DEFAULT_MAX_STALE - SEC).await;
+        assert!(source.snapshot().is_some());
+        tokio::time::advance(2 * SEC).await;
+        assert!(source.snapshot().is_none());
+        let answer = look_up(&source, "k0").await;
+        assert!(matches!(answer, Some(Answer::Unavailable { reason: Unready::TooOld, .. })), "{answer:?}");
+        assert_eq!(source.handle().status().state, KeyState::Unusable(Unready::TooOld));
+        assert!(!source.handle().is_ready());
+    });
+}
+
+#[test]
+fn a_runtime_without_timers_is_none_and_no_panic() {
+    let source = Script::new([keys([0])]).keys();
+    Builder::new_current_thread().build().unwrap().block_on(async {
+        let answer = look_up(&source, "k0").await;
+        assert!(matches!(answer, Some(Answer::Unavailable { reason: Unready::NoRuntime, .. })), "{answer:?}");
+    });
+    runtime().block_on(async {
+        assert_eq!(look_up(&source, "k0").await, Some(Answer::Changed));
+    });
 }
 
 #[tokio::test(start_paused = true)]
