@@ -11,7 +11,8 @@ use crate::{grpc, response};
 /// Why a request was not let through. It stands in the extensions of every response that this crate makes, so that outer
 /// layers can count and log by reason.
 ///
-/// It is for the operator; the client is told less. Nothing in it, nor in its `Debug`, is the token or a part of it.
+/// It is for the operator; the client is told less. Neither it nor its `Debug` has the token; of an `iss`, `aud` or `typ` that was
+/// not wanted it has up to 64 characters, which are shown escaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
