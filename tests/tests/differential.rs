@@ -224,7 +224,8 @@ fn is_explained(token: &str, (ours, theirs): &(&str, String)) -> bool {
 }
 
 fn is_shorter(value: &Value, text: &[u8]) -> bool {
-    value.to_string().matches("\":").count() < String::from_utf8_lossy(text).matches("\":").count()
+    let members = |text: &str| text.replace([' ', '\n'], "").matches("\":").count();
+    members(&value.to_string()) < members(&String::from_utf8_lossy(text))
 }
 
 /// Ours and theirs with the same key and the same policy.
