@@ -31,8 +31,7 @@ pub fn bearer_token(headers: &HeaderMap) -> Result<&str, Refusal> {
     if values.next().is_some() {
         return Err(Refusal::ManyCredentials);
     }
-    // Only printable ASCII and tab get through; a header value may hold any octet but NUL, CR and LF.
-    let value = value.to_str().map_err(|_| Refusal::MalformedCredentials)?;
+    let value = printable(value.as_bytes()).ok_or(Refusal::MalformedCredentials)?;
     let (scheme, credentials) = value.split_once(' ').unwrap_or((value, ""));
     if scheme.is_empty() || !scheme.bytes().all(is_tchar) {
         return Err(Refusal::MalformedCredentials);
@@ -42,10 +41,23 @@ pub fn bearer_token(headers: &HeaderMap) -> Result<&str, Refusal> {
     }
     let token = credentials.trim_start_matches(' ');
     // A comma is what a proxy writes between two headers that it joins.
-    if token.is_empty() || token.contains([' ', '\t', ',']) {
+    if token.is_empty() || any(token.as_bytes(), |byte| byte == b' ' || byte == b'\t' || byte == b',') {
         return Err(Refusal::MalformedCredentials);
     }
     Ok(token)
+}
+
+/// The value as text, if it is printable ASCII and tabs; a header value may hold any octet but NUL, CR and LF.
+fn printable(value: &[u8]) -> Option<&str> {
+    if any(value, |byte| !matches!(byte, b'\t' | b' '..=b'~')) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()
+}
+
+/// Looks at all octets, without leaving early: so it is vector code, and a token is a thousand octets that are fine.
+fn any(octets: &[u8], is_odd: impl Fn(u8) -> bool) -> bool {
+    octets.iter().fold(false, |odd, octet| odd | is_odd(*octet))
 }
 
 /// RFC 9110 §5.6.2: what a scheme's name is made of.
