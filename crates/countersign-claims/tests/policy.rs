@@ -309,8 +309,8 @@ const TYPED: [(&str, IsRight); 10] = [
     ("jti", Value::is_string),
     ("client_id", Value::is_string),
     ("aud", |value| is_string_or_strings(value) && value.as_array().is_none_or(|members| !members.is_empty())),
-    ("scope", is_string_or_strings),
-    ("scp", is_string_or_strings),
+    ("scope", is_string_or_names),
+    ("scp", is_string_or_names),
     ("exp", is_numeric_date),
     ("nbf", is_numeric_date),
     ("iat", is_numeric_date),
@@ -318,6 +318,12 @@ const TYPED: [(&str, IsRight); 10] = [
 
 fn is_string_or_strings(value: &Value) -> bool {
     value.is_string() || value.as_array().is_some_and(|members| members.iter().all(Value::is_string))
+}
+
+/// An element of an array is one name, so there is no space in it.
+fn is_string_or_names(value: &Value) -> bool {
+    let is_name = |member: &Value| member.as_str().is_some_and(|name| !name.contains(' '));
+    value.is_string() || value.as_array().is_some_and(|members| members.iter().all(is_name))
 }
 
 fn is_numeric_date(value: &Value) -> bool {
