@@ -354,6 +354,7 @@ async fn cve_2026_48524_made_up_kids_do_not_flood_the_provider() {
     let good = signer.sign(&provider.claims()).unwrap();
     assert_eq!(call(&app, Some(&good)).await.0, 200);
 
+    let start = std::time::Instant::now();
     let stranger = SigningKey::generate(Algorithm::Es256).unwrap();
     let flood = (0..640).map(|n| {
         // A name of its own for each, and a signature that would fit.
@@ -374,7 +375,9 @@ async fn cve_2026_48524_made_up_kids_do_not_flood_the_provider() {
         let status = answer.await.unwrap();
         assert!(matches!(status, 401 | 429), "{status}");
     }
-    assert!(provider.fetches() <= 4, "{} fetches for 640 made-up names", provider.fetches());
+    // The first fetch, and forced ones that are at least a second apart, however slow the machine.
+    let bound = 2 + usize::try_from(start.elapsed().as_secs()).unwrap();
+    assert!(provider.fetches() <= bound, "{} fetches for 640 made-up names", provider.fetches());
 }
 
 #[tokio::test]
