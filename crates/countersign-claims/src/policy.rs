@@ -21,9 +21,9 @@ pub(crate) const MAX_REQUIRED_CLAIMS: usize = 64;
 
 /// What a token has to say to be accepted.
 ///
-/// By default: `exp` must be there, `exp`, `nbf` and `iat` must fit the time with [`DEFAULT_LEEWAY`], `typ` must be absent,
-/// `JWT` or `at+jwt`, and a token bound to a key is refused. `iss` and `aud` are required and compared exactly once at
-/// least one value is set; **as long as none is set, tokens that the same issuer made for other services pass**
+/// By default: `exp` must be there, `exp`, `nbf` and `iat` must fit the time with [`DEFAULT_LEEWAY`], `typ` must be
+/// absent, `JWT` or `at+jwt`, and a token bound to a key is refused. `iss` and `aud` are required and compared exactly
+/// once at least one value is set; **as long as none is set, tokens that the same issuer made for other services pass**
 /// ([`deny_unbound`](Self::deny_unbound) makes that a configuration error).
 #[derive(Clone, Default)]
 pub struct Policy {
@@ -46,8 +46,8 @@ pub struct Policy {
     fault: Option<ConfigError>,
 }
 
-/// Registered types of other kinds of token, which must never pass for access tokens (RFC 8725 §3.11): none of them can be
-/// accepted, whatever the configuration.
+/// Registered types of other kinds of token, which must never pass for access tokens (RFC 8725 §3.11): none of them can
+/// be accepted, whatever the configuration.
 const FOREIGN_TYPES: [&str; 12] = [
     "dpop+jwt",
     "logout+jwt",
@@ -72,24 +72,26 @@ impl Policy {
         Self::default()
     }
 
-    /// Demands `iss`, equal to `issuer` code point by code point (RFC 9068 §4). Called again, any of the values will do.
+    /// Demands `iss`, equal to `issuer` code point by code point (RFC 9068 §4). Called again, any of the values will
+    /// do.
     #[must_use]
     pub fn issuer(mut self, issuer: impl Into<Box<str>>) -> Self {
-        let issuer = self.fault.not_empty("issuer", issuer.into());
+        let issuer = not_empty(&mut self.fault, "issuer", issuer.into());
         self.issuers = self.issuers.iter().cloned().chain([issuer]).collect();
         self
     }
 
-    /// Demands `aud`, with one member equal to `audience` code point by code point. Called again, any of the values will do.
+    /// Demands `aud`, with one member equal to `audience` code point by code point. Called again, any of the values
+    /// will do.
     #[must_use]
     pub fn audience(mut self, audience: impl Into<Box<str>>) -> Self {
-        let audience = self.fault.not_empty("audience", audience.into());
+        let audience = not_empty(&mut self.fault, "audience", audience.into());
         self.audiences = self.audiences.iter().cloned().chain([audience]).collect();
         self
     }
 
-    /// The tolerance in comparisons with the clock: at most [`MAX_LEEWAY`] (more is a configuration error, and counts as the
-    /// maximum), by default [`DEFAULT_LEEWAY`].
+    /// The tolerance in comparisons with the clock: at most [`MAX_LEEWAY`] (more is a configuration error, and counts
+    /// as the maximum), by default [`DEFAULT_LEEWAY`].
     #[must_use]
     pub fn leeway(mut self, leeway: Duration) -> Self {
         if leeway > MAX_LEEWAY {
@@ -110,7 +112,7 @@ impl Policy {
         if self.required.len() == MAX_REQUIRED_CLAIMS {
             self.fault.get_or_insert(ConfigError::TooManyRequiredClaims);
         } else {
-            self.required.push(self.fault.not_empty("claim name", name));
+            self.required.push(not_empty(&mut self.fault, "claim name", name));
         }
         self
     }
@@ -129,19 +131,20 @@ impl Policy {
         self
     }
 
-    /// Demands `iat` and `exp`, no further apart than this: a token that lives for a year is refused, however young it is.
+    /// Demands `iat` and `exp`, no further apart than this: a token that lives for a year is refused, however young it
+    /// is.
     #[must_use]
     pub fn max_lifetime(mut self, max_lifetime: Duration) -> Self {
         self.max_lifetime = Some(max_lifetime);
         self
     }
 
-    /// Accepts one more `typ`, besides absent, `JWT` and `at+jwt`. Compared as a media type: without regard to case and to a
-    /// leading `application/` (RFC 7515 §4.1.9). The types of other kinds of token are a configuration error.
+    /// Accepts one more `typ`, besides absent, `JWT` and `at+jwt`. Compared as a media type: without regard to case and
+    /// to a leading `application/` (RFC 7515 §4.1.9). The types of other kinds of token are a configuration error.
     #[must_use]
     pub fn accept_type(mut self, typ: impl Into<Box<str>>) -> Self {
         let typ = typ.into();
-        let typ = self.fault.not_empty("type", without_application(&typ).into());
+        let typ = not_empty(&mut self.fault, "type", without_application(&typ).into());
         if FOREIGN_TYPES.iter().any(|foreign| typ.eq_ignore_ascii_case(foreign)) {
             self.fault.get_or_insert(ConfigError::ForeignType(typ.clone()));
         }
@@ -149,8 +152,8 @@ impl Policy {
         self
     }
 
-    /// The access-token profile of RFC 9068: `typ` must be `at+jwt`, and `iss`, `exp`, `aud`, `sub`, `client_id`, `iat` and
-    /// `jti` must all be there. Needs an issuer and an audience.
+    /// The access-token profile of RFC 9068: `typ` must be `at+jwt`, and `iss`, `exp`, `aud`, `sub`, `client_id`, `iat`
+    /// and `jti` must all be there. Needs an issuer and an audience.
     #[must_use]
     pub fn access_token_profile(mut self) -> Self {
         self.access_token_profile = true;
@@ -164,22 +167,24 @@ impl Policy {
         self
     }
 
-    /// Accepts tokens without `exp`, which stay valid until their key is withdrawn. An `exp` that is there still counts.
+    /// Accepts tokens without `exp`, which stay valid until their key is withdrawn. An `exp` that is there still
+    /// counts.
     #[must_use]
     pub fn dangerous_allow_missing_exp(mut self) -> Self {
         self.allow_missing_exp = true;
         self
     }
 
-    /// Accepts tokens that are bound to a key (`cnf`, RFC 7800) as if they were bearer tokens. Whoever steals one can use it:
-    /// only for services behind something that has checked the proof of possession.
+    /// Accepts tokens that are bound to a key (`cnf`, RFC 7800) as if they were bearer tokens. Whoever steals one can
+    /// use it: only for services behind something that has checked the proof of possession.
     #[must_use]
     pub fn accept_unbound_cnf(mut self) -> Self {
         self.accept_unbound_cnf = true;
         self
     }
 
-    /// Accepts ID tokens (told by `at_hash`, `c_hash`, `token_use` or a claim `typ`), as some platforms send them to services. Set an audience of your own with it.
+    /// Accepts ID tokens (told by `at_hash`, `c_hash`, `token_use` or a claim `typ`), as some platforms send them to
+    /// services. Set an audience of your own with it.
     #[must_use]
     pub fn accept_id_tokens(mut self) -> Self {
         self.accept_id_tokens = true;
@@ -375,16 +380,10 @@ fn without_application(typ: &str) -> &str {
     }
 }
 
-/// The first fault stays.
-trait NoteFault {
-    fn not_empty(&mut self, what: &'static str, text: Box<str>) -> Box<str>;
-}
-
-impl NoteFault for Option<ConfigError> {
-    fn not_empty(&mut self, what: &'static str, text: Box<str>) -> Box<str> {
-        if text.is_empty() {
-            self.get_or_insert(ConfigError::Empty(what));
-        }
-        text
+/// Notes an empty text as the fault, unless there is one already.
+fn not_empty(fault: &mut Option<ConfigError>, what: &'static str, text: Box<str>) -> Box<str> {
+    if text.is_empty() {
+        fault.get_or_insert(ConfigError::Empty(what));
     }
+    text
 }

@@ -1,8 +1,8 @@
 //! Stateless JWT authentication for axum, hyper, tonic and every other tower stack.
 //!
-//! A service checks each request's token itself, in microseconds, with the issuer's public keys at hand; a background task
-//! follows the issuer's rotation. No request waits for the network while its key is known, and none of those is refused
-//! because the issuer is down, for up to a day ([`JwtAuth::max_stale`]).
+//! A service checks each request's token itself, in microseconds, with the issuer's public keys at hand; a background
+//! task follows the issuer's rotation. No request waits for the network while its key is known, and none of those is
+//! refused because the issuer is down, for up to a day ([`JwtAuth::max_stale`]).
 //!
 //! ```
 //! # #[cfg(feature = "axum")]
@@ -40,6 +40,8 @@
 //! | names a key that could not be looked for in time | 429 with `Retry-After` | 14 |
 //! | comes while there are no usable keys at all | 503 with `Retry-After` | 14 |
 //!
+//! A request is gRPC if it is a POST with gRPC's content type; its refusals are HTTP 200, as gRPC wants them.
+//!
 //! # Crate features
 //!
 //! - `reqwest` (default): the HTTP client that fetches a JWKS URL. Costs `reqwest` with rustls on aws-lc-rs. Leave it out if
@@ -48,8 +50,8 @@
 //!
 //! # The crates behind it
 //!
-//! [`token`] takes tokens apart and checks signatures, [`claims`] judges what they say, [`verifier`] joins the two without
-//! I/O (for WebSockets, queues, TCP), [`jwks`] keeps the keys fresh, [`middleware`] is the tower layer.
+//! [`token`] takes tokens apart and checks signatures, [`claims`] judges what they say, [`verifier`] joins the two
+//! without I/O (for WebSockets, queues, TCP), [`jwks`] keeps the keys fresh, [`middleware`] is the tower layer.
 
 mod auth;
 mod handle;
