@@ -1,6 +1,138 @@
-//! What the tests of the examples share.
+//! What the examples share, so that each shows little but itself: their command line, an issuer to try them with, and what
+//! their tests start them by.
 
+#![allow(clippy::print_stdout, reason = "examples talk to the person who runs them")]
+
+use std::io::{BufRead as _, BufReader};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use countersign_testkit::IdentityProvider;
+
+/// The command line of an example that serves.
+#[derive(Debug, clap::Parser)]
+pub struct Options {
+    /// The port to listen on, on loopback; 0 for any that is free.
+    #[arg(long, default_value_t = 3000)]
+    pub port: u16,
+    /// Where the issuer publishes its keys. Without it, the example starts an issuer of its own.
+    #[arg(long, requires = "issuer")]
+    pub jwks_url: Option<String>,
+    /// The `iss` of its tokens.
+    #[arg(long, requires = "jwks_url")]
+    pub issuer: Option<String>,
+    /// The `aud` of the tokens that are for this service.
+    #[arg(long, default_value = "orders")]
+    pub audience: String,
+}
+
+/// Who is trusted.
+#[derive(Debug)]
+pub struct Trusted {
+    /// Where its keys are.
+    pub jwks_url: String,
+    /// Its name.
+    pub issuer: String,
+    /// Runs as long as this does.
+    _own: Option<IdentityProvider>,
+}
+
+impl Options {
+    /// Where to listen.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// The issuer of the command line; or else a new one on loopback, whose first token is printed, good for an hour and with
+    /// the scope `orders:read`.
+    #[must_use]
+    pub fn trusted(&self) -> Trusted {
+        if let (Some(jwks_url), Some(issuer)) = (&self.jwks_url, &self.issuer) {
+            return Trusted { jwks_url: jwks_url.clone(), issuer: issuer.clone(), _own: None };
+        }
+        let idp = IdentityProvider::start();
+        println!("a token, good for an hour:\n\n{}\n", idp.token(&self.audience).scope("orders:read").sign());
+        Trusted { jwks_url: idp.jwks_url(), issuer: idp.issuer().to_owned(), _own: Some(idp) }
+    }
+}
+
+/// An example that a test has started. It ends with the test.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    /// What it has said on standard output up to now, but for its address.
+    pub said: Vec<String>,
+    address: SocketAddr,
+}
+
+/// Long enough for any machine, and an end for a test whose example hangs.
+const STARTS_WITHIN: Duration = Duration::from_secs(30);
+
+impl Running {
+    /// Starts an example that serves, on a free port and with these arguments, and waits until it listens.
+    ///
+    /// # Panics
+    /// If it has not been built, or does not say `listening on http://…` in time.
+    #[must_use]
+    pub fn start(name: &str, arguments: &[&str]) -> Self {
+        let mut child = Command::new(example_binary(name))
+            .args(["--port", "0"])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let output = BufReader::new(child.stdout.take().expect("it has been asked for"));
+        let (lines, said) = mpsc::channel();
+        // It reads on when nobody listens any more: an example that cannot print would stop.
+        std::thread::spawn(move || output.lines().map_while(Result::ok).for_each(|line| drop(lines.send(line))));
+        let mut running = Self { child, said: Vec::new(), address: ([127, 0, 0, 1], 0).into() };
+        loop {
+            let line = said.recv_timeout(STARTS_WITHIN).expect("it says where it listens");
+            match line.strip_prefix("listening on ") {
+                Some(address) => {
+                    let address = address.trim_start_matches("http://");
+                    running.address = address.parse().expect("an address");
+                    return running;
+                }
+                None => running.said.push(line),
+            }
+        }
+    }
+
+    /// As [`start`](Self::start), trusting this issuer, for the audience `orders`.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    #[must_use]
+    pub fn start_trusting(name: &str, idp: &IdentityProvider) -> Self {
+        Self::start(name, &["--jwks-url", &idp.jwks_url(), "--issuer", idp.issuer(), "--audience", "orders"])
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL of a path of it.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
 
 /// Where cargo has put the example of that name: next to the directory of the running test.
 ///
