@@ -1,7 +1,5 @@
 //! Tests of countersign's public API. What is in this library itself is only what several of them share.
 
-pub mod provider;
-
 /// The README's examples compile.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

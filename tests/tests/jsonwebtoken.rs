@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Extension, Router};
 use countersign::{Algorithm, JwtAuth, KeySet, SigningKey, Verified, VerifyingKey};
-use countersign_tests::provider::{Provider, claims};
+use countersign_testkit::{Answer, IdentityProvider, TestKey, Token};
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation};
 use serde_json::{Value, json};
@@ -28,6 +28,11 @@ const ASYMMETRIC: [Algorithm; 9] = [
     Algorithm::Es384,
     Algorithm::EdDsa,
 ];
+
+/// Claims that nobody objects to; who signs them is another matter.
+fn claims(issuer: &str) -> Token {
+    Token::new(&TestKey::nth(Algorithm::Es256, 0)).issuer(issuer).audience("api")
+}
 
 fn theirs(algorithm: Algorithm) -> jsonwebtoken::Algorithm {
     algorithm.name().parse().unwrap()
@@ -87,8 +92,8 @@ async fn tokens_of_jsonwebtoken_pass_with_its_own_key_set() {
             serde_json::to_value(jwk).unwrap()
         })
         .collect();
-    let provider = Provider::start(&[]).await;
-    provider.answer(StatusCode::OK, json!({ "keys": published }).to_string());
+    let provider = IdentityProvider::start();
+    provider.set_answer(Answer::body(json!({ "keys": published }).to_string()));
     let auth = JwtAuth::new(provider.jwks_url()).issuer(provider.issuer()).audience("api");
     let handle = auth.handle();
     let url = serve(auth).await;
@@ -96,11 +101,12 @@ async fn tokens_of_jsonwebtoken_pass_with_its_own_key_set() {
     assert_eq!(handle.keys().status().keys, ASYMMETRIC.len(), "{:?}", handle.keys().status());
 
     for (algorithm, key) in &keys {
-        let token = jsonwebtoken::encode(&header(*algorithm), &provider.claims(), key).unwrap();
+        let token = jsonwebtoken::encode(&header(*algorithm), claims(provider.issuer()).claims(), key).unwrap();
         assert_eq!(call(&url, &token).await, (StatusCode::OK, "ada".to_owned()), "{algorithm}");
 
         let stranger =
-            jsonwebtoken::encode(&header(*algorithm), &provider.claims(), &encoding_key(*algorithm)).unwrap();
+            jsonwebtoken::encode(&header(*algorithm), claims(provider.issuer()).claims(), &encoding_key(*algorithm))
+                .unwrap();
         assert_eq!(call(&url, &stranger).await.0, StatusCode::UNAUTHORIZED, "{algorithm}");
     }
 }
@@ -112,7 +118,7 @@ async fn its_hmac_tokens_pass_with_a_configured_secret() {
             KeySet::new([VerifyingKey::from_secret(SECRET, algorithm).unwrap().with_kid(algorithm.name()).unwrap()]);
         let url = serve(JwtAuth::with_keys(keys).algorithms(algorithm).issuer("me").audience("api")).await;
         let encode = |secret| {
-            jsonwebtoken::encode(&header(algorithm), &claims("me"), &EncodingKey::from_secret(secret)).unwrap()
+            jsonwebtoken::encode(&header(algorithm), claims("me").claims(), &EncodingKey::from_secret(secret)).unwrap()
         };
         assert_eq!(call(&url, &encode(SECRET)).await, (StatusCode::OK, "ada".to_owned()), "{algorithm}");
         assert_eq!(call(&url, &encode(&SECRET[1..])).await.0, StatusCode::UNAUTHORIZED, "{algorithm}");
@@ -124,7 +130,7 @@ fn jsonwebtoken_accepts_our_tokens_and_our_keys() {
     for algorithm in ASYMMETRIC {
         let key = SigningKey::generate(algorithm).unwrap().with_kid("k1");
         let jwk: Jwk = serde_json::from_value(key.public_jwk().unwrap()).unwrap();
-        let token = key.sign(&claims("me")).unwrap();
+        let token = key.sign(claims("me").claims()).unwrap();
         let mut validation = Validation::new(theirs(algorithm));
         validation.set_issuer(&["me"]);
         validation.set_audience(&["api"]);

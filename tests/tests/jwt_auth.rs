@@ -14,8 +14,8 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use countersign::KeyState;
 use countersign::token::{Fetch, FetchError, FetchRequest, Fetched};
-use countersign::{Algorithm, Claims, ConfigError, JwtAuth, KeySet, SigningKey, Verified, VerifyingKey, scope};
-use countersign_tests::provider::{Provider, claims};
+use countersign::{Algorithm, Claims, ConfigError, JwtAuth, KeySet, Verified, VerifyingKey, scope};
+use countersign_testkit::{Answer, IdentityProvider, TestKey, Token};
 use serde::Deserialize;
 use serde_json::Value;
 use tower::{Layer, Service, ServiceExt as _};
@@ -33,13 +33,18 @@ fn app(auth: JwtAuth) -> Router {
     Router::new().route("/hello", get(hello)).layer(auth)
 }
 
-fn key(kid: &str) -> SigningKey {
-    SigningKey::generate(Algorithm::Es256).unwrap().with_kid(kid)
+/// A good token of an issuer that exists in its name only.
+fn token_of(key: &TestKey, issuer: &str) -> Token {
+    Token::new(key).issuer(issuer).audience("api")
 }
 
-fn with(mut claims: Value, name: &str, value: impl Into<Value>) -> Value {
-    claims[name] = value.into();
-    claims
+fn key() -> TestKey {
+    TestKey::nth(Algorithm::Es256, 0)
+}
+
+/// A good token of the provider's, but for a key that it does not publish.
+fn with_made_up_kid(provider: &IdentityProvider, kid: &str) -> String {
+    provider.token("api").signed_by(&key().with_kid(kid)).sign()
 }
 
 /// One request straight into the router.
@@ -54,16 +59,15 @@ async fn call(app: &Router, token: Option<&str>) -> (StatusCode, axum::http::Hea
 
 #[tokio::test]
 async fn over_real_sockets_a_good_token_passes_and_a_bad_one_does_not() {
-    let (signer, stranger) = (key("k1"), key("k1"));
-    let provider = Provider::start(&[&signer]).await;
+    let provider = IdentityProvider::start();
     let auth = JwtAuth::new(provider.jwks_url()).issuer(provider.issuer()).audience("api");
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/hello", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, app(auth)).await });
 
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let good = signer.sign_as("at+jwt", &provider.claims()).unwrap();
-    let response = client.get(&url).bearer_auth(&good).send().await.unwrap();
+    let good = provider.token("api");
+    let response = client.get(&url).bearer_auth(good.sign()).send().await.unwrap();
     assert_eq!(response.status(), 200);
     assert_eq!(response.text().await.unwrap(), "Hello, ada!");
 
@@ -72,34 +76,41 @@ async fn over_real_sockets_a_good_token_passes_and_a_bad_one_does_not() {
     let challenge = response.headers()["www-authenticate"].to_str().unwrap();
     assert!(challenge.starts_with("Bearer ") && !challenge.contains("error"), "{challenge}");
 
-    let claims = provider.claims();
-    for (name, token) in [
-        ("expired", signer.sign(&with(claims.clone(), "exp", 1_000_000_000))),
-        ("of somebody else", stranger.sign(&claims)),
-        ("for somebody else", signer.sign(&with(claims.clone(), "aud", "billing"))),
-        ("from somebody else", signer.sign(&with(claims.clone(), "iss", "https://attacker.example"))),
-        ("a logout token", signer.sign_as("logout+jwt", &claims)),
-        ("with claims that do not fit", signer.sign(&with(claims.clone(), "sub", Value::Null))),
-        ("nonsense", Ok("nonsense".to_owned())),
-    ] {
-        let response = client.get(&url).bearer_auth(token.unwrap()).send().await.unwrap();
-        assert_eq!(response.status(), 401, "{name}");
+    let hostile = good.hostile().into_iter().filter(|hostile| !hostile.names_unknown_key);
+    let hostile = hostile.map(|hostile| (hostile.attack, hostile.token));
+    let unfit =
+        [("claims that do not fit", good.claim("sub", Value::Null).sign()), ("nonsense", "nonsense".to_owned())];
+    let mut sent = 0;
+    for (name, token) in hostile.chain(unfit) {
+        // What is no credentials at all is a bad request; some of it no client can even send.
+        let Ok(value) = format!("Bearer {token}").parse::<reqwest::header::HeaderValue>() else { continue };
+        sent += 1;
+        let response = client.get(&url).header("authorization", value).send().await.unwrap();
+        let is_token68 = token.trim_end().bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b));
+        let (status, error) = if is_token68 { (401, "invalid_token") } else { (400, "invalid_request") };
+        if name == "white space behind" {
+            // HTTP takes it off, and what is left is a good token.
+            assert_eq!(response.status(), 200);
+            continue;
+        }
+        assert_eq!(response.status(), status, "{name}");
         let challenge = response.headers()["www-authenticate"].to_str().unwrap().to_owned();
-        assert!(challenge.contains(r#"error="invalid_token""#), "{name}: {challenge}");
+        assert!(challenge.contains(&format!("error=\"{error}\"")), "{name}: {challenge}");
         assert_eq!(response.text().await.unwrap(), "", "{name}");
     }
+    assert!(sent > 80, "{sent}");
     assert!(provider.fetches() <= 2, "at most the mismatch under a known name was a reason to look again");
 }
 
 #[tokio::test]
 async fn an_unannounced_rotation_refuses_nobody() {
-    let (old, new) = (key("old"), key("new"));
-    let provider = Provider::start(&[&old]).await;
+    let provider = IdentityProvider::start();
     let app = app(JwtAuth::new(provider.jwks_url()).issuer(provider.issuer()).audience("api"));
-    let (old_token, new_token) = (old.sign(&provider.claims()).unwrap(), new.sign(&provider.claims()).unwrap());
+    let old_token = provider.token("api").sign();
     assert_eq!(call(&app, Some(&old_token)).await.0, 200);
 
-    provider.publish(&[&old, &new]);
+    provider.rotate();
+    let new_token = provider.token("api").sign();
     let calls = (0..50).map(|_| {
         let (app, new_token, old_token) = (app.clone(), new_token.clone(), old_token.clone());
         tokio::spawn(async move { (call(&app, Some(&new_token)).await.0, call(&app, Some(&old_token)).await.0) })
@@ -112,11 +123,10 @@ async fn an_unannounced_rotation_refuses_nobody() {
 
 #[tokio::test]
 async fn a_made_up_kid_is_the_callers_fault_once_somebody_has_looked() {
-    let (published, made_up) = (key("published"), key("made-up"));
-    let provider = Provider::start(&[&published]).await;
+    let provider = IdentityProvider::start();
     let app = app(JwtAuth::new(provider.jwks_url()));
-    assert_eq!(call(&app, Some(&published.sign(&provider.claims()).unwrap())).await.0, 200);
-    let (status, headers) = call(&app, Some(&made_up.sign(&provider.claims()).unwrap())).await;
+    assert_eq!(call(&app, Some(&provider.token("api").sign())).await.0, 200);
+    let (status, headers) = call(&app, Some(&with_made_up_kid(&provider, "made-up"))).await;
     assert_eq!(status, 401);
     assert!(headers["www-authenticate"].to_str().unwrap().contains("invalid_token"));
     assert_eq!(provider.fetches(), 2);
@@ -124,11 +134,10 @@ async fn a_made_up_kid_is_the_callers_fault_once_somebody_has_looked() {
 
 #[tokio::test]
 async fn clones_share_one_source_and_policies_stay_apart() {
-    let signer = key("k1");
-    let provider = Provider::start(&[&signer]).await;
+    let provider = IdentityProvider::start();
     let auth = JwtAuth::new(provider.jwks_url()).issuer(provider.issuer());
     let (ours, theirs) = (app(auth.clone().audience("api")), app(auth.clone().audience("billing")));
-    let token = signer.sign(&provider.claims()).unwrap();
+    let token = provider.token("api").scope("read").sign();
     assert_eq!(call(&ours, Some(&token)).await.0, 200);
     assert_eq!(call(&theirs, Some(&token)).await.0, 401);
     assert_eq!(call(&app(auth.clone().require(scope("read"))), Some(&token)).await.0, 200);
@@ -143,13 +152,12 @@ async fn clones_share_one_source_and_policies_stay_apart() {
 
 #[tokio::test]
 async fn a_provider_that_is_down_is_our_fault_and_not_the_callers() {
-    let signer = key("k1");
-    // A port that nobody listens on.
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let auth = JwtAuth::new(format!("http://{address}/jwks.json"));
+    let provider = IdentityProvider::start();
+    provider.stop();
+    let auth = JwtAuth::new(provider.jwks_url());
     let handle = auth.handle();
     let app = app(auth);
-    let token = signer.sign(&claims("whoever")).unwrap();
+    let token = provider.token("api").sign();
 
     let (status, headers) = call(&app, Some(&token)).await;
     assert_eq!(status, 503);
@@ -159,43 +167,49 @@ async fn a_provider_that_is_down_is_our_fault_and_not_the_callers() {
     // What cannot become good, whatever the keys, is refused all the same.
     assert_eq!(call(&app, Some("nonsense")).await.0, 401);
 
-    let _provider = Provider::start_at(address, &[&signer]).await;
+    provider.resume();
     tokio::time::timeout(Duration::from_secs(4), handle.keys().ready()).await.expect("within four seconds").unwrap();
     assert_eq!(call(&app, Some(&token)).await.0, 200);
 }
 
 #[tokio::test]
 async fn the_last_good_keys_serve_while_the_provider_fails() {
-    let (signer, unknown) = (key("k1"), key("k2"));
-    let provider = Provider::start(&[&signer]).await;
+    let provider = IdentityProvider::start();
     let app = app(JwtAuth::new(provider.jwks_url()));
-    let token = signer.sign(&provider.claims()).unwrap();
+    let token = provider.token("api").sign();
     assert_eq!(call(&app, Some(&token)).await.0, 200);
-    for (status, body) in [(500, ""), (200, "<html>"), (200, "{\"keys\":[]}"), (404, ""), (301, "")] {
-        provider.answer(StatusCode::from_u16(status).unwrap(), body);
-        let (status, _) = call(&app, Some(&unknown.sign(&provider.claims()).unwrap())).await;
-        assert_eq!(status, 429, "nobody could look: neither the caller's fault nor a 5xx while there are keys");
-        assert_eq!(call(&app, Some(&token)).await.0, 200);
+    for failure in [
+        Answer::status(500),
+        Answer::body("<html>"),
+        Answer::body("{\"keys\":[]}"),
+        Answer::status(404),
+        Answer::Redirect,
+        Answer::Truncated,
+        Answer::Reset,
+        Answer::Endless(1 << 30),
+    ] {
+        provider.set_answer(failure.clone());
+        let (status, _) = call(&app, Some(&with_made_up_kid(&provider, "k2"))).await;
+        assert_eq!(status, 429, "{failure:?}: neither the caller's fault nor a 5xx while there are keys");
+        assert_eq!(call(&app, Some(&token)).await.0, 200, "{failure:?}");
     }
+    assert!(provider.requests().iter().all(|request| request.path == "/jwks.json"), "no redirect was followed");
 }
 
 #[test]
 fn building_needs_no_runtime_and_the_first_request_starts_the_driver() {
-    let outside = tokio::runtime::Runtime::new().unwrap();
-    let signer = key("k1");
-    let provider = outside.block_on(Provider::start(&[&signer]));
+    let provider = IdentityProvider::start();
     let app = app(JwtAuth::new(provider.jwks_url()).audience("api"));
     assert_eq!(provider.fetches(), 0);
-    let token = signer.sign(&provider.claims()).unwrap();
+    let token = provider.token("api").sign();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     assert_eq!(runtime.block_on(call(&app, Some(&token))).0, 200);
     // The runtime of the driver ends; the keys stay, and the next runtime goes on.
     drop(runtime);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     assert_eq!(runtime.block_on(call(&app, Some(&token))).0, 200);
-    let new = key("k2");
-    provider.publish(&[&signer, &new]);
-    assert_eq!(runtime.block_on(call(&app, Some(&new.sign(&provider.claims()).unwrap()))).0, 200);
+    provider.rotate();
+    assert_eq!(runtime.block_on(call(&app, Some(&provider.token("api").sign()))).0, 200);
 }
 
 #[test]
@@ -203,7 +217,7 @@ fn without_any_runtime_the_answer_is_503_and_no_panic() {
     let auth = JwtAuth::new("https://login.example/jwks.json").audience("api");
     let mut service =
         auth.layer(tower::service_fn(|_: Request<()>| async { Ok::<_, ()>(axum::http::Response::new(())) }));
-    let token = key("k1").sign(&claims("https://login.example")).unwrap();
+    let token = token_of(&key(), "https://login.example").sign();
     let request = Request::get("/").header("authorization", format!("Bearer {token}")).body(()).unwrap();
     let mut context = Context::from_waker(Waker::noop());
     assert!(service.poll_ready(&mut context).is_ready());
@@ -214,10 +228,9 @@ fn without_any_runtime_the_answer_is_503_and_no_panic() {
 
 #[tokio::test]
 async fn static_keys_and_secrets_need_no_provider() {
-    let secret = b"a secret of at least thirty-two bytes";
-    let signer = SigningKey::from_secret(secret, Algorithm::Hs256).unwrap();
-    let keys = || KeySet::new([VerifyingKey::from_secret(secret, Algorithm::Hs256).unwrap()]);
-    let token = signer.sign(&claims("me")).unwrap();
+    let secret = TestKey::nth(Algorithm::Hs256, 0);
+    let keys = || KeySet::new([secret.verifying_key()]);
+    let token = token_of(&secret, "me").sign();
     let allowed = JwtAuth::with_keys(keys()).algorithms(Algorithm::Hs256).issuer("me").audience("api");
     assert!(allowed.handle().is_ready());
     assert!(allowed.handle().warnings().is_empty());
@@ -233,15 +246,14 @@ async fn claims_are_read_eagerly_on_demand_and_shared() {
     struct Strict {
         tenant: String,
     }
-    let signer = key("k1");
-    let keys = || KeySet::new([signer.verifying_key().unwrap()]);
+    let keys = || KeySet::new([key().verifying_key()]);
     let handler = |Extension(token): Extension<Verified>| async move {
         let (one, two) = (token.claims::<Strict>(), token.claims::<Strict>());
         format!("{}", one.is_ok_and(|one| Arc::ptr_eq(&one, &two.unwrap()) && one.tenant == "t1"))
     };
     let app = |auth: JwtAuth| Router::new().route("/hello", get(handler)).layer(auth);
-    let fits = signer.sign(&with(claims("me"), "tenant", "t1")).unwrap();
-    let does_not = signer.sign(&claims("me")).unwrap();
+    let fits = token_of(&key(), "me").claim("tenant", "t1").sign();
+    let does_not = token_of(&key(), "me").sign();
     let (lazy, eager) = (app(JwtAuth::with_keys(keys())), app(JwtAuth::with_keys(keys()).with_claims::<Strict>()));
     assert_eq!(call(&lazy, Some(&fits)).await.0, 200);
     assert_eq!(call(&eager, Some(&fits)).await.0, 200);
@@ -348,23 +360,15 @@ fn debug_shows_no_secret() {
 
 #[tokio::test]
 async fn cve_2026_48524_made_up_kids_do_not_flood_the_provider() {
-    let signer = key("published");
-    let provider = Provider::start(&[&signer]).await;
+    let provider = IdentityProvider::start();
     let app = app(JwtAuth::new(provider.jwks_url()));
-    let good = signer.sign(&provider.claims()).unwrap();
+    let good = provider.token("api").sign();
     assert_eq!(call(&app, Some(&good)).await.0, 200);
 
     let start = std::time::Instant::now();
-    let stranger = SigningKey::generate(Algorithm::Es256).unwrap();
+    // A name of its own for each, and a signature that would fit.
     let flood = (0..640).map(|n| {
-        // A name of its own for each, and a signature that would fit.
-        let token = stranger.sign(&provider.claims()).unwrap();
-        let (_, rest) = token.split_once('.').unwrap();
-        let header = base64::Engine::encode(
-            &base64::engine::general_purpose::URL_SAFE_NO_PAD,
-            format!(r#"{{"alg":"ES256","kid":"made-up-{n}"}}"#),
-        );
-        let (app, token) = (app.clone(), format!("{header}.{rest}"));
+        let (app, token) = (app.clone(), with_made_up_kid(&provider, &format!("made-up-{n}")));
         tokio::spawn(async move { call(&app, Some(&token)).await.0.as_u16() })
     });
     let flood: Vec<_> = flood.collect();
@@ -382,24 +386,27 @@ async fn cve_2026_48524_made_up_kids_do_not_flood_the_provider() {
 
 #[tokio::test]
 async fn cve_2025_59936_keys_of_one_issuer_do_not_answer_for_another() {
-    let (ours, theirs) = (key("same-name"), key("same-name"));
-    let (our_provider, their_provider) = (Provider::start(&[&ours]).await, Provider::start(&[&theirs]).await);
-    let protect = |provider: &Provider| app(JwtAuth::new(provider.jwks_url()).issuer(provider.issuer()));
-    let (our_app, their_app) = (protect(&our_provider), protect(&their_provider));
+    let (ours, theirs) = (IdentityProvider::start(), IdentityProvider::start());
+    for provider in [&ours, &theirs] {
+        let same_name = provider.key().with_kid("same-name");
+        provider.publish([same_name.clone()]);
+        provider.sign_with(&same_name);
+    }
+    let protect = |provider: &IdentityProvider| app(JwtAuth::new(provider.jwks_url()).issuer(provider.issuer()));
+    let (our_app, their_app) = (protect(&ours), protect(&theirs));
     for _ in 0..2 {
-        assert_eq!(call(&our_app, Some(&ours.sign(&our_provider.claims()).unwrap())).await.0, 200);
-        assert_eq!(call(&their_app, Some(&theirs.sign(&their_provider.claims()).unwrap())).await.0, 200);
-        assert_eq!(call(&our_app, Some(&theirs.sign(&our_provider.claims()).unwrap())).await.0, 401);
-        assert_eq!(call(&their_app, Some(&ours.sign(&their_provider.claims()).unwrap())).await.0, 401);
+        assert_eq!(call(&our_app, Some(&ours.token("api").sign())).await.0, 200);
+        assert_eq!(call(&their_app, Some(&theirs.token("api").sign())).await.0, 200);
+        assert_eq!(call(&our_app, Some(&ours.token("api").signed_by(&theirs.key()).sign())).await.0, 401);
+        assert_eq!(call(&their_app, Some(&theirs.token("api").signed_by(&ours.key()).sign())).await.0, 401);
     }
 }
 
 #[tokio::test]
 async fn cve_2024_45809_and_cve_2025_64527_fetching_and_odd_requests_at_once_crash_nothing() {
-    let signer = key("k1");
-    let provider = Provider::start(&[&signer]).await;
+    let provider = IdentityProvider::start();
     let app = app(JwtAuth::new(provider.jwks_url()));
-    let good = signer.sign(&provider.claims()).unwrap();
+    let good = provider.token("api").sign();
     assert_eq!(call(&app, Some(&good)).await.0, 200);
     let requests = (0..200).map(|n| {
         let mut request = Request::get("/hello").header("authorization", format!("Bearer {good}"));
@@ -407,10 +414,9 @@ async fn cve_2024_45809_and_cve_2025_64527_fetching_and_odd_requests_at_once_cra
             request = request.header("authorization", "Bearer second");
         }
         if n % 3 == 0 {
-            provider.answer(StatusCode::INTERNAL_SERVER_ERROR, "");
+            provider.set_answer(Answer::status(500));
         }
-        let app = app.clone();
-        let unknown = key("k2").sign(&provider.claims()).unwrap();
+        let (app, unknown) = (app.clone(), with_made_up_kid(&provider, "k2"));
         tokio::spawn(async move {
             let odd = app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap().status();
             (n, odd.as_u16(), call(&app, Some(&unknown)).await.0.as_u16())
@@ -448,7 +454,7 @@ impl Fetch for Scripted {
 async fn while_the_provider_hangs_requests_wait_two_seconds_and_then_get_503() {
     let auth = JwtAuth::new("https://login.example/jwks.json").fetch(Scripted { keys: None, alive: Arc::default() });
     let app = app(auth);
-    let token = key("k1").sign(&claims("me")).unwrap();
+    let token = token_of(&key(), "me").sign();
     let start = tokio::time::Instant::now();
     let (status, headers) = call(&app, Some(&token)).await;
     assert_eq!(status, 503);
@@ -458,15 +464,14 @@ async fn while_the_provider_hangs_requests_wait_two_seconds_and_then_get_503() {
 
 #[tokio::test(start_paused = true)]
 async fn the_driver_stops_with_the_last_clone_service_and_handle() {
-    let signer = key("k1");
-    let keys = serde_json::json!({ "keys": [signer.public_jwk().unwrap()] }).to_string();
+    let keys = serde_json::json!({ "keys": [key().public_jwk()] }).to_string();
     let alive = Arc::new(());
     let auth =
         JwtAuth::new("https://login.example/jwks.json").fetch(Scripted { keys: Some(keys), alive: Arc::clone(&alive) });
     let clone = auth.clone().audience("api");
     let service = app(clone.clone());
     let handle = auth.handle();
-    assert_eq!(call(&service, Some(&signer.sign(&claims("me")).unwrap())).await.0, 200);
+    assert_eq!(call(&service, Some(&token_of(&key(), "me").sign())).await.0, 200);
     drop((auth, clone));
     assert_eq!(Arc::strong_count(&alive), 2, "the service and the handle go on");
     handle.keys().refresh().await.unwrap();
@@ -481,18 +486,17 @@ async fn the_driver_stops_with_the_last_clone_service_and_handle() {
 
 #[tokio::test]
 async fn the_handle_shows_the_state_of_the_keys_and_refreshes_on_demand() {
-    let (old, new) = (key("old"), key("new"));
-    let provider = Provider::start(&[&old]).await;
+    let provider = IdentityProvider::start();
     let handle = JwtAuth::new(provider.jwks_url()).handle();
     handle.keys().ready().await.unwrap();
     let status = handle.keys().status();
     assert_eq!((status.state, status.keys, status.skipped_total), (KeyState::Ready, 1, 0));
-    provider.publish(&[&old, &new]);
+    provider.announce();
     handle.keys().refresh().await.unwrap();
     let refreshed = handle.keys().status();
     assert_eq!(refreshed.keys, 2);
     assert!(refreshed.generation > status.generation && refreshed.last_error.is_none());
-    provider.answer(StatusCode::OK, "<html>");
+    provider.set_answer(Answer::body("<html>"));
     let error = handle.keys().refresh().await.unwrap_err();
     assert!(error.to_string().contains("keys"), "{error}");
     assert_eq!(handle.keys().status().keys, 2);
@@ -501,17 +505,34 @@ async fn the_handle_shows_the_state_of_the_keys_and_refreshes_on_demand() {
 
 #[tokio::test]
 async fn a_key_replaced_under_its_name_is_noticed_by_the_signatures_that_fail() {
-    let (old, new) = (key("same-name"), key("same-name"));
-    let provider = Provider::start(&[&old]).await;
+    let provider = IdentityProvider::start();
+    let old = provider.key();
     let auth = JwtAuth::new(provider.jwks_url());
     let handle = auth.handle();
     let app = app(auth);
-    assert_eq!(call(&app, Some(&old.sign(&provider.claims()).unwrap())).await.0, 200);
-    provider.publish(&[&new]);
-    let token = new.sign(&provider.claims()).unwrap();
+    assert_eq!(call(&app, Some(&provider.token("api").sign())).await.0, 200);
+    let new = provider.replace_keys().with_kid(old.kid().unwrap());
+    provider.publish([new.clone()]);
+    let token = provider.token("api").signed_by(&new).sign();
     assert_eq!(call(&app, Some(&token)).await.0, 401, "refused at once, and never made to wait");
     // The refusal has asked for a look; this one is shared with it, or follows it.
     handle.keys().refresh().await.unwrap();
     assert_eq!(call(&app, Some(&token)).await.0, 200);
-    assert_eq!(call(&app, Some(&old.sign(&provider.claims()).unwrap())).await.0, 401);
+    assert_eq!(call(&app, Some(&provider.token("api").signed_by(&old).sign())).await.0, 401);
+}
+
+#[tokio::test]
+async fn a_withdrawn_key_verifies_nothing_once_the_keys_have_been_looked_at_again() {
+    let provider = IdentityProvider::start();
+    let auth = JwtAuth::new(provider.jwks_url());
+    let handle = auth.handle();
+    let app = app(auth);
+    let old_token = provider.token("api").sign();
+    assert_eq!(call(&app, Some(&old_token)).await.0, 200);
+    provider.replace_keys();
+    assert_eq!(call(&app, Some(&provider.token("api").sign())).await.0, 200, "an emergency rotation refuses nobody");
+    handle.keys().ready().await.unwrap();
+    assert_eq!(handle.keys().status().keys, 1);
+    let status = call(&app, Some(&old_token)).await.0.as_u16();
+    assert!(matches!(status, 401 | 429), "{status}: looked for, and not found");
 }

@@ -238,8 +238,8 @@ fn keys_are_made_once_and_come_in_every_form() {
         assert_eq!(key.clone().without_kid().public_jwk().get("kid"), None);
         assert_eq!(key.secret(), None);
 
-        let signed = SigningKey::from_pem(&key.private_pem(), algorithm).unwrap().sign(good(&key).claims()).unwrap();
-        let read = VerifyingKey::from_pem(&key.public_pem(), algorithm).unwrap();
+        let signed = SigningKey::from_pem(key.private_pem(), algorithm).unwrap().sign(good(&key).claims()).unwrap();
+        let read = VerifyingKey::from_pem(key.public_pem(), algorithm).unwrap();
         let verifier = JwtAuth::with_keys(KeySet::new([read])).algorithms(algorithm).issuer(ISSUER).audience("orders");
         assert_eq!(refusal(&verifier.verifier(), &signed), None, "{algorithm}");
     }
