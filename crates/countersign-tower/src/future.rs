@@ -8,6 +8,7 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
+use crate::body::EmptyBody;
 use crate::gate::Gate;
 
 pin_project! {
@@ -78,7 +79,7 @@ impl<S, K, ReqBody, ResBody> Future for ResponseFuture<S, K, ReqBody>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
     K: KeySource,
-    ResBody: Default,
+    ResBody: EmptyBody,
 {
     type Output = Result<Response<ResBody>, S::Error>;
 

@@ -1,12 +1,12 @@
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{HeaderMap, Method, Response};
-
-use crate::refusal::Refusal;
+use http::{HeaderMap, Method, Response, StatusCode};
 
 /// No credentials, or none that are good.
 pub(crate) const UNAUTHENTICATED: u8 = 16;
 /// A known caller who may not do this.
 pub(crate) const PERMISSION_DENIED: u8 = 7;
+/// The service is put together wrongly.
+pub(crate) const INTERNAL: u8 = 13;
 /// Ask again.
 pub(crate) const UNAVAILABLE: u8 = 14;
 
@@ -48,11 +48,12 @@ impl Kind {
     }
 
     /// Makes `response` a trailers-only one: the status stands in the headers, and no message and no trailer follows.
-    pub(crate) fn refuse(self, refusal: &Refusal, response: &mut Response<()>) {
+    pub(crate) fn refuse(self, code: u8, message: &str, response: &mut Response<()>) {
+        *response.status_mut() = StatusCode::OK;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type()));
-        headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(refusal.grpc_code())));
-        if let Ok(message) = HeaderValue::try_from(percent_encoded(&refusal.told_in_full())) {
+        headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(code)));
+        if let Ok(message) = HeaderValue::try_from(percent_encoded(message)) {
             headers.insert(GRPC_MESSAGE, message);
         }
     }

@@ -34,6 +34,24 @@
 //! A request whose key is known is judged within `call`, without a lock, a task, a boxed future or an allocation of the
 //! layer's own, but for the one entry in the request's extensions.
 //!
+//! # In a handler
+//!
+//! [`Claims::from_extensions`](handler::Claims::from_extensions) hands out what was verified wherever there are
+//! [`http::Extensions`]: hyper, tonic, a service of one's own. It is in [`handler`], in every build.
+//!
+//! # gRPC-Web
+//!
+//! `tonic-web` may stand inside the layer or outside of it; its clients are told the same. Outside of both belongs a CORS layer
+//! that answers preflights, which carry no token, and exposes `grpc-status` and `grpc-message`, or a browser keeps the
+//! refusal to itself. `tonic-web` answers 400 to what is not gRPC over HTTP/1.1, so on a port that has both it
+//! belongs around the gRPC routes alone.
+//!
+//! # Uploads
+//!
+//! A refusal reads nothing of the request's body, and drops it. Over HTTP/1.1 hyper then does not ask for a body announced by
+//! `Expect: 100-continue`, and closes the connection if a body is still on its way; over HTTP/2 it ends the stream with
+//! `NO_ERROR`, and the connection goes on.
+//!
 //! # Behind a proxy
 //!
 //! The layer sees what reaches it. A proxy that joins two `Authorization` headers with a comma makes a malformed one of
@@ -83,30 +101,43 @@
 //!
 //! # Crate features
 //!
-//! - `axum` (off): the extractors `Claims<T>` and `Authenticated` for handlers, and `Forbidden` for them to return. Costs
+//! Either brings what is in [`handler`] to the root as well.
+//!
+//! - `axum` (off): `Claims` and `Authenticated` are axum extractors, and `Forbidden` is an axum response. Costs
 //!   `axum-core`. The layer works under axum without it, and what it does does not depend on it.
+//! - `tonic-0.14` (off): [`Refusal`], `ExtractError` and `Forbidden` turn into `tonic::Status`. Costs tonic without its
+//!   features, and tokio with it. The layer works under tonic without it, and answers gRPC in every build.
 //!
 //! [countersign]: https://docs.rs/countersign
 
 #[cfg(feature = "axum")]
 mod axum;
+mod body;
 mod challenge;
 mod clock;
 mod extract;
 mod future;
 mod gate;
 mod grpc;
+pub mod handler;
 mod layer;
 mod refusal;
 mod response;
 mod service;
+#[cfg(feature = "tonic-0.14")]
+mod tonic;
 
 #[cfg(feature = "axum")]
-pub use self::axum::{Authenticated, Claims, ExtractRejection, Forbidden};
+pub use self::axum::ExtractRejection;
+pub use body::EmptyBody;
 pub use challenge::DEFAULT_REALM;
 pub use clock::SystemClock;
 pub use extract::bearer_token;
 pub use future::ResponseFuture;
+// Always in `handler`. Here only with a framework's feature, so that whoever forgot it is told so by the compiler: an axum
+// handler over a `Claims` that is no extractor would make it complain of `Handler`, and of nothing that helps.
+#[cfg(any(feature = "axum", feature = "tonic-0.14"))] // with neither: `countersign_tower::handler`
+pub use handler::{Authenticated, Claims, ExtractError, Forbidden};
 pub use layer::RequireJwtLayer;
 pub use refusal::Refusal;
 pub use service::RequireJwt;

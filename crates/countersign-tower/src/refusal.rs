@@ -126,7 +126,7 @@ impl Refusal {
         }
     }
 
-    /// As [`told`](Self::told), for those who get no challenge: with the scopes that are needed.
+    /// As [`told`](Self::told), for gRPC, where there is no challenge: with the scopes that are needed.
     pub(crate) fn told_in_full(&self) -> Cow<'static, str> {
         match self {
             Self::InsufficientScope(lacking) => format!("{}: {}", self.told(), lacking.required()).into(),

@@ -3,6 +3,7 @@ use std::time::Duration;
 use http::header::{CACHE_CONTROL, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 
+use crate::handler::{ExtractError, NO_LAYER};
 use crate::refusal::Refusal;
 use crate::{challenge, grpc};
 
@@ -11,10 +12,7 @@ use crate::{challenge, grpc};
 pub(crate) fn refusal(refusal: Refusal, grpc: Option<grpc::Kind>, realm: Option<&str>) -> Response<()> {
     let mut response = Response::new(());
     match grpc {
-        Some(kind) => {
-            *response.status_mut() = StatusCode::OK;
-            kind.refuse(&refusal, &mut response);
-        }
+        Some(kind) => kind.refuse(refusal.grpc_code(), &refusal.told_in_full(), &mut response),
         None => {
             *response.status_mut() = refusal.status();
             if let Some(challenge) = challenge::of(&refusal, realm) {
@@ -30,8 +28,21 @@ pub(crate) fn refusal(refusal: Refusal, grpc: Option<grpc::Kind>, realm: Option<
     response
 }
 
+/// The answer of a handler that needs a verified token and has no layer before it: a fault of the service's own, so without
+/// a challenge.
+pub(crate) fn no_layer(grpc: Option<grpc::Kind>) -> Response<()> {
+    let mut response = Response::new(());
+    match grpc {
+        Some(kind) => kind.refuse(grpc::INTERNAL, NO_LAYER, &mut response),
+        None => *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR,
+    }
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.extensions_mut().insert(ExtractError::NoLayer);
+    response
+}
+
 /// Rounded up, because a client that comes too early comes in vain; at least one, because zero invites a loop.
-fn whole_seconds(duration: Duration) -> u64 {
+pub(crate) fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0)).max(1)
 }
 

@@ -6,6 +6,7 @@ use countersign_token::KeySource;
 use http::{Request, Response};
 use tower_service::Service;
 
+use crate::body::EmptyBody;
 use crate::future::{ResponseFuture, Waiter};
 use crate::gate::{Gate, Judgement};
 
@@ -43,7 +44,7 @@ impl<S, K, ReqBody, ResBody> Service<Request<ReqBody>> for RequireJwt<S, K>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
     K: KeySource,
-    ResBody: Default,
+    ResBody: EmptyBody,
 {
     type Response = Response<ResBody>;
     type Error = S::Error;

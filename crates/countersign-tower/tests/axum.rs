@@ -38,8 +38,9 @@ async fn subject(claims: Claims<Subject>) -> String {
     claims.sub.clone()
 }
 
-async fn write(Authenticated(verified): Authenticated) -> Result<String, Forbidden> {
-    scope("orders:write").and("orders:read").check(&verified)?;
+async fn write(caller: Authenticated) -> Result<String, Forbidden> {
+    scope("orders:write").and("orders:read").check(&caller)?;
+    caller.require(&scope("orders:read"))?;
     Ok(String::from("written"))
 }
 
@@ -110,14 +111,20 @@ async fn a_missing_layer_is_500_and_says_so() {
     let app = Router::new()
         .route("/protected", get(tenant))
         .layer(issuer.layer())
-        .route("/forgotten", get(tenant))
-        .route("/also", get(write));
+        .route("/forgotten", any(tenant))
+        .route("/also", any(write));
     for path in ["/forgotten", "/also"] {
         let response = send(&app, get_with(&issuer.token("orders:write"), path)).await;
         assert_eq!(response.status(), 500);
         assert!(!response.headers().contains_key("www-authenticate"));
         let text = text(response).await;
         assert!(text.starts_with("this route has no countersign layer"), "{text}");
+
+        let mut request = get_with(&issuer.token("orders:write"), path);
+        *request.method_mut() = Method::POST;
+        request.headers_mut().insert(CONTENT_TYPE, "application/grpc".parse().unwrap());
+        let response = send(&app, request).await;
+        assert_eq!((response.status().as_u16(), &response.headers()["grpc-status"]), (200, &"13".parse().unwrap()));
     }
 }
 

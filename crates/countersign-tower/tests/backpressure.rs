@@ -233,6 +233,141 @@ fn a_request_may_be_dropped_at_every_stage() {
     answer_inside(&mut handle);
 }
 
+#[test]
+fn nobody_is_woken_for_nothing() {
+    let issuer = Issuer::new();
+    let (mut service, mut handle, keys) = gated_without_keys(1);
+    assert_ready_ok!(service.poll_ready());
+    let mut waiting = task::spawn(service.call(request(&issuer.token(""))));
+    for _ in 0..3 {
+        // Polled for no reason, as `select!` does it: nothing new is asked for, and nothing is called.
+        assert_pending!(waiting.poll());
+        assert!(!waiting.is_woken(), "it wakes itself");
+    }
+    assert_eq!((keys.asked(), keys.waiting()), (1, 1));
+
+    // Capacity is none of its business before it is admitted, and neither are keys that nobody has told it of.
+    handle.allow(2);
+    keys.publish(issuer.keys());
+    assert!(!waiting.is_woken());
+    assert_pending!(handle.poll_request());
+
+    // One that is in the inner service's hands is woken by that service only.
+    assert_ready_ok!(service.poll_ready());
+    let mut called = task::spawn(service.call(request(&issuer.token(""))));
+    assert_pending!(called.poll());
+    let (_, send) = assert_ready!(handle.poll_request()).unwrap();
+    keys.answer(Answer::Changed);
+    handle.allow(2);
+    assert!(waiting.is_woken() && !called.is_woken());
+    assert_pending!(called.poll());
+    assert!(!called.is_woken(), "it wakes itself");
+    send.send_response(Response::default());
+    assert!(called.is_woken());
+    assert_ready_ok!(called.poll());
+
+    // A refusal is there at once, and wakes nobody.
+    assert_ready_ok!(service.poll_ready());
+    let mut refused = task::spawn(service.call(Request::new(())));
+    assert_ready_ok!(refused.poll());
+    assert!(!refused.is_woken());
+}
+
+/// What is kept of a request, and for how long, over a service that answers when it is told to.
+#[test]
+fn what_is_not_needed_is_dropped_at_once() {
+    type Answers = Arc<std::sync::Mutex<Vec<tokio::sync::oneshot::Receiver<Response<()>>>>>;
+
+    let issuer = Issuer::new();
+    let keys = ScriptedKeys::default();
+    let answers = Answers::default();
+    let taken = Arc::clone(&answers);
+    let inner = service_fn(move |_: Request<Arc<()>>| {
+        let answer = taken.lock().unwrap().pop().expect("called once for each answer");
+        async { Ok::<_, Infallible>(answer.await.unwrap_or_default()) }
+    });
+    let mut service = layer(keys.clone()).layer(inner);
+    let body = Arc::new(());
+    let upload = |token: &str| request(token).map(|()| Arc::clone(&body));
+
+    // Refused: the body goes before the answer is fetched, so nobody reads what nobody wants.
+    let refused = service.call(upload("nonsense"));
+    assert_eq!(Arc::strong_count(&body), 1);
+    drop(refused);
+
+    // Waiting: it is kept, and goes with the future.
+    let mut waiting = task::spawn(service.call(upload(&issuer.token(""))));
+    assert_pending!(waiting.poll());
+    assert_eq!((Arc::strong_count(&body), keys.waiting()), (2, 1));
+    drop(waiting);
+    assert_eq!((Arc::strong_count(&body), keys.waiting()), (1, 0));
+
+    // Refused after the wait: it goes with the wait.
+    let mut waiting = task::spawn(service.call(upload(&issuer.token(""))));
+    assert_pending!(waiting.poll());
+    keys.answer(Answer::Absent);
+    assert_eq!(assert_ready_ok!(waiting.poll()).status(), 401);
+    assert_eq!(Arc::strong_count(&body), 1, "though the future is still there");
+
+    // Called, at once or after a wait: the inner future goes with ours.
+    for wait in [true, false] {
+        let (mut answer, receiver) = tokio::sync::oneshot::channel();
+        answers.lock().unwrap().push(receiver);
+        let mut called = task::spawn(service.call(upload(&issuer.token(""))));
+        if wait {
+            assert_pending!(called.poll());
+            keys.publish(issuer.keys());
+            keys.answer(Answer::Changed);
+        }
+        assert_pending!(called.poll());
+        assert_pending!(task::spawn(answer.closed()).poll());
+        drop(called);
+        assert_ready!(task::spawn(answer.closed()).poll());
+        assert!(answers.lock().unwrap().is_empty(), "called once");
+        assert_eq!(Arc::strong_count(&body), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_request_dropped_in_the_queue_leaves_its_place_to_the_next() {
+    let issuer = Issuer::new();
+    let keys = ScriptedKeys::default();
+    let service = ServiceBuilder::new()
+        .layer(layer(keys.clone()))
+        .concurrency_limit(1)
+        .service(service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(String::new()))));
+    let mut waiters: Vec<_> =
+        (0..2).map(|_| task::spawn(service.clone().oneshot(request(&issuer.token(""))))).collect();
+    for waiter in &mut waiters {
+        assert_pending!(waiter.poll());
+    }
+    let mut holder = service.clone();
+    holder.ready().await.unwrap();
+
+    keys.publish(issuer.keys());
+    keys.answer(Answer::Changed);
+    for waiter in &mut waiters {
+        assert!(waiter.is_woken());
+        assert_pending!(waiter.poll());
+        assert!(!waiter.is_woken(), "it queues behind the holder of the one permit");
+    }
+    drop(waiters.remove(0));
+    drop(holder);
+    let mut last = waiters.remove(0);
+    assert!(last.is_woken(), "the permit went to nobody");
+    assert_eq!(assert_ready_ok!(last.poll()).status(), 200);
+}
+
+#[test]
+#[should_panic(expected = "polled after it has ended")]
+fn a_future_that_has_ended_says_so_when_it_is_polled() {
+    let (mut service, _handle) = gated(&Issuer::new(), 1);
+    assert_ready_ok!(service.poll_ready());
+    let mut refused = task::spawn(service.call(Request::new(())));
+    assert_ready_ok!(refused.poll());
+    let _ = refused.poll();
+}
+
 #[tokio::test(start_paused = true)]
 async fn n_waiters_over_a_concurrency_limit_of_n_delay_nobody() {
     const LIMIT: usize = 8;

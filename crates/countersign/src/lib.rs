@@ -42,11 +42,19 @@
 //!
 //! A request is gRPC if it is a POST with gRPC's content type; its refusals are HTTP 200, as gRPC wants them.
 //!
+//! # In a handler
+//!
+//! Under axum, `Claims` and `Authenticated` are extractors. Everywhere else there is
+//! [`Claims::from_extensions`](handler::Claims::from_extensions), for hyper's requests and for tonic's; without the features
+//! below it is found in [`handler`].
+//!
 //! # Crate features
 //!
 //! - `reqwest` (default): the HTTP client that fetches a JWKS URL. Costs `reqwest` with rustls on aws-lc-rs. Leave it out if
 //!   your keys are static or you bring your own [`Fetch`](token::Fetch).
-//! - `axum`: the extractors `Claims<T>` and `Authenticated`, and `Forbidden` for handlers to return. Costs `axum-core`.
+//! - `axum`: `Claims` and `Authenticated` are axum extractors, and `Forbidden` is an axum response. Costs `axum-core`.
+//! - `tonic-0.14`: [`Refusal`], `ExtractError` and `Forbidden` turn into `tonic::Status` by `?`. Costs tonic without its
+//!   features. gRPC callers are refused as gRPC says in every build.
 //!
 //! # The crates behind it
 //!
@@ -64,9 +72,10 @@ pub use countersign_claims::{
 };
 pub use countersign_jwks::{KeyState, KeyStatus, Keys, KeysHandle, Remote, SourceError};
 pub use countersign_token::{Algorithm, AlgorithmSet, JwkSet, KeySet, Origin, SigningKey, VerifyingKey};
-#[cfg(feature = "axum")]
-pub use countersign_tower::{Authenticated, Claims, Forbidden};
-pub use countersign_tower::{Refusal, RequireJwt, RequireJwtLayer, SystemClock};
+// Always in `handler`; here only with a framework's feature, so that whoever forgot it is told so by the compiler.
+#[cfg(any(feature = "axum", feature = "tonic-0.14"))] // with neither: `countersign::handler`
+pub use countersign_tower::handler::{Authenticated, Claims, ExtractError, Forbidden};
+pub use countersign_tower::{Refusal, RequireJwt, RequireJwtLayer, SystemClock, handler};
 pub use countersign_verifier::Verifier;
 
 pub use countersign_claims as claims;

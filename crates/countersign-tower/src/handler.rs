@@ -1,0 +1,256 @@
+//! What handlers write, whatever the framework: [`Claims`] and [`Authenticated`] to get at the token, and what they answer
+//! when it cannot be had, or does not grant enough.
+//!
+//! Under axum, `Claims` and `Authenticated` are extractors; that takes the feature `axum`. Without a framework, and under
+//! tonic, they come from the request's extensions, and [`ExtractError`], [`Forbidden`] and [`Refusal`] each have an
+//! `into_response` that answers this request, HTTP or gRPC, in one line. With the feature `tonic-0.14` these turn into
+//! `tonic::Status` by `?`.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use countersign_claims::{ClaimsType, ClaimsTypeError, InsufficientScope, Scopes, Verified};
+use countersign_verifier::Refusal as TokenRefusal;
+use http::{Extensions, HeaderMap, Method, Response};
+
+use crate::refusal::Refusal;
+use crate::{grpc, response};
+
+/// The claims of the request's token, read into `T`. Cheap to clone.
+///
+/// They are read when first asked for, and shared from then on ([`Verified::claims`]). Under axum it is an extractor (with
+/// the feature `axum`); elsewhere it comes [from the request's extensions](Self::from_extensions).
+///
+/// ```
+/// use countersign_tower::handler::{Claims, ExtractError};
+/// use http::{Request, Response};
+///
+/// #[derive(serde::Deserialize)]
+/// struct MyClaims {
+///     sub: String,
+/// }
+///
+/// fn hello(request: &Request<String>) -> Result<Response<String>, ExtractError> {
+///     let claims = Claims::<MyClaims>::from_extensions(request.extensions())?;
+///     Ok(Response::new(format!("hello {}", claims.sub)))
+/// }
+///
+/// // A handler behind the layer always finds a token. Without the layer it is the service's own fault: 500.
+/// let request = Request::new(String::new());
+/// let response = hello(&request)
+///     .unwrap_or_else(|error| error.into_response(request.method(), request.headers(), Some("orders")));
+/// assert_eq!(response.status(), 500);
+/// ```
+///
+/// What cannot be read from claims does not compile, and the compiler says what is missing:
+///
+/// ```compile_fail,E0277
+/// use countersign_tower::handler::Claims;
+///
+/// struct NotReadable;
+///
+/// fn hello(claims: Claims<NotReadable>) {}
+/// ```
+///
+/// It is opaque: take it as `claims: Claims<MyClaims>` and use it like a `&MyClaims`, or take the `Arc` out with
+/// [`into_inner`](Self::into_inner). `MyClaims` owns its fields (`String`, not `&str`).
+pub struct Claims<T: ClaimsType>(Arc<T>);
+
+impl<T: ClaimsType> Claims<T> {
+    /// The claims of the request that these extensions are of: `http::Request::extensions`, or tonic's
+    /// `Request::extensions`, which is the same map.
+    ///
+    /// # Errors
+    /// [`ExtractError`]: the request has not been through the layer, or the claims do not fit `T`.
+    pub fn from_extensions(extensions: &Extensions) -> Result<Self, ExtractError> {
+        Ok(Self(verified(extensions)?.claims()?))
+    }
+
+    /// The claims, shared with everybody who holds this token.
+    #[must_use]
+    pub fn into_inner(this: Self) -> Arc<T> {
+        this.0
+    }
+}
+
+impl<T: ClaimsType> Deref for Claims<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: ClaimsType> Clone for Claims<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T: ClaimsType + fmt::Debug> fmt::Debug for Claims<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Claims").field(&self.0).finish()
+    }
+}
+
+/// The request's token as it was verified: issuer, subject, scopes, times. Cheap to clone.
+///
+/// [`Verified`] has one source, a verification that passed, so nothing else can make this succeed. Under axum it is an
+/// extractor (with the feature `axum`); elsewhere it comes [from the request's extensions](Self::from_extensions).
+///
+/// ```
+/// use countersign_claims::scope;
+/// use countersign_tower::handler::Authenticated;
+/// use http::{Request, Response};
+///
+/// /// Works with every framework that keeps `http`'s extensions.
+/// fn cancel(request: Request<()>) -> Response<String> {
+///     let (parts, ()) = request.into_parts();
+///     let caller = match Authenticated::from_extensions(&parts.extensions) {
+///         Ok(caller) => caller,
+///         Err(error) => return error.into_response(&parts.method, &parts.headers, None),
+///     };
+///     if let Err(forbidden) = caller.require(&scope("orders:write")) {
+///         return forbidden.into_response(&parts.method, &parts.headers, None);
+///     }
+///     Response::new(String::from("cancelled"))
+/// }
+/// # assert_eq!(cancel(Request::new(())).status(), 500);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Authenticated(pub Verified);
+
+impl Authenticated {
+    /// The verified token of the request that these extensions are of.
+    ///
+    /// # Errors
+    /// [`ExtractError::NoLayer`]: the request has not been through the layer.
+    pub fn from_extensions(extensions: &Extensions) -> Result<Self, ExtractError> {
+        verified(extensions).cloned().map(Self)
+    }
+
+    /// Demands these scopes of the caller. The same as [`Scopes::check`], with an error that handlers can answer with.
+    ///
+    /// # Errors
+    /// [`Forbidden`], which names all of them.
+    pub fn require(&self, scopes: &Scopes) -> Result<(), Forbidden> {
+        scopes.check(&self.0).map_err(Forbidden)
+    }
+}
+
+impl Deref for Authenticated {
+    type Target = Verified;
+
+    fn deref(&self) -> &Verified {
+        &self.0
+    }
+}
+
+fn verified(extensions: &Extensions) -> Result<&Verified, ExtractError> {
+    extensions.get().ok_or(ExtractError::NoLayer)
+}
+
+/// Why [`Claims`] or [`Authenticated`] could not be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExtractError {
+    /// The request has not been through the layer, so nobody has verified its token: the service's own fault. HTTP 500,
+    /// gRPC 13 `INTERNAL`.
+    NoLayer,
+    /// The token is good, and its claims do not fit the type: HTTP 401 `invalid_token`, gRPC 16 `UNAUTHENTICATED`.
+    Claims(ClaimsTypeError),
+}
+
+impl ExtractError {
+    /// The refusal, if the token is to blame; `None` if there is no layer.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::NoLayer => None,
+            Self::Claims(error) => Some(Refusal::Token(TokenRefusal::ClaimsType(error.clone()))),
+        }
+    }
+
+    /// The response to a request with this method and these headers, as [`Refusal::into_response`] makes it; where there is
+    /// no layer, 500 or gRPC's 13. The body is empty. A missing layer stands as [`ExtractError`] in the response's
+    /// extensions, everything else as [`Refusal`].
+    #[must_use]
+    pub fn into_response<B: Default>(
+        self,
+        method: &Method,
+        request_headers: &HeaderMap,
+        realm: Option<&str>,
+    ) -> Response<B> {
+        match self.refusal() {
+            None => response::no_layer(grpc::Kind::of(method, request_headers)).map(|()| B::default()),
+            Some(refusal) => refusal.into_response(method, request_headers, realm),
+        }
+    }
+}
+
+impl From<ClaimsTypeError> for ExtractError {
+    fn from(error: ClaimsTypeError) -> Self {
+        Self::Claims(error)
+    }
+}
+
+/// For the operator, and for whoever forgot the layer.
+impl fmt::Display for ExtractError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoLayer => f.write_str(NO_LAYER),
+            Self::Claims(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ExtractError {}
+
+/// Told to the client as well: nobody but the service's own developers will ever read it.
+pub(crate) const NO_LAYER: &str = "this route has no countersign layer: its handler asks for a verified token, and nobody \
+                                   has verified one; put the layer around the handler (axum's `Router::layer` covers the \
+                                   routes that are there when it is called)";
+
+/// What a handler answers to a caller who is known and lacks a scope: 403 with the challenge of RFC 6750 §3.1, which names
+/// all scopes that are needed; gRPC 7 `PERMISSION_DENIED`.
+///
+/// [`Authenticated::require`] makes one, and so does [`Scopes::check`] with `?`.
+///
+/// As axum's response it has seen no request, so it answers as plain HTTP, to gRPC callers too, and without a `realm`;
+/// [`into_response`](Self::into_response) has seen one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forbidden(pub InsufficientScope);
+
+impl Forbidden {
+    /// The response to a request with this method and these headers, as [`Refusal::into_response`] makes it.
+    #[must_use]
+    pub fn into_response<B: Default>(
+        self,
+        method: &Method,
+        request_headers: &HeaderMap,
+        realm: Option<&str>,
+    ) -> Response<B> {
+        Refusal::from(self).into_response(method, request_headers, realm)
+    }
+}
+
+impl From<InsufficientScope> for Forbidden {
+    fn from(lacking: InsufficientScope) -> Self {
+        Self(lacking)
+    }
+}
+
+impl From<Forbidden> for Refusal {
+    fn from(forbidden: Forbidden) -> Self {
+        Self::InsufficientScope(forbidden.0)
+    }
+}
+
+impl fmt::Display for Forbidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Forbidden {}

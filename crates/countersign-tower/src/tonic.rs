@@ -1,0 +1,60 @@
+//! `tonic::Status` for what handlers answer, so that `?` does in a service method.
+
+use std::sync::Arc;
+
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
+
+use crate::handler::{ExtractError, Forbidden};
+use crate::refusal::Refusal;
+use crate::response::whole_seconds;
+
+/// The same code, message and `retry-after` that the layer answers gRPC requests with. The refusal itself is the status's
+/// [`source`](std::error::Error::source), where only this process can see it.
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let mut status = Self::new(Code::from(i32::from(refusal.grpc_code())), refusal.told_in_full());
+        if let Some(retry_after) = refusal.retry_after() {
+            status.metadata_mut().insert("retry-after", MetadataValue::from(whole_seconds(retry_after)));
+        }
+        status.set_source(Arc::new(refusal));
+        status
+    }
+}
+
+/// 7 `PERMISSION_DENIED`, with the scopes that are needed.
+///
+/// ```
+/// use countersign_claims::scope;
+/// use countersign_tower::{Authenticated, Claims};
+/// use tonic::{Request, Response, Status};
+///
+/// #[derive(serde::Deserialize)]
+/// struct MyClaims {
+///     sub: String,
+/// }
+///
+/// fn cancel(request: Request<()>) -> Result<Response<String>, Status> {
+///     Authenticated::from_extensions(request.extensions())?.require(&scope("orders:write"))?;
+///     let claims = Claims::<MyClaims>::from_extensions(request.extensions())?;
+///     Ok(Response::new(format!("cancelled by {}", claims.sub)))
+/// }
+/// # assert_eq!(cancel(Request::new(())).unwrap_err().code(), tonic::Code::Internal);
+/// ```
+impl From<Forbidden> for Status {
+    fn from(forbidden: Forbidden) -> Self {
+        Refusal::from(forbidden).into()
+    }
+}
+
+/// 16 `UNAUTHENTICATED` if the claims do not fit their type, 13 `INTERNAL` if there is no layer.
+impl From<ExtractError> for Status {
+    fn from(error: ExtractError) -> Self {
+        if let Some(refusal) = error.refusal() {
+            return refusal.into();
+        }
+        let mut status = Self::internal(error.to_string());
+        status.set_source(Arc::new(error));
+        status
+    }
+}

@@ -1,0 +1,10 @@
+//! Each example as a process, and a real client.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, where a panic is the message")]
+
+mod axum;
+mod hyper;
+mod quickstart;
+mod static_keys;
+mod tcp;
+mod typed_claims;
