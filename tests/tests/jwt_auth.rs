@@ -522,6 +522,46 @@ async fn a_key_replaced_under_its_name_is_noticed_by_the_signatures_that_fail() 
 }
 
 #[tokio::test]
+async fn keys_that_have_not_changed_are_not_sent_again() {
+    let provider = IdentityProvider::start();
+    provider.set_header("etag", "\"1\"");
+    provider.set_header("cache-control", "max-age=1200");
+    let handle = JwtAuth::new(provider.jwks_url()).handle();
+    handle.keys().ready().await.unwrap();
+    assert_eq!(handle.keys().status().lifetime, Some(Duration::from_secs(1200)));
+    handle.keys().refresh().await.unwrap();
+    let asked = provider.requests();
+    assert_eq!(asked[0].headers.get("if-none-match"), None);
+    assert_eq!(asked[1].headers["if-none-match"], "\"1\"");
+    let status = handle.keys().status();
+    assert_eq!((status.generation, status.fetches_failed), (Some(1), 0), "304 is a success");
+    assert!(status.clock_offset.unwrap().abs() <= 1, "the same machine");
+
+    // What a refused answer says about itself is not what the next request is made conditional on.
+    provider.answer_once(Answer::body("{\"keys\":[]}").with_header("etag", "\"empty\""));
+    handle.keys().refresh().await.unwrap_err();
+    handle.keys().refresh().await.unwrap();
+    assert_eq!(provider.requests().last().unwrap().headers["if-none-match"], "\"1\"");
+}
+
+#[tokio::test]
+async fn a_cache_that_lags_behind_brings_no_withdrawn_key_back() {
+    let provider = IdentityProvider::start();
+    let old = provider.key();
+    let auth = JwtAuth::new(provider.jwks_url());
+    let handle = auth.handle();
+    let app = app(auth);
+    let new = provider.replace_keys();
+    assert_eq!(call(&app, Some(&provider.token("api").sign())).await.0, 200);
+    let cached = serde_json::json!({ "keys": [old.public_jwk()] }).to_string();
+    provider.set_answer(Answer::body(cached).with_header("age", "600"));
+    let error = handle.keys().refresh().await.unwrap_err();
+    assert!(error.to_string().contains("older"), "{error}");
+    assert_eq!(call(&app, Some(&provider.token("api").signed_by(&new).sign())).await.0, 200);
+    assert_ne!(call(&app, Some(&provider.token("api").signed_by(&old).sign())).await.0, 200);
+}
+
+#[tokio::test]
 async fn a_withdrawn_key_verifies_nothing_once_the_keys_have_been_looked_at_again() {
     let provider = IdentityProvider::start();
     let auth = JwtAuth::new(provider.jwks_url());

@@ -11,9 +11,11 @@ use countersign_token::{Answer, FetchError, FetchRequest, Fetched, JwkSet, KeySe
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::events::KeyEvent;
 use crate::handle::MAX_SKIPPED_SHOWN;
-use crate::plan::{Action, Event, Plan, Start, Wanted};
-use crate::shared::{MAX_REFRESHES, Shared};
+use crate::hints::Hints;
+use crate::plan::{Action, Disbelief, Event, Plan, Start, Wanted};
+use crate::shared::{MAX_REFRESHES, Shared, since_epoch};
 
 /// The longest key set document, bytes, decompressed. 256 RSA keys with certificate chains fit.
 pub const MAX_BODY_BYTES: usize = 512 * 1024;
@@ -76,13 +78,20 @@ impl Drop for Task {
     }
 }
 
-type Flight = Pin<Box<dyn Future<Output = Result<JwkSet, String>> + Send>>;
+type Flight = Pin<Box<dyn Future<Output = Landing> + Send>>;
+
+/// What a fetch came to.
+enum Landing {
+    Fetched(JwkSet, Box<Hints>),
+    NotModified(Box<Hints>),
+    Failed { error: String, retry_after: Option<Duration> },
+}
 
 /// What the task woke up for.
 enum Input {
     Event(Event<oneshot::Sender<Answer>>),
     Refresh(Refresh),
-    Landed(Result<JwkSet, String>),
+    Landed(Landing),
 }
 
 pub(crate) async fn run(mut task: Task) {
@@ -114,7 +123,7 @@ pub(crate) async fn run(mut task: Task) {
     }
 }
 
-async fn landing(flight: &mut Option<Flight>) -> Result<JwkSet, String> {
+async fn landing(flight: &mut Option<Flight>) -> Landing {
     match flight {
         Some(flight) => flight.await,
         None => pending().await,
@@ -128,9 +137,46 @@ struct Driver {
 }
 
 /// How a fetch ended.
+#[derive(Default)]
 struct End {
     error: Option<String>,
-    skipped: Vec<SkippedKey>,
+    /// Of a key set that it brought.
+    skipped: Option<Vec<SkippedKey>>,
+    clock_offset: Option<i64>,
+    disbelief: Option<Disbelief>,
+}
+
+impl End {
+    fn of(landing: Landing) -> (Event<oneshot::Sender<Answer>>, Self) {
+        match landing {
+            Landing::Fetched(set, hints) => {
+                let (skipped, clock_offset) = (Some(set.skipped().to_vec()), hints.clock_offset);
+                let end = Self { skipped, clock_offset, ..Self::default() };
+                (Event::Fetched { set: Box::new(set.into_key_set()), hints }, end)
+            }
+            Landing::NotModified(hints) => {
+                let end = Self { clock_offset: hints.clock_offset, ..Self::default() };
+                (Event::NotModified(hints), end)
+            }
+            Landing::Failed { error, retry_after } => {
+                (Event::Failed { retry_after }, Self { error: Some(error), ..Self::default() })
+            }
+        }
+    }
+
+    fn disbelieved(&self, disbelief: Disbelief) -> String {
+        match disbelief {
+            Disbelief::Empty => {
+                let skipped = self.skipped.as_ref().map_or(0, Vec::len);
+                format!("the key set has no usable key ({skipped} skipped)")
+            }
+            Disbelief::Older => "the key set is older than the one in force: a cache on the way lags behind".into(),
+            Disbelief::Unasked => "there is nothing that could be unmodified".into(),
+            Disbelief::Outlived => {
+                "the machine stood still, or its clock was set, while the answer was on its way".into()
+            }
+        }
+    }
 }
 
 impl Driver {
@@ -144,38 +190,48 @@ impl Driver {
                 self.refreshing.push((before, refresh));
                 (Event::RefreshAsked, None)
             }
-            Input::Landed(result) => {
+            Input::Landed(landing) => {
                 self.flight = None;
-                match result {
-                    Ok(set) => {
-                        let skipped = set.skipped().to_vec();
-                        (Event::Fetched(Box::new(set.into_key_set())), Some(End { error: None, skipped }))
-                    }
-                    Err(error) => (Event::Failed, Some(End { error: Some(error), skipped: Vec::new() })),
-                }
+                let (event, end) = End::of(landing);
+                (event, Some(end))
             }
         };
         let mut wake_at = Duration::MAX;
+        let old = plan.last_good().cloned();
         let actions = plan.step(shared.now(), event);
-        shared.trust_until(plan.too_old_at());
+        shared.trust_until(plan.trusted_until());
         for action in actions {
             match action {
-                Action::Fetch(start) => self.flight = Some(launch(shared, start)),
+                Action::Fetch(start) => self.flight = Some(launch(shared, &start)),
                 Action::Publish(keys) => {
                     shared.publish(Arc::clone(&keys));
                     if let Some(end) = &end {
-                        log_published(shared, &keys, &end.skipped);
+                        log_published(shared, &keys, end.skipped.as_deref().unwrap_or_default());
+                    }
+                    // After keys that were too old, the same ones may come again.
+                    if old.as_ref().is_none_or(|old| old.generation() != keys.generation()) {
+                        shared.tell(KeyEvent::rotated(old.as_deref(), &keys));
                     }
                 }
-                Action::Disbelieve => {
+                Action::Disbelieve(disbelief) => {
                     if let Some(end) = &mut end {
-                        log_skipped(shared, &end.skipped);
-                        end.error = Some(format!("the key set has no usable key ({} skipped)", end.skipped.len()));
+                        log_skipped(shared, end.skipped.as_deref().unwrap_or_default());
+                        end.error = Some(end.disbelieved(disbelief));
+                        end.disbelief = Some(disbelief);
                     }
+                }
+                Action::Stale => {
+                    tracing::warn!(source = %shared.remote().label(), "the keys are stale");
+                    shared.tell(KeyEvent::Stale);
+                }
+                Action::Recovered => {
+                    tracing::info!(source = %shared.remote().label(), "the keys are fresh again");
+                    shared.tell(KeyEvent::Recovered);
                 }
                 Action::Withdraw => {
                     shared.withdraw();
                     tracing::warn!(source = %shared.remote().label(), "the keys are too old to be trusted");
+                    shared.tell(KeyEvent::TooOld);
                 }
                 Action::Deny(absent) => shared.deny(absent),
                 Action::Answer(waiter, answer) => drop(waiter.send(answer)),
@@ -195,9 +251,16 @@ impl Driver {
             end.error.map(|error| error.escape_debug().take(MAX_ERROR_CHARS).collect::<String>().into());
         if let Some(error) = &error {
             tracing::warn!(source = %shared.remote().label(), %error, "could not fetch the keys");
+            let error = Arc::clone(error);
+            shared.tell(match end.disbelief {
+                Some(_) => KeyEvent::Refused { reason: error },
+                None => KeyEvent::Failed { error },
+            });
         }
+        // A fetch that proves nothing is followed by another at once, and that one is what was asked for.
+        let counts = end.disbelief != Some(Disbelief::Outlived);
         for (after, refresh) in std::mem::take(&mut self.refreshing) {
-            if after < number {
+            if after < number && counts {
                 let _ = refresh.send(error.clone().map_or(Ok(()), Err));
             } else {
                 self.refreshing.push((after, refresh));
@@ -206,10 +269,11 @@ impl Driver {
         shared.report(|progress| {
             if error.is_some() {
                 progress.failed += 1;
-            } else {
-                progress.skipped_total = end.skipped.len();
-                progress.skipped = end.skipped.into_iter().take(MAX_SKIPPED_SHOWN).map(shortened).collect();
+            } else if let Some(skipped) = end.skipped {
+                progress.skipped_total = skipped.len();
+                progress.skipped = skipped.into_iter().take(MAX_SKIPPED_SHOWN).map(shortened).collect();
             }
+            progress.clock_offset = end.clock_offset.or(progress.clock_offset);
             progress.last_error = error;
             true
         });
@@ -217,28 +281,36 @@ impl Driver {
 }
 
 fn report_plan<W>(shared: &Shared, plan: &Plan<W>) {
-    let (unready, last_success, started) = (plan.unready(), plan.last_success(), plan.fetches());
+    let (unready, confirmed, started) = (plan.unready(), plan.confirmed(), plan.fetches());
+    let (lifetime, stale) = plan.lifetime();
     shared.report(|progress| {
-        let news = progress.unready != unready || progress.started != started;
+        let news = progress.unready != unready || progress.started != started || progress.stale != stale;
         progress.unready = unready;
-        progress.last_success = last_success;
+        progress.confirmed = confirmed;
+        (progress.lifetime, progress.stale) = (lifetime, stale);
         progress.started = started;
         progress.retry_at = plan.next_look();
         news
     });
 }
 
-fn launch(shared: &Shared, start: Start) -> Flight {
+fn launch(shared: &Shared, start: &Start) -> Flight {
     let fetch = shared.fetch();
     let mut request = FetchRequest::new(shared.remote().url().as_str(), MAX_BODY_BYTES, start.timeout);
     request.revalidate = start.revalidate;
+    request.etag = start.validators.etag.as_deref().map(Into::into);
+    request.last_modified = start.validators.last_modified.as_deref().map(Into::into);
     tracing::debug!(source = %shared.remote().label(), number = start.number, kind = ?start.kind, "fetching the keys");
+    let timeout_after = start.timeout;
     Box::pin(async move {
-        let fetch = fetch.map_err(|error| error.to_string())?;
-        let exchange = timeout(start.timeout, unwinding_is_failure(async { fetch.fetch(request).await }));
+        let fetch = match fetch {
+            Ok(fetch) => fetch,
+            Err(error) => return Landing::failed(error.to_string()),
+        };
+        let exchange = timeout(timeout_after, unwinding_is_failure(async { fetch.fetch(request).await }));
         match exchange.await.unwrap_or(Err(FetchError::TimedOut)) {
-            Ok(fetched) => key_set(&fetched),
-            Err(error) => Err(error.to_string()),
+            Ok(fetched) => Landing::of(&fetched),
+            Err(error) => Landing::failed(error.to_string()),
         }
     })
 }
@@ -255,13 +327,24 @@ async fn unwinding_is_failure(fetch: impl Future<Output = Result<Fetched, FetchE
     .await
 }
 
-/// The key set in an answer. Whatever [`Fetch`](countersign_token::Fetch) says, only status 200 brings one.
-fn key_set(fetched: &Fetched) -> Result<JwkSet, String> {
-    match fetched.status {
-        200 if fetched.body.len() > MAX_BODY_BYTES => Err(FetchError::TooLarge.to_string()),
-        200 => JwkSet::parse(&fetched.body, Origin::Remote).map_err(|error| error.to_string()),
-        300..=399 => Err(FetchError::Redirected.to_string()),
-        status => Err(format!("the answer has status {status}")),
+impl Landing {
+    fn failed(error: String) -> Self {
+        Self::Failed { error, retry_after: None }
+    }
+
+    /// What an answer is. Whatever [`Fetch`](countersign_token::Fetch) says, only status 200 brings a key set.
+    fn of(fetched: &Fetched) -> Self {
+        let hints = Box::new(Hints::of(fetched, since_epoch()));
+        match fetched.status {
+            200 if fetched.body.len() > MAX_BODY_BYTES => Self::failed(FetchError::TooLarge.to_string()),
+            200 => match JwkSet::parse(&fetched.body, Origin::Remote) {
+                Ok(set) => Self::Fetched(set, hints),
+                Err(error) => Self::failed(error.to_string()),
+            },
+            304 => Self::NotModified(hints),
+            300..=399 => Self::failed(FetchError::Redirected.to_string()),
+            status => Self::Failed { error: format!("the answer has status {status}"), retry_after: hints.retry_after },
+        }
     }
 }
 

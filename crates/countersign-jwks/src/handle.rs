@@ -7,6 +7,7 @@ use std::time::Duration;
 use countersign_token::{SkippedKey, Unready};
 use tokio::sync::oneshot;
 
+use crate::events::KeyEvents;
 use crate::keys::Source;
 
 /// The most skipped keys that [`KeyStatus`] names; the rest is only counted.
@@ -36,6 +37,11 @@ pub struct KeyStatus {
     pub skipped_total: usize,
     /// How long ago the provider last confirmed or replaced the set.
     pub last_success: Option<Duration>,
+    /// For how long the set is good after that: what the provider's caching headers say, within bounds, or else the interval.
+    pub lifetime: Option<Duration>,
+    /// How far the provider's clock was ahead of ours when it last said (`Date`), whole seconds; negative if it was behind. When
+    /// tokens are refused as expired or not yet valid, look here first.
+    pub clock_offset: Option<i64>,
     /// Why the last fetch failed; `None` if it did not. Control characters are escaped.
     pub last_error: Option<String>,
     /// How many fetches were started.
@@ -52,9 +58,9 @@ pub enum KeyState {
     Static,
     /// The first fetch has not ended yet.
     Starting,
-    /// There are keys, looked at within the interval.
+    /// There are keys, looked at within their lifetime.
     Ready,
-    /// There are keys, but the last success is longer ago than the interval; they are used until `max_stale`.
+    /// There are keys, but the last success is longer ago than their lifetime; they are used until `max_stale`.
     Stale,
     /// The provider has withdrawn all its keys, and confirmed it.
     Empty,
@@ -74,6 +80,8 @@ impl KeysHandle {
                 skipped: Vec::new(),
                 skipped_total: 0,
                 last_success: None,
+                lifetime: None,
+                clock_offset: None,
                 last_error: None,
                 fetches_started: 0,
                 fetches_failed: 0,
@@ -82,11 +90,10 @@ impl KeysHandle {
                 let running = shared.ensure_running();
                 let progress = shared.progress().borrow().clone();
                 let set = shared.snapshot();
-                let last_success = progress.last_success.map(|then| shared.now().monotonic.saturating_sub(then));
-                let (interval, _) = shared.remote().intervals();
+                let last_success = progress.confirmed.map(|then| shared.now().age(then));
                 let state = match &set {
                     Some(set) if set.is_empty() => KeyState::Empty,
-                    Some(_) if last_success.is_some_and(|age| age > interval) => KeyState::Stale,
+                    Some(_) if progress.stale => KeyState::Stale,
                     Some(_) => KeyState::Ready,
                     None if running.is_err() => KeyState::Unusable(Unready::NoRuntime),
                     None => match progress.unready {
@@ -103,6 +110,8 @@ impl KeysHandle {
                     skipped: progress.skipped.to_vec(),
                     skipped_total: progress.skipped_total,
                     last_success,
+                    lifetime: set.is_some().then_some(progress.lifetime),
+                    clock_offset: progress.clock_offset,
                     last_error: progress.last_error.map(|error| error.as_ref().into()),
                     fetches_started: progress.started,
                     fetches_failed: progress.failed,
@@ -140,6 +149,28 @@ impl KeysHandle {
             // It cannot close: `shared` has the sending end.
             let _ = progress.changed().await;
         }
+    }
+
+    /// What happens to the keys from now on: for logs and alerts.
+    ///
+    /// ```
+    /// # use countersign_jwks::{KeyEvent, Keys};
+    /// # async fn watch(keys: Keys) {
+    /// let mut events = keys.handle().events();
+    /// while let Some(event) = events.next().await {
+    ///     match event {
+    ///         KeyEvent::TooOld => eprintln!("page somebody: {event}"),
+    ///         event => println!("{event}"),
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn events(&self) -> KeyEvents {
+        KeyEvents(match &self.0 {
+            Source::Fixed(_) => None,
+            Source::Remote(shared) => Some(shared.events()),
+        })
     }
 
     /// Asks for a look at the source now, which is as soon as the distance to the last forced look allows: at most 5 s

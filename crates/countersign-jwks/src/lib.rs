@@ -8,11 +8,16 @@
 //!    5 s while they bring nothing new, counted from the last attempt, failed or not;
 //! 2. a key that appears without notice is found by the request that needs it, which waits for at most 2 s; a flood of
 //!    made-up key names delays that to about 5 s and cannot prevent it;
-//! 3. keys are refreshed ahead of expiry with jitter, whatever the traffic, and dropped when the provider drops them;
+//! 3. keys are refreshed ahead of expiry with jitter, whatever the traffic, and dropped when the provider drops them: within
+//!    the lifetime that the provider's caching headers ask for, 1 min to [1 h](Remote::max_lifetime), 5 min where they say
+//!    nothing, plus one fetch;
 //! 4. a good set survives error pages, garbage and outages, up to [`Remote::max_stale`] after the last success; then
 //!    there are no keys, and the answer is "unavailable" instead of blind trust;
-//! 5. a set without a single usable key replaces a good one only if a second fetch, a second later, brings it again;
-//! 6. redirects are refused, bodies cut off at [`MAX_BODY_BYTES`], and plain `http` is for loopback only.
+//! 5. a set without a single usable key replaces a good one only if a second fetch, a second later, brings it again; a set
+//!    that is older than the one in force (`Date` less `Age`), from a cache that lags behind, never does;
+//! 6. a machine that was suspended, or whose clock was set, forgets no bound and refuses no good token: when the two clocks
+//!    disagree there is a look at the provider, at the latest 10 s later, and nothing is called too old before it has ended;
+//! 7. redirects are refused, bodies cut off at [`MAX_BODY_BYTES`], and plain `http` is for loopback only.
 //!
 //! ```
 //! use countersign_jwks::{KeyState, Keys, Remote};
@@ -38,7 +43,9 @@
 //! [countersign]: https://docs.rs/countersign
 
 mod driver;
+mod events;
 mod handle;
+mod hints;
 #[cfg(feature = "reqwest")]
 mod http;
 mod keys;
@@ -48,9 +55,13 @@ mod shared;
 mod waiting;
 
 pub use driver::MAX_BODY_BYTES;
+pub use events::{KeyEvent, KeyEvents, MAX_EVENTS};
 pub use handle::{KeyState, KeyStatus, KeysHandle, MAX_SKIPPED_SHOWN, RefreshError, Refreshing};
 #[cfg(feature = "reqwest")]
 pub use http::{CONNECT_TIMEOUT, HttpFetch};
 pub use keys::{Keys, Snapshot};
-pub use remote::{DEFAULT_INTERVAL, DEFAULT_MAX_STALE, MAX_INTERVAL, MAX_MAX_STALE, MIN_INTERVAL, Remote, SourceError};
+pub use remote::{
+    DEFAULT_INTERVAL, DEFAULT_MAX_LIFETIME, DEFAULT_MAX_STALE, MAX_INTERVAL, MAX_MAX_STALE, MIN_INTERVAL, MIN_LIFETIME,
+    Remote, SourceError,
+};
 pub use waiting::Waiting;

@@ -6,11 +6,23 @@
 //! signature did not match, an operator said so. Never two fetches of either kind at once; and forced ones, which
 //! strangers can provoke, keep a distance in time that no amount of asking shortens and no failure resets.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_token::{Algorithm, Answer, KeySet, MAX_KEYS, Unready};
+
+use crate::hints::{Hints, Validators};
+
+mod absent;
+mod clock;
+mod random;
+mod rule;
+
+pub(crate) use absent::Absent;
+pub(crate) use clock::Now;
+use random::Random;
+use rule::Rule;
 
 /// The least time between the starts of two forced fetches, while each brings something new: short enough for a request
 /// to wait for (see [`MAX_WAIT`]).
@@ -31,11 +43,14 @@ pub(crate) const MAX_WAITERS: usize = 1024;
 /// goes on, the provider bears one more look in this time.
 const MISMATCH_REMEMBERED: Duration = Duration::from_secs(30);
 
+/// A map whose keys strangers choose, so hashed with a secret; in tests without, so that a seed is one course of events.
+#[cfg(not(test))]
+type Map<K, V> = std::collections::HashMap<K, V>;
+#[cfg(test)]
+type Map<K, V> = std::collections::HashMap<K, V, std::hash::BuildHasherDefault<std::hash::DefaultHasher>>;
+
 /// How many looked-for keys are remembered until a fetch has an answer. As many as requests wait.
 const MAX_SOUGHT: usize = MAX_WAITERS;
-
-/// How many keys are remembered as absent. Some 300 kB if a stranger fills it with the longest names.
-const MAX_ABSENT: usize = 1024;
 
 /// A fetch while there are usable keys: from connecting to the last byte.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,30 +64,41 @@ const MIN_BACKOFF: Duration = Duration::from_secs(1);
 /// What the wait before a retry doubles up to while there are usable keys.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
+/// How much shorter chance makes a back-off at most, as a share of it: an outage that ends is not met by a whole fleet at once.
+const BACKOFF_JITTER: f64 = 0.25;
+
+/// How long a provider's `Retry-After` keeps the next scheduled fetch off at most, while there are usable keys. It is a wish, and
+/// the keys grow old meanwhile.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// How much older than the set in force an answer may say it is and still be believed: the clocks of one provider's servers
+/// differ by that much, and a second is the resolution of `Date`.
+const GENERATED_TOLERANCE: Duration = Duration::from_secs(5);
+
+/// How often the two clocks are compared while there is nothing else to do. After the machine was suspended, timers go on as if
+/// nothing had been; this is how long withdrawn keys may then be trusted unnoticed.
+const CLOCK_CHECK: Duration = Duration::from_secs(10);
+
 /// The least time between a set without a usable key and the one that confirms it.
 const CONFIRM_AFTER: Duration = MIN_SPACING;
 
-/// The share of the interval after which the next fetch is due: early, so that a failure leaves time for retries.
+/// The share of a set's lifetime after which the next fetch is due: early, so that a failure leaves time for retries.
 const REFRESH_AT: f64 = 0.75;
 
 /// How far to either side of [`REFRESH_AT`] chance moves it, so that a fleet started together does not fetch together.
-/// Retries need none: an outage finds each member at another point of its interval.
 const REFRESH_JITTER: f64 = 0.10;
 
 /// The least `retry_after`: seconds are the resolution of `Retry-After`.
 pub(crate) const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The time of an event. One clock so far; the age of a snapshot across a suspended machine will need a second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Now {
-    /// Since the source was made; never goes back.
-    pub(crate) monotonic: Duration,
-}
-
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Config {
-    /// How long a set is good for before it should have been looked at again.
-    pub(crate) interval: Duration,
+    /// How long a set is good for, if its answer does not say, before it should have been looked at again.
+    pub(crate) lifetime: Duration,
+    /// No less than this, whatever an answer says.
+    pub(crate) min_lifetime: Duration,
+    /// No more than this, whatever an answer says: how long a withdrawn key is trusted while its provider answers.
+    pub(crate) max_lifetime: Duration,
     /// How long after the last success a set is still believed.
     pub(crate) max_stale: Duration,
     /// Seed of the jitter.
@@ -98,9 +124,11 @@ pub(crate) enum Event<W> {
     /// The timer rang, or the task has just begun.
     Tick,
     /// The fetch in flight brought a key set; it may be without a usable key.
-    Fetched(Box<KeySet>),
-    /// The fetch in flight failed.
-    Failed,
+    Fetched { set: Box<KeySet>, hints: Box<Hints> },
+    /// The fetch in flight found that what its [`Start`] has the validators of is still so.
+    NotModified(Box<Hints>),
+    /// The fetch in flight failed; perhaps with a wish when to be asked again.
+    Failed { retry_after: Option<Duration> },
     /// A request lacks a key. `generation` is that of the snapshot it looked at.
     Asked { wanted: Wanted, generation: Option<u64>, waiter: W },
     /// A signature did not match the key it names.
@@ -112,12 +140,16 @@ pub(crate) enum Event<W> {
 /// What is to be done, in this order.
 #[derive(Debug)]
 pub(crate) enum Action<W> {
-    /// Start a fetch and report its end with [`Event::Fetched`] or [`Event::Failed`].
+    /// Start a fetch and report its end with [`Event::Fetched`], [`Event::NotModified`] or [`Event::Failed`].
     Fetch(Start),
     /// This set is in force now.
     Publish(Arc<KeySet>),
-    /// The set just fetched has no usable key and changes nothing; as good as a failure.
-    Disbelieve,
+    /// The answer just fetched changes nothing; as good as a failure.
+    Disbelieve(Disbelief),
+    /// The set in force has outlived what it is good for, and stays in force.
+    Stale,
+    /// It has been confirmed, or replaced, since.
+    Recovered,
     /// No set is in force any more.
     Withdraw,
     /// These keys are known to be absent now.
@@ -128,7 +160,7 @@ pub(crate) enum Action<W> {
     Arm(Duration),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Start {
     /// The how-manieth fetch this is, from 1.
     pub(crate) number: u64,
@@ -136,6 +168,8 @@ pub(crate) struct Start {
     pub(crate) timeout: Duration,
     /// Somebody misses something: a cache on the way must not answer with what we have already.
     pub(crate) revalidate: bool,
+    /// Those of the set that is known already.
+    pub(crate) validators: Validators,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,54 +178,66 @@ pub(crate) enum Kind {
     Forced,
 }
 
-/// The keys that a fetch did not bring although it began after they had been asked for. Immutable: readers see one set
-/// of them or the next.
-#[derive(Debug, Default)]
-pub(crate) struct Absent(HashMap<Wanted, Duration>);
-
-impl Absent {
-    /// Whether the key was looked for, and not found, so recently that another look may not be due.
-    pub(crate) fn contains(&self, wanted: &Wanted, now: Now) -> bool {
-        self.0.get(wanted).is_some_and(|begun| is_recent(*begun, now.monotonic))
-    }
-}
-
-/// Entries live as long as forced fetches may be apart: a key published after the look is then looked for as soon as if
-/// there had been no entry.
-fn is_recent(begun: Duration, now: Duration) -> bool {
-    now.saturating_sub(begun) < MAX_SPACING
+/// Why a good set was not replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Disbelief {
+    /// The new one has no usable key, and nobody has confirmed that.
+    Empty,
+    /// The new one says that it is older.
+    Older,
+    /// The machine stood still while it was on its way.
+    Outlived,
+    /// "Not modified", to a request that was not conditional.
+    Unasked,
 }
 
 #[derive(Debug)]
 pub(crate) struct Plan<W> {
     config: Config,
-    random: u64,
+    #[cfg(test)]
+    broken: Option<Rule>,
+    random: Random,
+    /// When the last step was.
+    seen: Option<Now>,
+    /// How many fetches had begun when the clocks were last seen to disagree, until one that began later has ended.
+    recheck: Option<u64>,
 
     /// The last good set, and whether it is in force: it is not once it is too old. A confirmed empty set is in force: an
     /// unknown key is then the token's fault, although nobody calls the source ready.
     set: Option<Arc<KeySet>>,
     in_force: bool,
-    last_success: Duration,
+    /// When it was last confirmed or replaced, and for how long it was said to be good then.
+    confirmed: Now,
+    lifetime: Duration,
+    stale: bool,
+    /// When it was generated, by the provider's clock.
+    generated: Option<Duration>,
+    validators: Validators,
     /// Whether the first fetch has ended.
     attempted: bool,
     /// When the first of a row of sets without a usable key was asked for.
     emptied: Option<Duration>,
+    /// Whether the last answer was older than the set in force: a cache on the way must be told to look again.
+    doubted: bool,
 
     flight: Option<Flight>,
-    /// How many fetches were started.
+    /// How many fetches were started, and when the last one was.
     fetches: u64,
+    last_begun: Option<Duration>,
     scheduled_at: Duration,
     /// How many scheduled fetches failed in a row.
     failures: u32,
     last_forced: Option<Duration>,
     spacing: Duration,
+    /// The provider wishes to be left alone until then.
+    not_before: Duration,
     /// Whether somebody needs a fetch that has not begun yet, for another reason than a key in `sought`.
     needed: bool,
 
     /// The names whose signature mismatch has been looked into during this generation, and when.
-    mismatched: HashMap<Option<Box<str>>, Duration>,
+    mismatched: Map<Option<Box<str>>, Duration>,
     /// Keys without an answer so far, each with the number of fetches that had begun when it was first seen.
-    sought: HashMap<Wanted, u64>,
+    sought: Map<Wanted, u64>,
     /// In the order of their deadlines, since all wait equally long.
     waiters: VecDeque<Waiter<W>>,
     absent: Arc<Absent>,
@@ -201,8 +247,10 @@ pub(crate) struct Plan<W> {
 struct Flight {
     number: u64,
     kind: Kind,
-    begun: Duration,
+    begun: Now,
     timeout: Duration,
+    /// Whether the clocks have disagreed since: what it brings is older than it seems.
+    outlived: bool,
 }
 
 #[derive(Debug)]
@@ -217,51 +265,72 @@ impl<W> Plan<W> {
     pub(crate) fn new(config: Config) -> Self {
         Self {
             config,
-            random: config.seed,
+            #[cfg(test)]
+            broken: None,
+            random: Random(config.seed),
+            seen: None,
+            recheck: None,
             set: None,
             in_force: false,
-            last_success: Duration::ZERO,
+            confirmed: Now::ZERO,
+            lifetime: config.lifetime,
+            stale: false,
+            generated: None,
+            validators: Validators::default(),
             attempted: false,
             emptied: None,
+            doubted: false,
             flight: None,
             fetches: 0,
+            last_begun: None,
             scheduled_at: Duration::ZERO,
             failures: 0,
             last_forced: None,
             spacing: MIN_SPACING,
+            not_before: Duration::ZERO,
             needed: false,
-            mismatched: HashMap::new(),
-            sought: HashMap::new(),
+            mismatched: Map::default(),
+            sought: Map::default(),
             waiters: VecDeque::new(),
             absent: Arc::default(),
         }
     }
 
     pub(crate) fn step(&mut self, now: Now, event: Event<W>) -> Vec<Action<W>> {
-        let now = now.monotonic;
         let mut actions = Vec::new();
+        self.compare_clocks(now);
         match event {
             Event::Tick => {}
-            Event::Fetched(set) => self.fetched(now, *set, &mut actions),
-            Event::Failed => {
+            Event::Fetched { set, hints } => self.fetched(now, *set, &hints, &mut actions),
+            Event::NotModified(hints) => self.not_modified(now, &hints, &mut actions),
+            Event::Failed { retry_after } => {
                 if let Some(flight) = self.land() {
-                    self.failed(now, flight, &mut actions);
+                    self.failed(now, flight, retry_after, &mut actions);
                 }
             }
             Event::Asked { wanted, generation, waiter } => self.asked(now, wanted, generation, waiter, &mut actions),
-            Event::Mismatched { wanted, generation } => self.mismatched(now, wanted, generation),
+            Event::Mismatched { wanted, generation } => self.mismatched(now.monotonic, wanted, generation),
             Event::RefreshAsked => self.needed = true,
         }
-        self.withdraw_if_too_old(now, &mut actions);
+        self.grow_old(now, &mut actions);
         self.start_if_due(now, &mut actions);
-        self.dismiss(now, &mut actions);
-        actions.push(Action::Arm(self.next_tick()));
+        self.dismiss(now.monotonic, &mut actions);
+        let mut wake_at = self.next_tick(now);
+        if self.set.is_some() {
+            wake_at = wake_at.min(now.monotonic + CLOCK_CHECK);
+        }
+        actions.push(Action::Arm(wake_at));
         actions
     }
 
     /// The set in force, if it is still young enough.
     pub(crate) fn in_force(&self, now: Now) -> Option<&Arc<KeySet>> {
-        self.set.as_ref().filter(|_| self.in_force && now.monotonic < self.too_old_at())
+        self.set.as_ref().filter(|_| self.in_force && !self.is_too_old(now))
+    }
+
+    /// The last good set, in force or too old.
+    pub(crate) fn last_good(&self) -> Option<&Arc<KeySet>> {
+        self.set.as_ref()
     }
 
     /// Why no set is in force, if none is.
@@ -277,16 +346,28 @@ impl<W> Plan<W> {
     /// When the source will have been looked at again, as far as can be said: what `retry_after` is made of.
     pub(crate) fn next_look(&self) -> Duration {
         match self.flight {
-            Some(flight) => flight.begun + flight.timeout,
+            Some(flight) => flight.begun.monotonic + flight.timeout,
             // Whoever asks next makes a forced fetch needed, so this is when that one could begin.
-            None if self.needs_look() || self.in_force => self.scheduled_at.min(self.forced_at()),
-            None => self.scheduled_at,
+            None if self.needs_look() || self.in_force => {
+                self.scheduled_at.min(self.recheck_at()).min(self.forced_at())
+            }
+            None => self.scheduled_at.min(self.recheck_at()),
         }
     }
 
-    /// When the last set was received that counts as a success.
-    pub(crate) fn last_success(&self) -> Option<Duration> {
-        self.set.is_some().then_some(self.last_success)
+    /// When the last good set was confirmed or replaced last.
+    pub(crate) fn confirmed(&self) -> Option<Now> {
+        self.set.is_some().then_some(self.confirmed)
+    }
+
+    /// How long the last good set was to be good for, and whether it has outlived that.
+    pub(crate) fn lifetime(&self) -> (Duration, bool) {
+        (self.lifetime, self.stale)
+    }
+
+    /// From when the last good set is not believed any more, as far as the monotonic clock can say.
+    pub(crate) fn trusted_until(&self) -> Duration {
+        self.confirmed.monotonic.saturating_add(self.config.max_stale)
     }
 
     /// How many fetches were started so far.
@@ -298,7 +379,7 @@ impl<W> Plan<W> {
     /// distance to the last fetch: restarting must not be a way around it.
     pub(crate) fn interrupt(&mut self) {
         if let Some(flight) = self.flight.take() {
-            self.scheduled_at = flight.begun + MIN_BACKOFF;
+            self.scheduled_at = flight.begun.monotonic + MIN_BACKOFF;
         }
         self.needed = false;
         self.sought.clear();
@@ -307,47 +388,110 @@ impl<W> Plan<W> {
 
     // Ends of fetches.
 
-    fn fetched(&mut self, now: Duration, set: KeySet, actions: &mut Vec<Action<W>>) {
+    fn fetched(&mut self, now: Now, set: KeySet, hints: &Hints, actions: &mut Vec<Action<W>>) {
         let Some(flight) = self.land() else { return };
-        if set.is_empty() && !self.confirms_emptiness(flight) {
-            self.emptied.get_or_insert(flight.begun);
-            actions.push(Action::Disbelieve);
-            self.failed(now, flight, actions);
-            self.scheduled_at = self.scheduled_at.min(now + CONFIRM_AFTER);
-            return;
-        }
         if !set.is_empty() {
             self.emptied = None;
         }
+        if let Some(disbelief) = self.disbelief(&flight, &set, hints) {
+            if !self.keeps(Rule::ValidatorsAreOfTheSetInForce) {
+                self.validators = hints.validators.clone();
+            }
+            self.disbelieve(now, flight, disbelief, actions);
+            return;
+        }
+        let changed = self.replace(set, hints);
+        self.succeeded(now, flight, changed, hints, actions);
+    }
+
+    fn not_modified(&mut self, now: Now, hints: &Hints, actions: &mut Vec<Action<W>>) {
+        let Some(flight) = self.land() else { return };
+        self.emptied = None;
+        if flight.outlived && self.keeps(Rule::OutlivedIsDisbelieved) {
+            self.disbelieve(now, flight, Disbelief::Outlived, actions);
+        } else if self.set.is_none() || self.validators == Validators::default() {
+            self.disbelieve(now, flight, Disbelief::Unasked, actions);
+        } else {
+            self.succeeded(now, flight, false, hints, actions);
+        }
+    }
+
+    /// The set that is the last good one now has just been confirmed by its provider.
+    fn succeeded(&mut self, now: Now, flight: Flight, changed: bool, hints: &Hints, actions: &mut Vec<Action<W>>) {
+        let Some(set) = self.set.clone() else { return };
         self.attempted = true;
         self.failures = 0;
-        self.last_success = now;
+        self.doubted = false;
+        self.confirmed = now;
+        self.generated = self.generated.max(hints.generated);
+        self.lifetime = match hints.lifetime {
+            Some(lifetime) => lifetime.clamp(self.config.min_lifetime, self.config.max_lifetime),
+            None => self.config.lifetime,
+        };
         // A forced fetch that succeeds is as good as a scheduled one, and puts the next of those off.
-        self.scheduled_at = now + if set.is_empty() { MIN_BACKOFF } else { self.jittered_interval() };
-        let changed = self.replace(set);
+        let until_next = if set.is_empty() { MIN_BACKOFF } else { self.jittered_lifetime() };
+        self.scheduled_at = now.monotonic + until_next;
         self.adapt_spacing(flight, changed);
-        if let Some(set) = self.set.clone() {
-            if changed || !self.in_force {
-                self.in_force = true;
-                actions.push(Action::Publish(Arc::clone(&set)));
+        if changed || !self.in_force {
+            self.in_force = true;
+            actions.push(Action::Publish(Arc::clone(&set)));
+        }
+        if std::mem::take(&mut self.stale) {
+            actions.push(Action::Recovered);
+        }
+        self.conclude(now, flight, &set, actions);
+    }
+
+    /// Why the set must not replace the one that is there, if so.
+    fn disbelief(&self, flight: &Flight, set: &KeySet, hints: &Hints) -> Option<Disbelief> {
+        let has_same_keys = self.set.as_ref().is_some_and(|old| old.has_same_keys_as(set));
+        let is_older = |in_force, generated| generated + GENERATED_TOLERANCE < in_force;
+        let says_it_is_older = self.generated.zip(hints.generated).is_some_and(|(ours, its)| is_older(ours, its));
+        if flight.outlived && self.keeps(Rule::OutlivedIsDisbelieved) {
+            Some(Disbelief::Outlived)
+        } else if set.is_empty() && !self.confirms_emptiness(flight) && self.keeps(Rule::EmptinessIsConfirmed) {
+            Some(Disbelief::Empty)
+        } else if self.in_force && !has_same_keys && says_it_is_older && self.keeps(Rule::OlderIsDisbelieved) {
+            Some(Disbelief::Older)
+        } else {
+            None
+        }
+    }
+
+    fn disbelieve(&mut self, now: Now, flight: Flight, disbelief: Disbelief, actions: &mut Vec<Action<W>>) {
+        actions.push(Action::Disbelieve(disbelief));
+        if disbelief == Disbelief::Outlived {
+            // Nobody's fault: the clocks' disagreement has made another fetch due already, and whoever waits goes on waiting.
+            return;
+        }
+        self.failed(now, flight, None, actions);
+        match disbelief {
+            Disbelief::Empty => {
+                self.emptied.get_or_insert(flight.begun.monotonic);
+                self.scheduled_at = self.scheduled_at.min(now.monotonic + CONFIRM_AFTER);
             }
-            self.conclude(now, flight, &set, actions);
+            Disbelief::Older => self.doubted = true,
+            Disbelief::Outlived | Disbelief::Unasked => {}
         }
     }
 
     /// Whether a set without a usable key may be believed: an earlier one said the same, and a good one before it is
     /// what is being withdrawn. Without one there is nothing to withdraw; such a source has not begun to work.
-    fn confirms_emptiness(&self, flight: Flight) -> bool {
-        self.set.is_some() && self.emptied.is_some_and(|first| flight.begun >= first + CONFIRM_AFTER)
+    fn confirms_emptiness(&self, flight: &Flight) -> bool {
+        self.set.is_some() && self.emptied.is_some_and(|first| flight.begun.monotonic >= first + CONFIRM_AFTER)
     }
 
-    /// Makes `set` the last good one unless it is the same; says whether it is another.
-    fn replace(&mut self, set: KeySet) -> bool {
+    /// Makes `set` the last good one unless it is the same; says whether it is another. What the answer says about itself is
+    /// kept only now: it is not what a refused body says that the next request may be made conditional on.
+    fn replace(&mut self, set: KeySet, hints: &Hints) -> bool {
+        self.validators = hints.validators.clone();
         let set = match &self.set {
             Some(old) if old.has_same_keys_as(&set) => return false,
             Some(old) => set.succeeding(old).with_generation(old.generation() + 1),
             None => set.with_generation(1),
         };
+        // Not the larger of the two: within the tolerance, it is this one's.
+        self.generated = hints.generated;
         self.set = Some(Arc::new(set));
         self.mismatched.clear();
         true
@@ -355,7 +499,7 @@ impl<W> Plan<W> {
 
     /// Answers all that the fetch answers. A key first seen after it began stays sought: the provider may have added
     /// it while the answer was on its way.
-    fn conclude(&mut self, now: Duration, flight: Flight, set: &KeySet, actions: &mut Vec<Action<W>>) {
+    fn conclude(&mut self, now: Now, flight: Flight, set: &KeySet, actions: &mut Vec<Action<W>>) {
         for waiter in std::mem::take(&mut self.waiters) {
             if waiter.wanted.is_in(set) {
                 actions.push(Action::Answer(waiter.reply, Answer::Changed));
@@ -365,34 +509,36 @@ impl<W> Plan<W> {
                 self.waiters.push_back(waiter);
             }
         }
-        let (looked_for, unanswered): (HashMap<_, _>, HashMap<_, _>) = std::mem::take(&mut self.sought)
+        let (looked_for, unanswered): (Map<_, _>, Map<_, _>) = std::mem::take(&mut self.sought)
             .into_iter()
             .filter(|(wanted, _)| !wanted.is_in(set))
             .partition(|(_, seen)| *seen < flight.number);
         self.sought = unanswered;
-        if looked_for.is_empty() && self.absent.0.is_empty() {
+        if (looked_for.is_empty() && self.absent.is_empty()) || !self.keeps(Rule::AbsenceIsRemembered) {
             return;
         }
-        let mut absent: HashMap<_, _> = looked_for.into_keys().map(|wanted| (wanted, flight.begun)).collect();
-        let room = MAX_ABSENT.saturating_sub(absent.len());
-        let earlier =
-            self.absent.0.iter().filter(|(wanted, begun)| {
-                is_recent(**begun, now) && !wanted.is_in(set) && !absent.contains_key(*wanted)
-            });
-        let earlier: Vec<_> = earlier.take(room).map(|(wanted, begun)| (wanted.clone(), *begun)).collect();
-        absent.extend(earlier);
-        self.absent = Arc::new(Absent(absent));
+        self.absent = Arc::new(self.absent.succeeded_by(looked_for.into_keys(), flight.begun, set, now));
         actions.push(Action::Deny(Arc::clone(&self.absent)));
     }
 
-    fn failed(&mut self, now: Duration, flight: Flight, actions: &mut Vec<Action<W>>) {
+    fn failed(&mut self, now: Now, flight: Flight, retry_after: Option<Duration>, actions: &mut Vec<Action<W>>) {
+        let now = now.monotonic;
         self.attempted = true;
-        self.adapt_spacing(flight, false);
+        if self.keeps(Rule::SpacingCountsFailures) {
+            self.adapt_spacing(flight, false);
+        } else {
+            self.last_forced = None;
+        }
+        let retry_after = retry_after.unwrap_or_default();
+        self.not_before = now + retry_after.min(MAX_SPACING);
         if flight.kind == Kind::Scheduled {
             let backoff = MIN_BACKOFF.saturating_mul(1 << self.failures.min(16)).min(MAX_BACKOFF);
             self.failures += 1;
-            self.scheduled_at = now + if self.has_usable_keys() { backoff } else { MIN_BACKOFF };
+            let jittered = backoff.mul_f64(1.0 - BACKOFF_JITTER * self.random.unit());
+            self.scheduled_at = now + if self.has_usable_keys() { jittered } else { MIN_BACKOFF };
         }
+        let at_most = if self.has_usable_keys() { MAX_RETRY_AFTER } else { MAX_SPACING };
+        self.scheduled_at = self.scheduled_at.max(now + retry_after.min(at_most));
         // Whoever still waits when the next fetch may begin keeps his key sought; for the others somebody may ask
         // again. So an outage is not met with more fetches than there are requests to make them.
         self.dismiss(now, actions);
@@ -401,7 +547,9 @@ impl<W> Plan<W> {
     }
 
     fn land(&mut self) -> Option<Flight> {
-        self.flight.take()
+        let flight = self.flight.take()?;
+        self.recheck = self.recheck.filter(|begun| flight.number <= *begun);
+        Some(flight)
     }
 
     fn adapt_spacing(&mut self, flight: Flight, changed: bool) {
@@ -414,14 +562,7 @@ impl<W> Plan<W> {
 
     // What requests say.
 
-    fn asked(
-        &mut self,
-        now: Duration,
-        wanted: Wanted,
-        generation: Option<u64>,
-        waiter: W,
-        actions: &mut Vec<Action<W>>,
-    ) {
+    fn asked(&mut self, now: Now, wanted: Wanted, generation: Option<u64>, waiter: W, actions: &mut Vec<Action<W>>) {
         if let Some(answer) = self.known_answer(now, &wanted, generation) {
             actions.push(Action::Answer(waiter, answer));
             return;
@@ -434,22 +575,22 @@ impl<W> Plan<W> {
             // No room to remember the key; somebody has to look all the same.
             self.needed |= self.in_force;
         }
-        if is_sought && self.waiters.len() < MAX_WAITERS {
-            self.waiters.push_back(Waiter { reply: waiter, wanted, deadline: now + MAX_WAIT });
+        if is_sought && (self.waiters.len() < MAX_WAITERS || !self.keeps(Rule::WaitersAreBounded)) {
+            self.waiters.push_back(Waiter { reply: waiter, wanted, deadline: now.monotonic + MAX_WAIT });
         } else {
-            actions.push(Action::Answer(waiter, self.not_now(now)));
+            actions.push(Action::Answer(waiter, self.not_now(now.monotonic)));
         }
     }
 
-    fn known_answer(&self, now: Duration, wanted: &Wanted, generation: Option<u64>) -> Option<Answer> {
+    fn known_answer(&self, now: Now, wanted: &Wanted, generation: Option<u64>) -> Option<Answer> {
         match &self.set {
             Some(set) if self.in_force => {
                 if generation.is_none_or(|seen| seen < set.generation()) {
                     return Some(Answer::Changed);
                 }
-                self.absent.contains(wanted, Now { monotonic: now }).then_some(Answer::Absent)
+                self.absent.contains(wanted, now).then_some(Answer::Absent)
             }
-            _ if self.attempted => Some(self.not_now(now)),
+            _ if self.attempted => Some(self.not_now(now.monotonic)),
             _ => None,
         }
     }
@@ -470,33 +611,51 @@ impl<W> Plan<W> {
 
     // What every step ends with.
 
-    fn withdraw_if_too_old(&mut self, now: Duration, actions: &mut Vec<Action<W>>) {
-        if self.in_force && now >= self.too_old_at() {
-            self.in_force = false;
-            self.scheduled_at = self.scheduled_at.min(now + MIN_BACKOFF);
-            actions.push(Action::Withdraw);
+    /// Notices when the wall clock has moved further than the monotonic one. Either somebody has set it, or the machine stood
+    /// still: it cannot be told which, so there is one look at the source before anything is called old on the wall clock's word.
+    fn compare_clocks(&mut self, now: Now) {
+        let has_jumped = self.seen.replace(now).is_some_and(|then| now.has_jumped_since(then));
+        if has_jumped && self.keeps(Rule::ClocksAreCompared) {
+            self.recheck = Some(self.fetches);
+            if let Some(flight) = &mut self.flight {
+                flight.outlived = true;
+            }
         }
     }
 
-    fn start_if_due(&mut self, now: Duration, actions: &mut Vec<Action<W>>) {
+    fn grow_old(&mut self, now: Now, actions: &mut Vec<Action<W>>) {
+        if self.in_force && self.is_too_old(now) {
+            (self.in_force, self.stale) = (false, true);
+            self.scheduled_at = self.scheduled_at.min(now.monotonic + MIN_BACKOFF);
+            actions.push(Action::Withdraw);
+        } else if self.in_force && !self.stale && self.is_older_than(self.lifetime, now) {
+            self.stale = true;
+            actions.push(Action::Stale);
+        }
+    }
+
+    fn start_if_due(&mut self, now: Now, actions: &mut Vec<Action<W>>) {
         if self.flight.is_some() {
             return;
         }
+        let is_forced = self.needs_look() && now.monotonic >= self.forced_at();
         // A scheduled fetch first: it serves those who asked, and does not use the spacing up.
-        let kind = if now >= self.scheduled_at {
+        let kind = if now.monotonic >= self.scheduled_at.min(self.recheck_at()) {
             Kind::Scheduled
-        } else if self.needs_look() && now >= self.forced_at() {
-            self.last_forced = Some(now);
+        } else if is_forced {
+            self.last_forced = Some(now.monotonic);
             Kind::Forced
         } else {
             return;
         };
         let timeout = if self.has_usable_keys() { FETCH_TIMEOUT } else { FETCH_TIMEOUT_WITHOUT_KEYS };
-        let revalidate = self.needed || !self.sought.is_empty();
+        let revalidate = self.needed || self.doubted || !self.sought.is_empty();
         self.fetches += 1;
+        self.last_begun = Some(now.monotonic);
         self.needed = false;
-        self.flight = Some(Flight { number: self.fetches, kind, begun: now, timeout });
-        actions.push(Action::Fetch(Start { number: self.fetches, kind, timeout, revalidate }));
+        self.flight = Some(Flight { number: self.fetches, kind, begun: now, timeout, outlived: false });
+        let validators = self.validators.clone();
+        actions.push(Action::Fetch(Start { number: self.fetches, kind, timeout, revalidate, validators }));
     }
 
     /// Answers those whose time is up, and those whose time will be up before the next fetch can begin.
@@ -509,16 +668,19 @@ impl<W> Plan<W> {
         }
     }
 
-    fn next_tick(&self) -> Duration {
+    fn next_tick(&self, now: Now) -> Duration {
         let mut at = Duration::MAX;
         if self.flight.is_none() {
-            at = at.min(self.scheduled_at);
+            at = at.min(self.scheduled_at).min(self.recheck_at());
             if self.needs_look() {
                 at = at.min(self.forced_at());
             }
         }
         if self.in_force {
-            at = at.min(self.too_old_at());
+            at = at.min(self.reaches(self.config.max_stale, now));
+            if !self.stale {
+                at = at.min(self.reaches(self.lifetime, now));
+            }
         }
         self.waiters.front().map_or(at, |waiter| at.min(waiter.deadline))
     }
@@ -544,23 +706,43 @@ impl<W> Plan<W> {
     }
 
     fn forced_at(&self) -> Duration {
-        self.last_forced.map_or(Duration::ZERO, |last| last + self.spacing)
+        self.last_forced.map_or(Duration::ZERO, |last| last + self.spacing).max(self.not_before)
     }
 
-    /// From when the last good set is not believed any more.
-    pub(crate) fn too_old_at(&self) -> Duration {
-        self.last_success.saturating_add(self.config.max_stale)
+    /// When to look because the clocks disagree: at once, but not more often than that however often they do.
+    fn recheck_at(&self) -> Duration {
+        self.recheck.map_or(Duration::MAX, |_| self.last_begun.map_or(Duration::ZERO, |begun| begun + MIN_SPACING))
     }
 
-    fn jittered_interval(&mut self) -> Duration {
-        // SplitMix64: good enough to spread a fleet, and reproducible.
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut bits = self.random;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        bits ^= bits >> 31;
-        let unit = f64::from((bits >> 32) as u32) / f64::from(u32::MAX);
-        self.config.interval.mul_f64(REFRESH_AT + REFRESH_JITTER * (2.0 * unit - 1.0))
+    fn is_too_old(&self, now: Now) -> bool {
+        self.is_older_than(self.config.max_stale, now)
+    }
+
+    /// Whether the last good set was confirmed longer ago than that; on the wall clock's word alone only if a look at the source
+    /// after it was set has not helped.
+    fn is_older_than(&self, age: Duration, now: Now) -> bool {
+        now.monotonic_age(self.confirmed) >= age || (self.recheck.is_none() && now.age(self.confirmed) >= age)
+    }
+
+    /// When the last good set will be that old, on the monotonic clock, if nobody sets the other.
+    fn reaches(&self, age: Duration, now: Now) -> Duration {
+        let old = if self.recheck.is_none() { now.age(self.confirmed) } else { now.monotonic_age(self.confirmed) };
+        now.monotonic.saturating_add(age.saturating_sub(old))
+    }
+
+    /// Always, but in tests.
+    fn keeps(&self, rule: Rule) -> bool {
+        #[cfg(test)]
+        return self.broken != Some(rule);
+        #[cfg(not(test))]
+        {
+            let _ = rule;
+            true
+        }
+    }
+
+    fn jittered_lifetime(&mut self) -> Duration {
+        self.lifetime.mul_f64(REFRESH_AT + REFRESH_JITTER * (2.0 * self.random.unit() - 1.0))
     }
 }
 

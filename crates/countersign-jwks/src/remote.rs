@@ -5,14 +5,24 @@ use std::time::Duration;
 use countersign_token::Fetch;
 use url::{Host, ParseError, Url};
 
-/// How often a key set is looked at unless [`Remote::interval`] says otherwise.
+use crate::plan::Config;
+
+/// How long a key set is good for if neither its answer nor [`Remote::interval`] says.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
 /// The shortest interval: as often as strangers can make us look.
 pub const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The longest interval. A key that the provider withdraws is trusted for about that long, so a day is generous.
+/// The longest interval, and the longest that an answer may be allowed to ask for. A key that the provider withdraws is trusted
+/// for about that long, so a day is generous.
 pub const MAX_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What a key set is good for at least, whatever its answer says (or the interval, if that is shorter): providers say
+/// `no-store` and mean nobody any harm.
+pub const MIN_LIFETIME: Duration = Duration::from_secs(60);
+
+/// What a key set is good for at most, whatever its answer says, unless [`Remote::max_lifetime`] says otherwise.
+pub const DEFAULT_MAX_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 /// How long after the last success a set is still believed unless [`Remote::max_stale`] says otherwise.
 pub const DEFAULT_MAX_STALE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -21,8 +31,8 @@ pub const DEFAULT_MAX_STALE: Duration = Duration::from_secs(24 * 60 * 60);
 /// more wants static keys.
 pub const MAX_MAX_STALE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// How many intervals `max_stale` must have room for, so that one failed refresh does not end trust.
-const INTERVALS_IN_MAX_STALE: u32 = 2;
+/// How many lifetimes `max_stale` must have room for, so that one failed refresh does not end trust.
+const LIFETIMES_IN_MAX_STALE: u32 = 2;
 
 /// A JWK Set (RFC 7517 §5) behind a URL, and how to look at it.
 ///
@@ -32,7 +42,8 @@ const INTERVALS_IN_MAX_STALE: u32 = 2;
 pub struct Remote {
     url: Url,
     interval: Duration,
-    max_stale: Duration,
+    max_lifetime: Option<Duration>,
+    max_stale: Option<Duration>,
     allow_http: bool,
     fetch: Option<Arc<dyn Fetch>>,
 }
@@ -53,12 +64,19 @@ pub enum SourceError {
     PlainHttp,
     /// The interval is not between [`MIN_INTERVAL`] and [`MAX_INTERVAL`].
     Interval(Duration),
-    /// `max_stale` is more than [`MAX_MAX_STALE`] or less than two intervals.
+    /// `max_lifetime` is not between the interval (or [`MIN_LIFETIME`], if that is longer) and [`MAX_INTERVAL`].
+    MaxLifetime {
+        /// What was set.
+        max_lifetime: Duration,
+        /// The interval in force.
+        interval: Duration,
+    },
+    /// `max_stale` is more than [`MAX_MAX_STALE`] or less than twice the longest lifetime.
     MaxStale {
         /// What was set.
         max_stale: Duration,
-        /// The interval in force.
-        interval: Duration,
+        /// The longest lifetime that an answer can give a key set.
+        max_lifetime: Duration,
     },
     /// Nothing to fetch with: the feature `reqwest` is off and [`Remote::fetch`] was not called.
     NoFetch,
@@ -78,10 +96,15 @@ impl fmt::Display for SourceError {
             Self::Interval(interval) => {
                 write!(f, "an interval of {interval:?} is not between {MIN_INTERVAL:?} and {MAX_INTERVAL:?}")
             }
-            Self::MaxStale { max_stale, interval } => write!(
+            Self::MaxLifetime { max_lifetime, interval } => write!(
                 f,
-                "max_stale of {max_stale:?} is not between {INTERVALS_IN_MAX_STALE} intervals of {interval:?} and \
-                 {MAX_MAX_STALE:?}"
+                "max_lifetime of {max_lifetime:?} is not between {:?} and {MAX_INTERVAL:?}",
+                interval.max(&MIN_LIFETIME)
+            ),
+            Self::MaxStale { max_stale, max_lifetime } => write!(
+                f,
+                "max_stale of {max_stale:?} is not between {LIFETIMES_IN_MAX_STALE} times max_lifetime, which is \
+                 {max_lifetime:?}, and {MAX_MAX_STALE:?}"
             ),
             Self::NoFetch => f.write_str("nothing to fetch with: enable the feature `reqwest` or set `fetch`"),
         }
@@ -110,23 +133,33 @@ impl Remote {
             return Err(SourceError::Credentials);
         }
         url.set_fragment(None);
-        let (interval, max_stale) = (DEFAULT_INTERVAL, DEFAULT_MAX_STALE);
-        Ok(Self { url, interval, max_stale, allow_http: false, fetch: default_fetch() })
+        let fetch = default_fetch();
+        Ok(Self { url, interval: DEFAULT_INTERVAL, max_lifetime: None, max_stale: None, allow_http: false, fetch })
     }
 
-    /// How often to look, whatever the traffic: the next look is due after 75 % ± 10 % of it. [`DEFAULT_INTERVAL`]
-    /// unless set; from [`MIN_INTERVAL`] to [`MAX_INTERVAL`].
+    /// How long a key set is good for if its answer does not say (`Cache-Control`, `Expires`). The next look is due after
+    /// 75 % ± 10 % of that, whatever the traffic. [`DEFAULT_INTERVAL`] unless set; from [`MIN_INTERVAL`] to [`MAX_INTERVAL`].
     #[must_use]
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
         self
     }
 
-    /// How long after the last successful look the keys are still believed; after that no token is accepted.
-    /// [`DEFAULT_MAX_STALE`] unless set; from two intervals to [`MAX_MAX_STALE`].
+    /// How long a key set is good for at most, whatever its answer says: how long a key that the provider has withdrawn can
+    /// still be accepted while the provider answers. [`DEFAULT_MAX_LIFETIME`] unless set, or the interval if that is longer; from
+    /// there to [`MAX_INTERVAL`].
+    #[must_use]
+    pub fn max_lifetime(mut self, max_lifetime: Duration) -> Self {
+        self.max_lifetime = Some(max_lifetime);
+        self
+    }
+
+    /// How long after the last successful look the keys are still believed; after that no token is accepted. Unless set, it is
+    /// [`DEFAULT_MAX_STALE`] or twice the [longest lifetime](Self::max_lifetime), whichever is longer; from the latter to
+    /// [`MAX_MAX_STALE`].
     #[must_use]
     pub fn max_stale(mut self, max_stale: Duration) -> Self {
-        self.max_stale = max_stale;
+        self.max_stale = Some(max_stale);
         self
     }
 
@@ -156,8 +189,13 @@ impl Remote {
         if !(MIN_INTERVAL..=MAX_INTERVAL).contains(&self.interval) {
             return Err(SourceError::Interval(self.interval));
         }
-        if !(self.interval * INTERVALS_IN_MAX_STALE..=MAX_MAX_STALE).contains(&self.max_stale) {
-            return Err(SourceError::MaxStale { max_stale: self.max_stale, interval: self.interval });
+        let max_lifetime = self.longest_lifetime();
+        if !(self.interval.max(MIN_LIFETIME)..=MAX_INTERVAL).contains(&max_lifetime) {
+            return Err(SourceError::MaxLifetime { max_lifetime, interval: self.interval });
+        }
+        let max_stale = self.stale_limit();
+        if !(max_lifetime * LIFETIMES_IN_MAX_STALE..=MAX_MAX_STALE).contains(&max_stale) {
+            return Err(SourceError::MaxStale { max_stale, max_lifetime });
         }
         if self.fetch.is_none() {
             return Err(SourceError::NoFetch);
@@ -176,8 +214,25 @@ impl Remote {
         &self.url
     }
 
-    pub(crate) fn intervals(&self) -> (Duration, Duration) {
-        (self.interval, self.max_stale)
+    /// What the plan needs to know.
+    pub(crate) fn config(&self, seed: u64) -> Config {
+        Config {
+            lifetime: self.interval,
+            // Settings that do not pass fetch nothing, but they must not panic.
+            min_lifetime: MIN_LIFETIME.min(self.interval).min(self.longest_lifetime()),
+            max_lifetime: self.longest_lifetime(),
+            max_stale: self.stale_limit(),
+            seed,
+        }
+    }
+
+    fn longest_lifetime(&self) -> Duration {
+        self.max_lifetime.unwrap_or(DEFAULT_MAX_LIFETIME.max(self.interval))
+    }
+
+    fn stale_limit(&self) -> Duration {
+        let least = self.longest_lifetime().saturating_mul(LIFETIMES_IN_MAX_STALE);
+        self.max_stale.unwrap_or(DEFAULT_MAX_STALE.max(least))
     }
 
     /// What to fetch with, if the settings pass.
@@ -192,7 +247,8 @@ impl fmt::Debug for Remote {
         f.debug_struct("Remote")
             .field("url", &self.label())
             .field("interval", &self.interval)
-            .field("max_stale", &self.max_stale)
+            .field("max_lifetime", &self.longest_lifetime())
+            .field("max_stale", &self.stale_limit())
             .field("allow_http", &self.allow_http)
             .finish_non_exhaustive()
     }
@@ -263,15 +319,26 @@ mod tests {
     #[test]
     fn times_are_bounded_and_do_not_contradict_each_other() {
         let remote = || Remote::new("https://example.com").unwrap();
-        assert!(remote().interval(MAX_INTERVAL).max_stale(MAX_INTERVAL * 2).check().is_ok());
-        assert!(remote().interval(MIN_INTERVAL).max_stale(MIN_INTERVAL * 2).check().is_ok());
+        let day = MAX_INTERVAL;
+        for fine in [
+            remote().interval(day),
+            remote().interval(day).max_stale(day * 2),
+            remote().interval(MIN_INTERVAL),
+            remote().max_lifetime(day),
+            remote().interval(MIN_INTERVAL).max_lifetime(MIN_LIFETIME).max_stale(MIN_LIFETIME * 2),
+        ] {
+            assert_eq!(fine.check(), Ok(()), "{fine:?}");
+        }
+        assert_eq!(remote().interval(day).stale_limit(), day * 2);
         for interval in [Duration::ZERO, MIN_INTERVAL / 2, MAX_INTERVAL * 2, Duration::MAX] {
             assert_eq!(remote().interval(interval).check(), Err(SourceError::Interval(interval)));
         }
-        for max_stale in [Duration::ZERO, DEFAULT_INTERVAL, MAX_MAX_STALE * 2] {
+        for lifetime in [Duration::ZERO, DEFAULT_INTERVAL - MIN_INTERVAL, MAX_INTERVAL * 2, Duration::MAX] {
+            assert!(matches!(remote().max_lifetime(lifetime).check(), Err(SourceError::MaxLifetime { .. })));
+        }
+        for max_stale in [Duration::ZERO, DEFAULT_MAX_LIFETIME, MAX_MAX_STALE * 2] {
             assert!(matches!(remote().max_stale(max_stale).check(), Err(SourceError::MaxStale { .. })));
         }
-        assert!(matches!(remote().interval(MAX_INTERVAL).check(), Err(SourceError::MaxStale { .. })));
     }
 
     #[test]

@@ -4,17 +4,18 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, Guard};
 use countersign_token::{Answer, Ask, Fetch, KeySet, MAX_KID_BYTES, Miss, SkippedKey, Unready};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::driver::{self, Asked, Engine, Mismatched, Refresh};
-use crate::plan::{Absent, Config, MAX_WAITERS, MIN_RETRY_AFTER, Now, Plan, Wanted};
+use crate::events::{KeyEvent, MAX_EVENTS};
+use crate::plan::{Absent, MAX_WAITERS, MIN_RETRY_AFTER, Now, Plan, Wanted};
 use crate::remote::{Remote, SourceError};
 use crate::waiting::{Waiting, timer};
 
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     trusted_until: AtomicU64,
     absent: ArcSwap<Absent>,
     progress: watch::Sender<Progress>,
+    events: broadcast::Sender<KeyEvent>,
 
     asks: mpsc::Sender<Asked>,
     mismatches: mpsc::Sender<Mismatched>,
@@ -58,7 +60,12 @@ pub(crate) struct Progress {
     pub(crate) unready: Option<Unready>,
     /// When asking again may help, since the epoch.
     pub(crate) retry_at: Duration,
-    pub(crate) last_success: Option<Duration>,
+    /// When the last good set was confirmed or replaced last, how long it was to be good for, and whether it has outlived that.
+    pub(crate) confirmed: Option<Now>,
+    pub(crate) lifetime: Duration,
+    pub(crate) stale: bool,
+    /// How far the provider's clock was ahead of ours when it last said, seconds.
+    pub(crate) clock_offset: Option<i64>,
     pub(crate) last_error: Option<Arc<str>>,
     /// Of the last set that was believed; no more than are shown.
     pub(crate) skipped: Arc<[SkippedKey]>,
@@ -73,14 +80,13 @@ pub(crate) struct NoRuntime;
 
 impl Shared {
     pub(crate) fn new(remote: Remote) -> Self {
-        let (interval, max_stale) = remote.intervals();
         let (asks, asked) = mpsc::channel(MAX_WAITERS);
         let (mismatches, mismatched) = mpsc::channel(MAX_MISMATCHES);
         let (refreshes, refresh_asked) = mpsc::channel(MAX_REFRESHES);
         // A hash of nothing with random keys: the standard library's only source of randomness.
         let seed = RandomState::new().hash_one(());
         let engine = Engine {
-            plan: Plan::new(Config { interval, max_stale, seed }),
+            plan: Plan::new(remote.config(seed)),
             asks: asked,
             mismatches: mismatched,
             refreshes: refresh_asked,
@@ -95,6 +101,7 @@ impl Shared {
             trusted_until: AtomicU64::new(0),
             absent: ArcSwap::default(),
             progress: watch::Sender::new(Progress { unready: Some(Unready::Starting), ..Progress::default() }),
+            events: broadcast::Sender::new(MAX_EVENTS),
             asks,
             mismatches,
             refreshes,
@@ -149,7 +156,7 @@ impl Shared {
     /// The answer to a request that cannot wait (any longer).
     pub(crate) fn not_now(&self, generation: Option<u64>) -> Answer {
         let progress = self.progress.borrow();
-        let retry_after = progress.retry_at.saturating_sub(self.now().monotonic).max(MIN_RETRY_AFTER);
+        let retry_after = progress.retry_at.saturating_sub(self.monotonic()).max(MIN_RETRY_AFTER);
         match self.snapshot() {
             Some(set) if generation.is_none_or(|seen| seen < set.generation()) => Answer::Changed,
             Some(_) => Answer::NotYet { retry_after },
@@ -159,7 +166,7 @@ impl Shared {
     }
 
     fn is_trusted(&self) -> bool {
-        self.now().monotonic < Duration::from_millis(self.trusted_until.load(Ordering::Acquire))
+        self.monotonic() < Duration::from_millis(self.trusted_until.load(Ordering::Acquire))
     }
 
     // For handles.
@@ -170,6 +177,10 @@ impl Shared {
 
     pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
+    }
+
+    pub(crate) fn events(&self) -> broadcast::Receiver<KeyEvent> {
+        self.events.subscribe()
     }
 
     pub(crate) fn has_usable_keys(&self) -> bool {
@@ -185,7 +196,11 @@ impl Shared {
     // For the task.
 
     pub(crate) fn now(&self) -> Now {
-        Now { monotonic: Instant::now().saturating_duration_since(self.epoch) }
+        Now { monotonic: self.monotonic(), wall: since_epoch() }
+    }
+
+    fn monotonic(&self) -> Duration {
+        Instant::now().saturating_duration_since(self.epoch)
     }
 
     /// The point in time `at` after the epoch; never further away than timers reach.
@@ -219,6 +234,12 @@ impl Shared {
         self.progress.send_if_modified(change);
     }
 
+    /// Tells whoever watches.
+    pub(crate) fn tell(&self, event: KeyEvent) {
+        // Nobody need watch.
+        let _ = self.events.send(event);
+    }
+
     /// Starts the task unless it runs. The keys that a task before it left behind are in force again at once, if they
     /// are young enough.
     pub(crate) fn ensure_running(self: &Arc<Self>) -> Result<(), NoRuntime> {
@@ -236,7 +257,7 @@ impl Shared {
         self.running.store(true, Ordering::Release);
         let unready = match engine.plan.in_force(self.now()) {
             Some(set) => {
-                self.trust_until(engine.plan.too_old_at());
+                self.trust_until(engine.plan.trusted_until());
                 self.publish(Arc::clone(set));
                 None
             }
@@ -274,4 +295,10 @@ impl Shared {
 
 fn wanted(miss: Miss<'_>) -> Wanted {
     Wanted { kid: miss.kid.map(Into::into), algorithm: miss.algorithm }
+}
+
+/// What the system's clock says, since the Unix epoch.
+pub(crate) fn since_epoch() -> Duration {
+    // Before 1970 it is as wrong as in 1970.
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

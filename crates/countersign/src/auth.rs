@@ -222,13 +222,22 @@ impl JwtAuth {
         self.with(|auth| auth.clock = Some(Arc::new(clock)))
     }
 
-    /// How often the keys are fetched anew, whatever the traffic. By default every five minutes. Makes a new source.
+    /// How long fetched keys are good for if the answer does not say (`Cache-Control`, `Expires`); they are fetched anew a
+    /// little earlier, whatever the traffic. By default five minutes. Makes a new source.
     #[must_use]
     pub fn refresh_interval(self, interval: Duration) -> Self {
         self.source_with("refresh_interval", |remote| remote.interval(interval))
     }
 
-    /// How long keys are trusted while the issuer cannot be reached. By default 24 hours; then 503. Makes a new source.
+    /// How long fetched keys are good for at most, whatever the answer says: how long a key that the issuer has withdrawn
+    /// can still be accepted while the issuer answers. By default an hour. Makes a new source.
+    #[must_use]
+    pub fn max_lifetime(self, max_lifetime: Duration) -> Self {
+        self.source_with("max_lifetime", |remote| remote.max_lifetime(max_lifetime))
+    }
+
+    /// How long keys are trusted while the issuer cannot be reached. By default 24 hours, or twice the
+    /// [longest lifetime](Self::max_lifetime); then 503. Makes a new source.
     #[must_use]
     pub fn max_stale(self, max_stale: Duration) -> Self {
         self.source_with("max_stale", |remote| remote.max_stale(max_stale))

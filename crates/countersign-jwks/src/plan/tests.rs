@@ -1,9 +1,9 @@
 //! The plan with a clock that only moves when told to: single rules first, then a whole world at random.
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use countersign_token::{SigningKey, VerifyingKey};
-use proptest::prelude::*;
 
 use super::*;
 
@@ -12,7 +12,11 @@ mod simulation;
 const SEC: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
 const INTERVAL: Duration = Duration::from_secs(300);
+const MIN_LIFETIME: Duration = Duration::from_secs(60);
+const MAX_LIFETIME: Duration = Duration::from_secs(3600);
 const MAX_STALE: Duration = Duration::from_secs(86_400);
+/// What the wall clock says when the plan begins.
+const EPOCH: Duration = Duration::from_secs(1_800_000_000);
 
 static KEYS: LazyLock<Vec<Arc<VerifyingKey>>> = LazyLock::new(|| {
     let key = |index| {
@@ -30,8 +34,26 @@ fn wanted(kid: &str) -> Wanted {
     Wanted { kid: Some(kid.into()), algorithm: Algorithm::Ed25519 }
 }
 
+fn config(seed: u64) -> Config {
+    let (min_lifetime, max_lifetime) = (MIN_LIFETIME, MAX_LIFETIME);
+    Config { lifetime: INTERVAL, min_lifetime, max_lifetime, max_stale: MAX_STALE, seed }
+}
+
 fn new_plan() -> Plan<u32> {
-    Plan::new(Config { interval: INTERVAL, max_stale: MAX_STALE, seed: 7 })
+    Plan::new(config(7))
+}
+
+/// Both clocks in step, as long as nobody disturbs one.
+fn clocks(at: Duration) -> Now {
+    Now { monotonic: at, wall: EPOCH + at }
+}
+
+fn fetched(set: Box<KeySet>) -> Event<u32> {
+    Event::Fetched { set, hints: Box::default() }
+}
+
+fn failed() -> Event<u32> {
+    Event::Failed { retry_after: None }
 }
 
 /// What one step did, sorted by kind.
@@ -40,14 +62,16 @@ struct Did {
     start: Option<Start>,
     published: Option<Arc<KeySet>>,
     withdrawn: bool,
-    disbelieved: bool,
+    stale: bool,
+    recovered: bool,
+    disbelieved: Option<Disbelief>,
     answers: Vec<(u32, Answer)>,
     armed: Duration,
 }
 
 impl Did {
     fn forced(&self) -> bool {
-        self.start.is_some_and(|start| start.kind == Kind::Forced)
+        self.start.as_ref().is_some_and(|start| start.kind == Kind::Forced)
     }
 
     fn idle(&self) -> bool {
@@ -56,31 +80,43 @@ impl Did {
 }
 
 fn step(plan: &mut Plan<u32>, at: Duration, event: Event<u32>) -> Did {
+    step_by(plan, clocks(at), event)
+}
+
+fn step_by(plan: &mut Plan<u32>, now: Now, event: Event<u32>) -> Did {
     let mut did = Did::default();
-    for action in plan.step(Now { monotonic: at }, event) {
+    for action in plan.step(now, event) {
         match action {
             Action::Fetch(start) => assert!(did.start.replace(start).is_none()),
             Action::Publish(set) => assert!(did.published.replace(set).is_none()),
-            Action::Disbelieve => did.disbelieved = true,
+            Action::Disbelieve(disbelief) => did.disbelieved = Some(disbelief),
+            Action::Stale => did.stale = true,
+            Action::Recovered => did.recovered = true,
             Action::Withdraw => did.withdrawn = true,
             Action::Deny(_) => {}
             Action::Answer(waiter, answer) => did.answers.push((waiter, answer)),
-            Action::Arm(at) => did.armed = at,
+            Action::Arm(at) => assert!(at <= plan.next_tick(now)),
         }
     }
+    did.armed = plan.next_tick(now);
     did
 }
 
 fn ask(plan: &mut Plan<u32>, at: Duration, waiter: u32, kid: &str) -> Did {
-    let generation = plan.in_force(Now { monotonic: at }).map(|set| set.generation());
+    let generation = plan.in_force(clocks(at)).map(|set| set.generation());
     step(plan, at, Event::Asked { wanted: wanted(kid), generation, waiter })
+}
+
+/// When the plan has something to do next, as of when it did something last.
+fn due(plan: &Plan<u32>) -> Duration {
+    plan.next_tick(plan.seen.unwrap_or(clocks(Duration::ZERO)))
 }
 
 /// A plan that published `indices` at 0 s.
 fn started(indices: impl IntoIterator<Item = usize>) -> Plan<u32> {
     let mut plan = new_plan();
     assert_eq!(step(&mut plan, Duration::ZERO, Event::Tick).start.unwrap().kind, Kind::Scheduled);
-    assert!(step(&mut plan, Duration::ZERO, Event::Fetched(set(indices))).published.is_some());
+    assert!(step(&mut plan, Duration::ZERO, fetched(set(indices))).published.is_some());
     plan
 }
 
@@ -90,9 +126,15 @@ fn the_first_fetch_is_due_at_once_and_short_of_time() {
     let did = step(&mut plan, Duration::ZERO, Event::Tick);
     assert_eq!(
         did.start,
-        Some(Start { number: 1, kind: Kind::Scheduled, timeout: FETCH_TIMEOUT_WITHOUT_KEYS, revalidate: false })
+        Some(Start {
+            number: 1,
+            kind: Kind::Scheduled,
+            timeout: FETCH_TIMEOUT_WITHOUT_KEYS,
+            revalidate: false,
+            validators: Validators::default(),
+        })
     );
-    let did = step(&mut plan, SEC, Event::Fetched(set([0])));
+    let did = step(&mut plan, SEC, fetched(set([0])));
     assert_eq!(did.published.unwrap().generation(), 1);
     assert_eq!(plan.unready(), None);
 }
@@ -101,9 +143,9 @@ fn the_first_fetch_is_due_at_once_and_short_of_time() {
 fn refreshes_ahead_of_expiry_with_jitter() {
     let mut moments = HashSet::new();
     for seed in 0..200 {
-        let mut plan = Plan::<u32>::new(Config { interval: INTERVAL, max_stale: MAX_STALE, seed });
+        let mut plan = Plan::<u32>::new(config(seed));
         step(&mut plan, Duration::ZERO, Event::Tick);
-        let armed = step(&mut plan, Duration::ZERO, Event::Fetched(set([0]))).armed;
+        let armed = step(&mut plan, Duration::ZERO, fetched(set([0]))).armed;
         assert!(armed >= INTERVAL.mul_f64(0.649) && armed <= INTERVAL.mul_f64(0.851), "{armed:?}");
         assert!(step(&mut plan, armed - MS, Event::Tick).start.is_none());
         let start = step(&mut plan, armed, Event::Tick).start.unwrap();
@@ -116,13 +158,13 @@ fn refreshes_ahead_of_expiry_with_jitter() {
 #[test]
 fn an_equal_set_keeps_the_old_one() {
     let mut plan = started([0, 1]);
-    let due = plan.next_tick();
-    step(&mut plan, due, Event::Tick);
-    let did = step(&mut plan, due, Event::Fetched(set([0, 1])));
+    let at = due(&plan);
+    step(&mut plan, at, Event::Tick);
+    let did = step(&mut plan, at, fetched(set([0, 1])));
     assert!(did.published.is_none());
-    let due = plan.next_tick();
-    step(&mut plan, due, Event::Tick);
-    let new = step(&mut plan, due, Event::Fetched(set([1, 2]))).published.unwrap();
+    let at = due(&plan);
+    step(&mut plan, at, Event::Tick);
+    let new = step(&mut plan, at, fetched(set([1, 2]))).published.unwrap();
     assert_eq!(new.generation(), 2);
     assert!(Arc::ptr_eq(new.iter().next().unwrap(), &KEYS[1]));
 }
@@ -133,7 +175,7 @@ fn a_new_key_is_looked_for_at_once_and_found() {
     let did = ask(&mut plan, 10 * SEC, 1, "k1");
     assert!(did.forced() && did.start.unwrap().revalidate && did.answers.is_empty());
     assert!(ask(&mut plan, 10 * SEC, 2, "k1").idle(), "joins the fetch in flight");
-    let did = step(&mut plan, 11 * SEC, Event::Fetched(set([0, 1])));
+    let did = step(&mut plan, 11 * SEC, fetched(set([0, 1])));
     assert_eq!(did.answers, [(1, Answer::Changed), (2, Answer::Changed)]);
     assert!(did.start.is_none());
 }
@@ -142,7 +184,7 @@ fn a_new_key_is_looked_for_at_once_and_found() {
 fn a_key_that_is_not_there_is_absent_for_as_long_as_the_spacing_cap() {
     let mut plan = started([0]);
     ask(&mut plan, 10 * SEC, 1, "nope");
-    let did = step(&mut plan, 11 * SEC, Event::Fetched(set([0])));
+    let did = step(&mut plan, 11 * SEC, fetched(set([0])));
     assert_eq!(did.answers, [(1, Answer::Absent)]);
     let did = ask(&mut plan, 15 * SEC - MS, 2, "nope");
     assert_eq!((did.answers, did.start), (vec![(2, Answer::Absent)], None));
@@ -155,16 +197,16 @@ fn a_key_that_is_not_there_is_absent_for_as_long_as_the_spacing_cap() {
 fn a_fetch_that_began_before_the_kid_was_seen_proves_nothing_but_what_it_brings() {
     for brings in [true, false] {
         let mut plan = started([0]);
-        let due = plan.next_tick();
+        let due = due(&plan);
         assert_eq!(step(&mut plan, due, Event::Tick).start.unwrap().kind, Kind::Scheduled);
         assert!(ask(&mut plan, due + 100 * MS, 1, "k1").idle());
-        let did = step(&mut plan, due + 200 * MS, Event::Fetched(set(if brings { 0..2 } else { 0..1 })));
+        let did = step(&mut plan, due + 200 * MS, fetched(set(if brings { 0..2 } else { 0..1 })));
         if brings {
             assert_eq!((did.answers, did.start), (vec![(1, Answer::Changed)], None));
         } else {
             assert!(did.answers.is_empty() && did.forced());
-            assert!(!plan.absent.contains(&wanted("k1"), Now { monotonic: due + 200 * MS }));
-            let did = step(&mut plan, due + 300 * MS, Event::Fetched(set([0])));
+            assert!(!plan.absent.contains(&wanted("k1"), clocks(due + 200 * MS)));
+            let did = step(&mut plan, due + 300 * MS, fetched(set([0])));
             assert_eq!(did.answers, [(1, Answer::Absent)]);
         }
     }
@@ -177,7 +219,7 @@ fn forced_fetches_keep_their_distance_and_failures_count() {
     assert!(ask(&mut plan, at, 0, "x0").forced());
     // 1 s doubles with every fetch that brings nothing new, failed or not, up to 5 s.
     for (round, spacing) in [2, 4, 5, 5].into_iter().enumerate() {
-        let event = if round % 2 == 0 { Event::Failed } else { Event::Fetched(set([0])) };
+        let event = if round % 2 == 0 { failed() } else { fetched(set([0])) };
         step(&mut plan, at + 10 * MS, event);
         let did = ask(&mut plan, at + 20 * MS, 1, &format!("x{}", round + 1));
         assert!(did.start.is_none());
@@ -191,7 +233,7 @@ fn forced_fetches_keep_their_distance_and_failures_count() {
         at = next;
     }
     // Anything new makes it 1 s again.
-    step(&mut plan, at, Event::Fetched(set([1])));
+    step(&mut plan, at, fetched(set([1])));
     assert!(ask(&mut plan, at + 10 * MS, 9, "y").idle());
     assert!(step(&mut plan, at + SEC, Event::Tick).forced());
 }
@@ -199,9 +241,9 @@ fn forced_fetches_keep_their_distance_and_failures_count() {
 #[test]
 fn scheduled_fetches_do_not_use_the_spacing_up() {
     let mut plan = started([0]);
-    let due = plan.next_tick();
+    let due = due(&plan);
     step(&mut plan, due, Event::Tick);
-    step(&mut plan, due, Event::Fetched(set([0])));
+    step(&mut plan, due, fetched(set([0])));
     assert!(ask(&mut plan, due + MS, 1, "k1").forced());
 }
 
@@ -210,7 +252,7 @@ fn a_failed_fetch_is_no_verdict() {
     let mut plan = started([0]);
     ask(&mut plan, 10 * SEC, 1, "k1");
     // The next look is due at 12 s, when the wait is over.
-    let did = step(&mut plan, 10 * SEC + 500 * MS, Event::Failed);
+    let did = step(&mut plan, 10 * SEC + 500 * MS, failed());
     assert_eq!(did.answers, [(1, Answer::NotYet { retry_after: 1500 * MS })]);
     assert!(plan.sought.is_empty(), "nobody waits, nobody looks");
     assert_eq!(step(&mut plan, 12 * SEC, Event::Tick).start, None);
@@ -220,17 +262,213 @@ fn a_failed_fetch_is_no_verdict() {
 #[test]
 fn retries_back_off_to_a_minute_while_there_are_keys() {
     let mut plan = started([0]);
-    let mut at = plan.next_tick();
+    let mut at = due(&plan);
     for backoff in [1, 2, 4, 8, 16, 32, 60, 60] {
         assert!(step(&mut plan, at, Event::Tick).start.is_some());
-        assert_eq!(step(&mut plan, at, Event::Failed).armed, at + backoff * SEC);
-        at += backoff * SEC;
+        step(&mut plan, at, failed());
+        let retry = plan.scheduled_at - at;
+        assert!(retry <= backoff * SEC && retry >= (backoff * SEC).mul_f64(1.0 - BACKOFF_JITTER), "{retry:?}");
+        assert!(backoff == 1 || retry != backoff * SEC, "chance has moved it");
+        at += retry;
     }
     step(&mut plan, at, Event::Tick);
-    step(&mut plan, at, Event::Fetched(set([0])));
-    at = plan.next_tick();
+    step(&mut plan, at, fetched(set([0])));
+    at = due(&plan);
     step(&mut plan, at, Event::Tick);
-    assert_eq!(step(&mut plan, at, Event::Failed).armed, at + SEC, "success forgets");
+    assert!(step(&mut plan, at, failed()).armed <= at + SEC, "success forgets");
+}
+
+/// An answer with these hints to the fetch that is due next; what it did, and when.
+fn answered(plan: &mut Plan<u32>, keys: Box<KeySet>, hints: Hints) -> (Did, Duration) {
+    let at = due(plan);
+    assert!(step(plan, at, Event::Tick).start.is_some());
+    (step(plan, at, Event::Fetched { set: keys, hints: Box::new(hints) }), at)
+}
+
+#[test]
+fn answers_say_how_long_they_are_good_for_within_bounds() {
+    for (said, lifetime) in [(None, 300), (Some(0), 60), (Some(59), 60), (Some(700), 700), (Some(86_400), 3600)] {
+        let mut plan = new_plan();
+        let hints = Hints { lifetime: said.map(Duration::from_secs), ..Hints::default() };
+        let (did, at) = answered(&mut plan, set([0]), hints);
+        let lifetime = Duration::from_secs(lifetime);
+        assert_eq!(plan.lifetime(), (lifetime, false));
+        let early = did.armed - at;
+        assert!(early >= lifetime.mul_f64(0.649) && early <= lifetime.mul_f64(0.851), "{said:?}: {early:?}");
+    }
+}
+
+#[test]
+fn stale_once_and_recovered_once() {
+    let mut plan = started([0]);
+    assert!(!step(&mut plan, INTERVAL - MS, Event::Tick).stale);
+    assert!(step(&mut plan, INTERVAL, failed()).stale);
+    assert!(!step(&mut plan, INTERVAL + SEC, Event::Tick).stale, "once");
+    assert!(plan.in_force(clocks(INTERVAL + SEC)).is_some());
+    let did = step(&mut plan, INTERVAL + SEC, fetched(set([0])));
+    assert!(did.recovered && did.published.is_none());
+}
+
+#[test]
+fn requests_are_conditional_on_the_set_in_force() {
+    let hints = |etag: &str| {
+        let validators = Validators { etag: Some(etag.into()), last_modified: Some("then".into()) };
+        Hints { validators, ..Hints::default() }
+    };
+    let mut plan = new_plan();
+    answered(&mut plan, set([0]), hints("\"1\""));
+    let sent = |plan: &mut Plan<u32>| {
+        let at = due(plan);
+        (step(plan, at, Event::Tick).start.unwrap().validators, at)
+    };
+    let (validators, at) = sent(&mut plan);
+    assert_eq!(validators, hints("\"1\"").validators);
+    // A refused body leaves nothing behind, and so does a failure.
+    let empty = Event::Fetched { set: set([]), hints: Box::new(hints("\"empty\"")) };
+    assert_eq!(step(&mut plan, at, empty).disbelieved, Some(Disbelief::Empty));
+    let (validators, at) = sent(&mut plan);
+    assert_eq!(validators, hints("\"1\"").validators);
+    step(&mut plan, at, failed());
+    // Not modified: the same set, good for as long as it says this time.
+    let (validators, at) = sent(&mut plan);
+    assert_eq!(validators, hints("\"1\"").validators);
+    let hints = Hints { lifetime: Some(700 * SEC), ..Hints::default() };
+    let did = step(&mut plan, at, Event::NotModified(Box::new(hints)));
+    assert!(did.published.is_none() && did.disbelieved.is_none());
+    assert_eq!((plan.lifetime().0, plan.confirmed()), (700 * SEC, Some(clocks(at))));
+    assert_eq!(sent(&mut plan).0.etag.as_deref(), Some("\"1\""));
+}
+
+#[test]
+fn not_modified_is_a_verdict_on_keys_that_are_sought() {
+    let mut plan = new_plan();
+    let validators = Validators { etag: Some("\"1\"".into()), last_modified: None };
+    answered(&mut plan, set([0]), Hints { validators, ..Hints::default() });
+    assert!(ask(&mut plan, 10 * SEC, 1, "k1").forced());
+    let did = step(&mut plan, 10 * SEC, Event::NotModified(Box::default()));
+    assert_eq!(did.answers, [(1, Answer::Absent)]);
+}
+
+#[test]
+fn not_modified_without_a_set_is_a_failure() {
+    let mut plan = new_plan();
+    step(&mut plan, Duration::ZERO, Event::Tick);
+    let did = step(&mut plan, Duration::ZERO, Event::NotModified(Box::default()));
+    assert!(did.published.is_none() && plan.unready() == Some(Unready::NeverFetched));
+    // Nor may it answer a request that was not conditional.
+    let mut plan = started([0]);
+    let at = due(&plan);
+    step(&mut plan, at, Event::Tick);
+    step(&mut plan, at, Event::NotModified(Box::default()));
+    assert_eq!(plan.confirmed(), Some(clocks(Duration::ZERO)));
+}
+
+#[test]
+fn an_older_answer_replaces_nothing_and_makes_caches_look_again() {
+    let hints = |seconds| Hints { generated: Some(EPOCH + seconds * SEC), ..Hints::default() };
+    let mut plan = new_plan();
+    answered(&mut plan, set([1]), hints(100));
+    let (did, _) = answered(&mut plan, set([0]), hints(94));
+    assert_eq!((did.disbelieved, did.published.is_none()), (Some(Disbelief::Older), true));
+    let at = due(&plan);
+    let start = step(&mut plan, at, Event::Tick).start.unwrap();
+    assert!(start.revalidate, "the cache has to look again");
+    // The same keys are the same keys, and a little older may be another server's clock.
+    assert!(step(&mut plan, at, Event::Fetched { set: set([1]), hints: Box::new(hints(0)) }).disbelieved.is_none());
+    let (did, _) = answered(&mut plan, set([1, 2]), hints(95));
+    assert!(did.published.is_some());
+    // Once no set is in force, any is better.
+    let at = MAX_STALE + due(&plan);
+    assert!(step(&mut plan, at, Event::Tick).withdrawn);
+    let did = step(&mut plan, at, Event::Fetched { set: set([0]), hints: Box::new(hints(0)) });
+    assert!(did.published.is_some());
+}
+
+#[test]
+fn retry_after_is_honoured_within_bounds() {
+    let failed = |seconds| Event::Failed { retry_after: Some(seconds * SEC) };
+    for (asked, waits) in [(1, 1), (30, 30), (300, 300), (86_400, 300)] {
+        let mut plan = started([0]);
+        let at = due(&plan);
+        step(&mut plan, at, Event::Tick);
+        step(&mut plan, at, failed(asked));
+        assert_eq!(plan.scheduled_at, at + waits * SEC, "{asked}");
+        // A token with an unknown key is looked for all the same, a little later.
+        let not_before = at + asked.min(5) * SEC;
+        let did = ask(&mut plan, at + 10 * MS, 1, "k1");
+        assert!(did.start.is_none(), "{asked}");
+        let did = ask(&mut plan, not_before, 2, "k1");
+        assert!(did.start.is_some() || plan.flight.is_some(), "{asked}");
+    }
+    // Without keys nobody waits for long.
+    let mut plan = new_plan();
+    step(&mut plan, Duration::ZERO, Event::Tick);
+    assert_eq!(step(&mut plan, Duration::ZERO, failed(86_400)).armed, MAX_SPACING);
+}
+
+#[test]
+fn a_jump_of_the_wall_clock_causes_one_look_and_ends_no_trust_before_it() {
+    let jumped = |at: Duration| Now { monotonic: at, wall: EPOCH + at + 2 * MAX_STALE };
+    let mut plan = started([0]);
+    let did = step_by(&mut plan, jumped(10 * SEC), Event::Tick);
+    assert_eq!(did.start.unwrap().kind, Kind::Scheduled);
+    assert!(!did.withdrawn && !did.stale && plan.in_force(jumped(10 * SEC)).is_some());
+    // Confirmed: all is well, and one look was enough.
+    let did = step_by(&mut plan, jumped(11 * SEC), fetched(set([0])));
+    assert!(!did.withdrawn && did.start.is_none());
+    assert!(did.armed > 100 * SEC);
+
+    // It fails: then the wall clock may be right.
+    let mut plan = started([0]);
+    step_by(&mut plan, jumped(10 * SEC), Event::Tick);
+    assert!(step_by(&mut plan, jumped(11 * SEC), failed()).withdrawn);
+
+    // Set back: nothing happens, and ages go on by the other clock.
+    let set_back = |at: Duration| Now { monotonic: at, wall: EPOCH + at - 10 * MAX_STALE };
+    let mut plan = started([0]);
+    assert!(step_by(&mut plan, set_back(10 * SEC), Event::Tick).idle());
+    step_by(&mut plan, set_back(MAX_STALE - SEC), Event::Tick);
+    assert!(step_by(&mut plan, set_back(MAX_STALE - SEC), failed()).armed <= MAX_STALE);
+    assert!(step_by(&mut plan, set_back(MAX_STALE), Event::Tick).withdrawn);
+}
+
+#[test]
+fn clocks_that_never_agree_cause_no_more_than_a_look_a_second() {
+    let mut plan = started([0]);
+    let mut looks = 0;
+    for n in 0..1_000_u32 {
+        let at = 10 * SEC + n * 10 * MS;
+        let now = Now { monotonic: at, wall: EPOCH + at + n * 10 * SEC };
+        if step_by(&mut plan, now, Event::Tick).start.is_some() {
+            looks += 1;
+            step_by(&mut plan, now, fetched(set([0])));
+        }
+    }
+    assert!((9..=11).contains(&looks), "{looks}");
+}
+
+#[test]
+fn what_was_on_its_way_while_the_machine_stood_still_proves_nothing() {
+    let mut plan = started([0]);
+    assert!(ask(&mut plan, 10 * SEC, 1, "k1").forced());
+    let thawed = |at: Duration| Now { monotonic: at, wall: EPOCH + at + 1800 * SEC };
+    let did = step_by(&mut plan, thawed(10 * SEC + MS), fetched(set([0])));
+    assert_eq!((did.disbelieved, did.answers), (Some(Disbelief::Outlived), vec![]));
+    let at = due(&plan);
+    assert!(at <= 11 * SEC);
+    assert!(step_by(&mut plan, thawed(at), Event::Tick).start.is_some());
+    let did = step_by(&mut plan, thawed(at), fetched(set([0, 1])));
+    assert_eq!(did.answers, [(1, Answer::Changed)]);
+}
+
+#[test]
+fn absence_is_forgotten_over_a_freeze() {
+    let mut plan = started([0]);
+    ask(&mut plan, 10 * SEC, 1, "k1");
+    step(&mut plan, 10 * SEC, fetched(set([0])));
+    let now = Now { monotonic: 11 * SEC, wall: EPOCH + 1811 * SEC };
+    assert!(plan.absent.contains(&wanted("k1"), clocks(11 * SEC)));
+    assert!(!plan.absent.contains(&wanted("k1"), now));
 }
 
 #[test]
@@ -239,13 +477,13 @@ fn without_keys_retries_come_every_second_and_only_early_requests_wait_for_them(
     step(&mut plan, Duration::ZERO, Event::Tick);
     assert!(ask(&mut plan, 100 * MS, 1, "k0").idle());
     assert!(ask(&mut plan, 100 * MS, 2, "nope").idle());
-    let did = step(&mut plan, 200 * MS, Event::Failed);
+    let did = step(&mut plan, 200 * MS, failed());
     assert!(did.idle(), "the retry comes within their wait: {did:?}");
     let did = ask(&mut plan, 300 * MS, 3, "k0");
     let unavailable = Answer::Unavailable { reason: Unready::NeverFetched, retry_after: SEC };
     assert_eq!(did.answers, [(3, unavailable)]);
     assert!(step(&mut plan, 1200 * MS, Event::Tick).start.is_some());
-    let did = step(&mut plan, 1300 * MS, Event::Fetched(set([0])));
+    let did = step(&mut plan, 1300 * MS, fetched(set([0])));
     // It began after both were seen, so it is a verdict on both.
     assert_eq!(did.answers, [(1, Answer::Changed), (2, Answer::Absent)]);
 
@@ -253,7 +491,7 @@ fn without_keys_retries_come_every_second_and_only_early_requests_wait_for_them(
     let mut at = Duration::ZERO;
     for _ in 0..20 {
         assert_eq!(step(&mut plan, at, Event::Tick).start.unwrap().timeout, FETCH_TIMEOUT_WITHOUT_KEYS);
-        assert_eq!(step(&mut plan, at, Event::Failed).armed, at + SEC);
+        assert_eq!(step(&mut plan, at, failed()).armed, at + SEC);
         at += SEC;
     }
 }
@@ -263,7 +501,7 @@ fn a_wait_ends_after_two_seconds() {
     let mut plan = new_plan();
     step(&mut plan, Duration::ZERO, Event::Tick);
     ask(&mut plan, 500 * MS, 1, "k0");
-    assert_eq!(plan.next_tick(), 2500 * MS);
+    assert_eq!(due(&plan), 2500 * MS);
     assert!(step(&mut plan, 2499 * MS, Event::Tick).idle());
     let did = step(&mut plan, 2500 * MS, Event::Tick);
     assert_eq!(did.answers, [(1, Answer::Unavailable { reason: Unready::Starting, retry_after: SEC })]);
@@ -290,25 +528,25 @@ fn keys_expire_and_come_back_with_their_generation() {
     let mut withdrawn_at = None;
     let mut at = Duration::ZERO;
     while withdrawn_at.is_none() {
-        at = plan.next_tick();
+        at = due(&plan);
         assert!(at <= MAX_STALE);
         let did = step(&mut plan, at, Event::Tick);
-        assert!(plan.next_tick() > at || did.withdrawn, "the timer spins");
+        assert!(due(&plan) > at || did.withdrawn, "the timer spins");
         if did.withdrawn {
             withdrawn_at = Some(at);
         }
         if did.start.is_some() {
-            step(&mut plan, at, Event::Failed);
+            step(&mut plan, at, failed());
         }
     }
     assert_eq!(withdrawn_at, Some(MAX_STALE));
     assert_eq!(plan.unready(), Some(Unready::TooOld));
     let did = ask(&mut plan, at, 1, "k0");
     assert!(matches!(did.answers[..], [(1, Answer::Unavailable { reason: Unready::TooOld, .. })]));
-    let retry = plan.next_tick();
+    let retry = due(&plan);
     assert!(retry <= at + SEC, "one second flat again");
     assert_eq!(step(&mut plan, retry, Event::Tick).start.unwrap().timeout, FETCH_TIMEOUT_WITHOUT_KEYS);
-    let did = step(&mut plan, retry, Event::Fetched(set([0])));
+    let did = step(&mut plan, retry, fetched(set([0])));
     assert_eq!(did.published.unwrap().generation(), 1);
     assert_eq!(plan.unready(), None);
 }
@@ -316,19 +554,19 @@ fn keys_expire_and_come_back_with_their_generation() {
 #[test]
 fn an_empty_set_needs_confirmation_a_second_later() {
     let mut plan = started([0]);
-    let at = plan.next_tick();
+    let at = due(&plan);
     step(&mut plan, at, Event::Tick);
-    let did = step(&mut plan, at, Event::Fetched(set([])));
-    assert!(did.disbelieved && did.published.is_none());
+    let did = step(&mut plan, at, fetched(set([])));
+    assert!(did.disbelieved == Some(Disbelief::Empty) && did.published.is_none());
     // A forced look in between is too early to confirm anything, and no verdict either.
     assert!(ask(&mut plan, at + 500 * MS, 1, "k1").forced());
-    let did = step(&mut plan, at + 600 * MS, Event::Fetched(set([])));
-    assert!(did.disbelieved && did.published.is_none() && did.answers.is_empty());
+    let did = step(&mut plan, at + 600 * MS, fetched(set([])));
+    assert!(did.disbelieved == Some(Disbelief::Empty) && did.published.is_none() && did.answers.is_empty());
     let did = step(&mut plan, at + SEC, Event::Tick);
     assert_eq!(did.start.unwrap().kind, Kind::Scheduled);
-    let did = step(&mut plan, at + SEC, Event::Fetched(set([])));
+    let did = step(&mut plan, at + SEC, fetched(set([])));
     let published = did.published.unwrap();
-    assert!(published.is_empty() && published.generation() == 2 && !did.disbelieved);
+    assert!(published.is_empty() && published.generation() == 2 && did.disbelieved.is_none());
     assert_eq!(did.answers, [(1, Answer::Absent)]);
     assert_eq!(did.armed, at + 2 * SEC, "looks for keys every second");
 }
@@ -336,11 +574,11 @@ fn an_empty_set_needs_confirmation_a_second_later() {
 #[test]
 fn a_good_set_in_between_starts_the_confirmation_anew() {
     let mut plan = started([0]);
-    let mut at = plan.next_tick();
+    let mut at = due(&plan);
     for keys in [0..0, 0..1, 0..0] {
         step(&mut plan, at, Event::Tick);
-        assert!(step(&mut plan, at, Event::Fetched(set(keys))).published.is_none());
-        at = plan.next_tick();
+        assert!(step(&mut plan, at, fetched(set(keys))).published.is_none());
+        at = due(&plan);
     }
 }
 
@@ -350,13 +588,13 @@ fn a_source_that_never_had_keys_is_not_ready_however_often_it_says_so() {
     let mut at = Duration::ZERO;
     for _ in 0..5 {
         assert!(step(&mut plan, at, Event::Tick).start.is_some());
-        let did = step(&mut plan, at, Event::Fetched(set([])));
-        assert!(did.disbelieved && did.published.is_none());
+        let did = step(&mut plan, at, fetched(set([])));
+        assert!(did.disbelieved == Some(Disbelief::Empty) && did.published.is_none());
         assert_eq!(plan.unready(), Some(Unready::NeverFetched));
         at += SEC;
     }
     assert!(step(&mut plan, at, Event::Tick).start.is_some());
-    assert!(step(&mut plan, at, Event::Fetched(set([0]))).published.is_some());
+    assert!(step(&mut plan, at, fetched(set([0]))).published.is_some());
 }
 
 #[test]
@@ -369,15 +607,15 @@ fn a_mismatch_is_looked_into_once_per_kid_and_snapshot_for_a_while() {
     assert!(!mismatch(&mut plan, at, "unknown", 1), "not a key of ours");
     assert!(!mismatch(&mut plan, at, "k0", 0), "an old snapshot");
     assert!(mismatch(&mut plan, at, "k0", 1));
-    step(&mut plan, at, Event::Fetched(set([0, 1])));
+    step(&mut plan, at, fetched(set([0, 1])));
     at += 10 * SEC;
     assert!(!mismatch(&mut plan, at, "k0", 1));
     assert!(mismatch(&mut plan, at, "k1", 1));
-    step(&mut plan, at, Event::Fetched(set([0, 2])));
+    step(&mut plan, at, fetched(set([0, 2])));
     at += 10 * SEC;
     assert!(mismatch(&mut plan, at, "k0", 2));
     // And once more after a while: a stranger's bad signature must not hide for good that the key was replaced.
-    step(&mut plan, at, Event::Fetched(set([0, 2])));
+    step(&mut plan, at, fetched(set([0, 2])));
     assert!(!mismatch(&mut plan, at + MISMATCH_REMEMBERED - SEC, "k0", 2));
     assert!(mismatch(&mut plan, at + MISMATCH_REMEMBERED, "k0", 2));
 }
@@ -387,7 +625,7 @@ fn a_refresh_is_a_forced_fetch() {
     let mut plan = started([0]);
     assert!(step(&mut plan, 10 * SEC, Event::RefreshAsked).forced());
     assert!(step(&mut plan, 10 * SEC, Event::RefreshAsked).idle(), "in flight, and begun before it was asked for");
-    assert!(step(&mut plan, 10 * SEC, Event::Failed).start.is_none());
+    assert!(step(&mut plan, 10 * SEC, failed()).start.is_none());
     assert!(step(&mut plan, 12 * SEC, Event::Tick).forced(), "under the spacing");
 }
 
@@ -401,7 +639,7 @@ fn everything_that_strangers_fill_is_bounded() {
         assert!(did.answers.iter().all(|(_, answer)| matches!(answer, Answer::NotYet { .. })));
     }
     assert_eq!((plan.waiters.len(), plan.sought.len(), answered), (MAX_WAITERS, MAX_SOUGHT, 5000 - MAX_WAITERS));
-    let did = step(&mut plan, 10 * SEC, Event::Fetched(set([0])));
+    let did = step(&mut plan, 10 * SEC, fetched(set([0])));
     // Only the first was there when the fetch began.
     assert_eq!(did.answers[0], (0, Answer::Absent));
     assert_eq!(plan.waiters.len(), 0, "2 s spacing is too far for the others");
@@ -409,8 +647,8 @@ fn everything_that_strangers_fill_is_bounded() {
     for index in 0..5000 {
         ask(&mut plan, 12 * SEC, index, &format!("y{index}"));
     }
-    step(&mut plan, 12 * SEC, Event::Fetched(set([0])));
-    assert!(plan.absent.0.len() <= MAX_ABSENT);
+    step(&mut plan, 12 * SEC, fetched(set([0])));
+    assert!(plan.absent.len() <= absent::MAX_ABSENT);
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! The task that fetches, with a scripted `Fetch` and, wherever one runtime is enough, a paused clock.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::support::{Script, Turn, document, look, look_up};
-use countersign_jwks::{DEFAULT_MAX_STALE, KeyState, Keys, MAX_BODY_BYTES};
-use countersign_token::{Algorithm, Answer, Ask, KeySet, KeySource, Miss, SigningKey, Unready};
+use countersign_jwks::{DEFAULT_MAX_STALE, KeyEvent, KeyState, Keys, MAX_BODY_BYTES};
+use countersign_token::{Algorithm, Answer, Ask, Fetched, KeySet, KeySource, Miss, SigningKey, Unready};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -31,8 +31,104 @@ async fn the_first_requests_wait_for_the_first_fetch() {
     let status = source.handle().status();
     assert_eq!((status.state, status.generation, status.keys), (KeyState::Ready, Some(1), 1));
     assert_eq!((status.fetches_started, status.fetches_failed), (1, 0));
-    assert_eq!(status.last_success, Some(Duration::ZERO));
+    assert!(status.last_success.unwrap() < SEC);
     assert!(source.handle().is_ready());
+}
+
+/// An answer with this status and these keys, and what `describe` says of it.
+fn answer(status: u16, indices: impl IntoIterator<Item = usize>, describe: impl FnOnce(&mut Fetched)) -> Turn {
+    let mut fetched = Fetched::default();
+    (fetched.status, fetched.body) = (status, document(indices));
+    describe(&mut fetched);
+    Turn::Answer(Box::new(fetched))
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_say_how_long_they_are_good_for() {
+    let turns = [
+        answer(200, [0], |it| it.cache_control = Some("public, max-age=1800".into())),
+        answer(200, [0], |it| it.age = Some(10 * SEC)),
+    ];
+    let script = Script::new(turns);
+    let handle = script.keys().handle();
+    handle.ready().await.unwrap();
+    assert_eq!(handle.status().lifetime, Some(1800 * SEC));
+    sleep(1100 * SEC).await;
+    assert_eq!(script.fetches(), 1);
+    sleep(500 * SEC).await;
+    assert!(script.fetches() > 1, "refreshed ahead of expiry");
+    assert_eq!(handle.status().lifetime, Some(300 * SEC), "it does not say, so it is the interval");
+}
+
+#[tokio::test(start_paused = true)]
+async fn unmodified_keys_are_not_sent_again() {
+    let describe = |it: &mut Fetched| {
+        it.etag = Some("\"1\"".into());
+        it.last_modified = Some("Sun, 06 Nov 1994 08:49:37 GMT".into());
+    };
+    let script = Script::new([answer(200, [0], describe), answer(304, [], |_| {})]);
+    let source = script.keys();
+    let handle = source.handle();
+    handle.ready().await.unwrap();
+    handle.refresh().await.unwrap();
+    let status = handle.status();
+    assert_eq!((status.state, status.generation, status.fetches_failed), (KeyState::Ready, Some(1), 0));
+    assert_eq!(look_up(&source, "k0").await, None);
+    sleep(5 * SEC).await;
+    assert_eq!(look_up(&source, "nope").await, Some(Answer::Absent), "unmodified is a verdict too");
+    let requests = script.requests();
+    assert_eq!((&requests[0].etag, &requests[0].last_modified), (&None, &None));
+    for request in &requests[1..] {
+        assert_eq!(request.etag.as_deref(), Some("\"1\""));
+        assert_eq!(request.last_modified.as_deref(), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn not_modified_without_keys_is_a_failure() {
+    let handle = Script::new([answer(304, [], |_| {}), keys([0])]).keys().handle();
+    sleep(100 * MS).await;
+    assert_eq!(handle.status().state, KeyState::Unusable(Unready::NeverFetched));
+    assert_eq!(handle.status().last_error.as_deref(), Some("there is nothing that could be unmodified"));
+    handle.ready().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_older_than_the_keys_in_force_is_refused_and_said_so() {
+    let generated = |seconds: u64| {
+        let at = SystemTime::now() - Duration::from_secs(seconds);
+        move |it: &mut Fetched| it.date = Some(at)
+    };
+    let script = Script::new([answer(200, [1], generated(60)), answer(200, [0], generated(600))]);
+    let source = script.keys();
+    let handle = source.handle();
+    handle.ready().await.unwrap();
+    let error = handle.refresh().await.unwrap_err().to_string();
+    assert!(error.contains("older"), "{error}");
+    assert_eq!(look_up(&source, "k1").await, None);
+    assert_eq!(handle.status().clock_offset, Some(-600));
+    script.set(answer(200, [0], generated(0)));
+    handle.refresh().await.unwrap();
+    assert_eq!(look_up(&source, "k0").await, None);
+    assert_eq!(handle.status().clock_offset, Some(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_after_is_honoured() {
+    let script = Script::new([keys([0]), answer(429, [], |it| it.retry_after = Some(200 * SEC)), keys([0])]);
+    let handle = script.keys().handle();
+    handle.ready().await.unwrap();
+    let begun = Instant::now();
+    while script.fetches() < 2 {
+        sleep(SEC).await;
+    }
+    let refused = Instant::now();
+    while script.fetches() < 3 {
+        sleep(SEC).await;
+    }
+    assert!(refused - begun < 256 * SEC);
+    assert!((198..=203).contains(&refused.elapsed().as_secs()), "{:?}", refused.elapsed());
+    assert_eq!(handle.status().fetches_failed, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -435,4 +531,53 @@ fn fixed_keys_are_what_they_are() {
         handle.ready().await.unwrap();
         handle.refresh().await.unwrap();
     });
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_tell_what_becomes_of_the_keys() {
+    let script = Script::new([keys([0])]);
+    let source = script.keys();
+    let handle = source.handle();
+    let mut events = handle.events();
+    let name = |index: &usize| Some(Box::from(format!("k{index}")));
+    let rotated = |generation, keys, added: &[usize], removed: &[usize]| {
+        let names = |indices: &[usize]| indices.iter().map(name).collect();
+        Some(KeyEvent::Rotated { generation, keys, added: names(added), removed: names(removed) })
+    };
+    assert_eq!(events.next().await, rotated(1, 1, &[0], &[]));
+    script.set(keys([1, 2]));
+    handle.refresh().await.unwrap();
+    assert_eq!(events.next().await, rotated(2, 2, &[1, 2], &[0]));
+    handle.refresh().await.unwrap();
+    script.set(keys([]));
+    handle.refresh().await.unwrap_err();
+    let Some(KeyEvent::Refused { reason }) = events.next().await else { panic!("nothing has changed in between") };
+    assert!(reason.contains("no usable key"), "{reason}");
+
+    // An outage, to its end.
+    script.set(Turn::Body(500, Vec::new()));
+    let mut seen = Vec::new();
+    let begun = Instant::now();
+    loop {
+        match events.next().await.unwrap() {
+            KeyEvent::Failed { error } => assert_eq!(&*error, "the answer has status 500"),
+            KeyEvent::TooOld => break,
+            event => seen.push(event),
+        }
+    }
+    assert_eq!(seen, [KeyEvent::Stale], "once");
+    assert!(begun.elapsed() <= DEFAULT_MAX_STALE);
+    script.set(keys([1, 2]));
+    loop {
+        match events.next().await.unwrap() {
+            KeyEvent::Failed { .. } => {}
+            event => {
+                assert_eq!(event, KeyEvent::Recovered, "the same keys as before are no rotation");
+                break;
+            }
+        }
+    }
+    drop((source, handle));
+    assert_eq!(events.next().await, None);
+    assert_eq!(Keys::fixed(KeySet::default()).handle().events().next().await, None);
 }

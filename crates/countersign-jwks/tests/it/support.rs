@@ -30,6 +30,7 @@ pub(crate) fn document(keys: impl IntoIterator<Item = usize>) -> Vec<u8> {
 pub(crate) enum Turn {
     Keys(Vec<usize>),
     Body(u16, Vec<u8>),
+    Answer(Box<Fetched>),
     Hang,
     Panic,
 }
@@ -104,6 +105,7 @@ impl Fetch for Script {
             tokio::time::sleep(self.0.takes).await;
             let mut fetched = Fetched::default();
             (fetched.status, fetched.body) = match turn {
+                Turn::Answer(answer) => return Ok(*answer),
                 Turn::Keys(keys) => (200, document(keys)),
                 Turn::Body(status, body) => (status, body),
                 Turn::Hang => std::future::pending().await,

@@ -1,0 +1,99 @@
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use countersign_token::KeySet;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+/// How many events wait for a watcher that does not come round to them; the oldest go first.
+pub const MAX_EVENTS: usize = 64;
+
+/// Something that an operator may want to know of a source.
+///
+/// Names of keys are the provider's text: escape them. None is longer than 256 bytes, and no set has more than 256 keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyEvent {
+    /// Another set of keys is in force.
+    Rotated {
+        /// Its number.
+        generation: u64,
+        /// How many keys it has.
+        keys: usize,
+        /// The names of keys that the set before it did not have.
+        added: Vec<Option<Box<str>>>,
+        /// The names of keys that only the set before it had.
+        removed: Vec<Option<Box<str>>>,
+    },
+    /// The keys have outlived what they are good for, because they could not be fetched anew. They stay in force until
+    /// [`max_stale`](crate::Remote::max_stale).
+    Stale,
+    /// The keys are too old to be believed. None are in force.
+    TooOld,
+    /// The keys were stale, or too old, and have been fetched again.
+    Recovered,
+    /// An answer with keys was not believed, so that the keys in force remain.
+    Refused {
+        /// Why, in words.
+        reason: Arc<str>,
+    },
+    /// A fetch brought nothing.
+    Failed {
+        /// Why, in words; control characters are escaped.
+        error: Arc<str>,
+    },
+}
+
+/// For logs.
+impl fmt::Display for KeyEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rotated { generation, keys, added, removed } => {
+                let (added, removed) = (added.len(), removed.len());
+                write!(f, "key set {generation} is in force: {keys} keys, {added} new, {removed} gone")
+            }
+            Self::Stale => f.write_str("the keys are stale"),
+            Self::TooOld => f.write_str("the keys are too old to be trusted"),
+            Self::Recovered => f.write_str("the keys are fresh again"),
+            Self::Refused { reason } => write!(f, "an answer was not believed: {reason}"),
+            Self::Failed { error } => write!(f, "the keys could not be fetched: {error}"),
+        }
+    }
+}
+
+impl KeyEvent {
+    pub(crate) fn rotated(old: Option<&KeySet>, new: &KeySet) -> Self {
+        let thumbprints = |set: &KeySet| set.iter().map(|key| *key.thumbprint()).collect::<HashSet<_>>();
+        let (before, after) = (old.map(thumbprints).unwrap_or_default(), thumbprints(new));
+        let names = |set: &KeySet, others: &HashSet<_>| {
+            set.iter().filter(|key| !others.contains(key.thumbprint())).map(|key| key.kid().map(Into::into)).collect()
+        };
+        Self::Rotated {
+            generation: new.generation(),
+            keys: new.len(),
+            added: names(new, &before),
+            removed: old.map(|old| names(old, &after)).unwrap_or_default(),
+        }
+    }
+}
+
+/// The events of a source from now on. Made by [`KeysHandle::events`](crate::KeysHandle::events).
+#[derive(Debug)]
+pub struct KeyEvents(pub(crate) Option<broadcast::Receiver<KeyEvent>>);
+
+impl KeyEvents {
+    /// Waits for the next event. `None` if there can be no more: keys that never change have none, and the source may be gone.
+    ///
+    /// Whoever is too slow misses the oldest ones, and is not told.
+    pub async fn next(&mut self) -> Option<KeyEvent> {
+        let receiver = self.0.as_mut()?;
+        loop {
+            match receiver.recv().await {
+                Ok(event) => return Some(event),
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+}
