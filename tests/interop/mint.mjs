@@ -6,6 +6,7 @@
 import './webcrypto.mjs'
 
 import { createServer } from 'node:http'
+import { createRequire } from 'node:module'
 import { randomUUID } from 'node:crypto'
 import { SignJWT, exportJWK, exportSPKI, generateKeyPair, generateSecret } from 'jose'
 
@@ -52,7 +53,16 @@ for (const key of algorithms) {
 }
 
 server.documents = { '/jwks.json': jwks, '/attacker.json': { keys: [] } }
-console.log(JSON.stringify({ jwks: `${origin}/jwks.json`, issuer, audience: AUDIENCE, algorithms: minted, skipped }))
+console.log(JSON.stringify({
+  library: 'jose',
+  version: createRequire(import.meta.url)('./node_modules/jose/package.json').version,
+  jwks: `${origin}/jwks.json`,
+  issuer,
+  audience: AUDIENCE,
+  published: jwks.keys.length,
+  algorithms: minted,
+  skipped,
+}))
 
 process.stdin.resume()
 process.stdin.on('end', () => {
@@ -154,6 +164,9 @@ async function hostileTokens(key, attacker) {
   add('zip', await sign(header(key, { zip: 'DEF' })))
   add('alg twice', await signText(key, `{"alg":"none","alg":"${key.alg}","kid":"${key.kid}"}`, JSON.stringify(claims())))
   add('kid twice', await signText(key, `{"alg":"${key.alg}","kid":"x","k\\u0069d":"${key.kid}"}`, JSON.stringify(claims())))
+  add('header has NaN', await signText(key, JSON.stringify(header(key)).replace('{', '{"x":NaN,'), JSON.stringify(claims())))
+  add('header with a byte order mark', await signText(key, `\ufeff${JSON.stringify(header(key))}`, JSON.stringify(claims())))
+  add('longer than 8 KiB', await signText(key, JSON.stringify(header(key)), JSON.stringify(claims({ x: 'x'.repeat(8000) }))))
   add('header is an array', await signText(key, JSON.stringify([header(key)]), JSON.stringify(claims())))
   add('header with something behind it', await signText(key, `${JSON.stringify(header(key))}{}`, JSON.stringify(claims())))
 
@@ -268,12 +281,20 @@ async function hostileClaims(key) {
   await sign('a logout token', {}, { typ: 'logout+jwt' })
   await sign('a security event token', {}, { typ: 'application/secevent+jwt' })
   await sign('a status list', {}, { typ: 'statuslist+jwt' })
+  await sign('an ID token', { at_hash: 'MTIzNDU2Nzg5MDEyMzQ1Ng' })
+  await sign('a security event', { events: { 'urn:example:event': {} } })
+  await sign('client_id is a number', { client_id: 7 })
+  await sign('scope is a number', { scope: 7 })
+  await sign('exp is beyond the year 9999', { exp: 1e12 })
+  await sign('iat is text', { iat: String(NOW) })
+  await sign('issued in the future', { iat: NOW + HOUR / 2 })
   await sign('bound to a key', { cnf: { jkt: 'NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs' } })
   await signPayload('exp twice', JSON.stringify(claims()).replace('{', `{"exp":${NOW - HOUR},`))
   await signPayload('claims are an array', JSON.stringify([claims()]))
   await signPayload('claims with something behind them', `${JSON.stringify(claims())}{}`)
   await signPayload('claims are not UTF-8', Buffer.concat([Buffer.from('{"sub":"'), Buffer.from([0xff]), Buffer.from(`",${JSON.stringify(claims()).slice(1)}`)]))
   await signPayload('claims are empty', '')
+  await signPayload('claims with a byte order mark', `\ufeff${JSON.stringify(claims())}`)
   return found
 }
 

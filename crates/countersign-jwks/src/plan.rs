@@ -292,7 +292,7 @@ impl<W> Plan<W> {
             mismatched: Map::default(),
             sought: Map::default(),
             waiters: VecDeque::new(),
-            absent: Arc::default(),
+            absent: Arc::new(Absent::none()),
         }
     }
 
@@ -439,7 +439,7 @@ impl<W> Plan<W> {
         if std::mem::take(&mut self.stale) {
             actions.push(Action::Recovered);
         }
-        self.conclude(now, flight, &set, actions);
+        self.conclude(flight, &set, changed, actions);
     }
 
     /// Why the set must not replace the one that is there, if so.
@@ -499,7 +499,7 @@ impl<W> Plan<W> {
 
     /// Answers all that the fetch answers. A key first seen after it began stays sought: the provider may have added
     /// it while the answer was on its way.
-    fn conclude(&mut self, now: Now, flight: Flight, set: &KeySet, actions: &mut Vec<Action<W>>) {
+    fn conclude(&mut self, flight: Flight, set: &KeySet, changed: bool, actions: &mut Vec<Action<W>>) {
         for waiter in std::mem::take(&mut self.waiters) {
             if waiter.wanted.is_in(set) {
                 actions.push(Action::Answer(waiter.reply, Answer::Changed));
@@ -517,7 +517,7 @@ impl<W> Plan<W> {
         if (looked_for.is_empty() && self.absent.is_empty()) || !self.keeps(Rule::AbsenceIsRemembered) {
             return;
         }
-        self.absent = Arc::new(self.absent.succeeded_by(looked_for.into_keys(), flight.begun, set, now));
+        self.absent = Arc::new(self.absent.succeeded_by(looked_for, flight.begun, set, changed));
         actions.push(Action::Deny(Arc::clone(&self.absent)));
     }
 
@@ -567,7 +567,8 @@ impl<W> Plan<W> {
             actions.push(Action::Answer(waiter, answer));
             return;
         }
-        let fetches = self.fetches;
+        // What has been looked for before was first seen before any fetch that may be in flight now.
+        let fetches = if self.absent.remembers(&wanted) { 0 } else { self.fetches };
         let is_sought = self.sought.contains_key(&wanted) || self.sought.len() < MAX_SOUGHT;
         if is_sought {
             self.sought.entry(wanted.clone()).or_insert(fetches);

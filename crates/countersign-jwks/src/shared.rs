@@ -99,7 +99,7 @@ impl Shared {
             keys: ArcSwap::new(Arc::clone(&nothing)),
             nothing,
             trusted_until: AtomicU64::new(0),
-            absent: ArcSwap::default(),
+            absent: ArcSwap::from_pointee(Absent::none()),
             progress: watch::Sender::new(Progress { unready: Some(Unready::Starting), ..Progress::default() }),
             events: broadcast::Sender::new(MAX_EVENTS),
             asks,

@@ -140,6 +140,10 @@ impl JwtAuth {
     }
 
     /// Demands `aud`, with one member equal to `audience` character by character. Called again, any of the values will do.
+    ///
+    /// It is the service's own name and not that of a client: ID tokens have the client's name in `aud`, and some providers'
+    /// have nothing else by which they could be told from access tokens. [`access_token_profile`](Self::access_token_profile)
+    /// can tell them, where the provider follows it.
     #[must_use]
     pub fn audience(self, audience: impl Into<Box<str>>) -> Self {
         self.policy_with(|policy| policy.audience(audience))
@@ -184,7 +188,8 @@ impl JwtAuth {
         self.with(|auth| auth.algorithms = Some(algorithms))
     }
 
-    /// Refuses tokens longer than this, before anything of them is decoded. By default 8 KiB.
+    /// Refuses tokens longer than this, before anything of them is decoded. By default 8 KiB, of which a signature with
+    /// ML-DSA-87 takes six.
     #[must_use]
     pub fn max_token_bytes(self, bytes: usize) -> Self {
         self.with(|auth| auth.max_token_bytes = Some(bytes))

@@ -193,6 +193,31 @@ fn a_key_that_is_not_there_is_absent_for_as_long_as_the_spacing_cap() {
     assert!(did.forced() && did.answers.is_empty());
 }
 
+/// Tokens of several withdrawn keys, which their holders go on showing: whoever has been refused once is refused for good, and
+/// not told every few seconds to ask again.
+#[test]
+fn what_was_absent_before_is_absent_again_after_each_look() {
+    let mut plan = started([0]);
+    for kid in ["a", "b", "c"] {
+        ask(&mut plan, 10 * SEC, 1, kid);
+    }
+    // "a" began the look, "b" and "c" came too late for it.
+    step(&mut plan, 10 * SEC + MS, fetched(set([0])));
+    let mut at = due(&plan);
+    for round in 0..20 {
+        for waiter in 0..3 {
+            let did = ask(&mut plan, at, waiter, ["a", "b", "c"][waiter as usize]);
+            assert!(did.answers.iter().all(|(_, answer)| *answer == Answer::Absent || round == 0), "{round}: {did:?}");
+        }
+        if plan.flight.is_some() {
+            let did = step(&mut plan, at + MS, fetched(set([0])));
+            assert!(did.answers.iter().all(|(_, answer)| *answer == Answer::Absent || round == 0), "{round}: {did:?}");
+            assert!(plan.waiters.is_empty() || round == 0);
+        }
+        at += 5 * SEC;
+    }
+}
+
 #[test]
 fn a_fetch_that_began_before_the_kid_was_seen_proves_nothing_but_what_it_brings() {
     for brings in [true, false] {
