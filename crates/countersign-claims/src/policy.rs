@@ -3,7 +3,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_token::VerifiedPayload;
+use countersign_token::{UnverifiedToken, VerifiedPayload};
 
 use crate::error::{ClaimError, ConfigError, Found};
 use crate::registered::Registered;
@@ -230,11 +230,7 @@ impl Policy {
     /// # Errors
     /// The first [`ClaimError`], in the order given on the [crate's page](crate).
     pub fn judge(&self, payload: VerifiedPayload<'_>, now: UnixTime) -> Result<Verified, ClaimError> {
-        let (registered, present) = Registered::read(payload.bytes(), &self.required)?;
-        self.check_kind(&registered, payload.header().typ())?;
-        self.check_time(&registered, now)?;
-        self.check_binding(&registered, payload.bytes())?;
-        self.check_presence(&registered, present)?;
+        let registered = self.check_registered(payload.bytes(), payload.header().typ(), now)?;
         if let Some(rule) = &self.subject {
             let sub = registered.sub.as_ref().ok_or(ClaimError::Missing(Cow::Borrowed("sub")))?;
             if !rule(sub.get(payload.bytes())) {
@@ -245,6 +241,27 @@ impl Policy {
             return Err(ClaimError::BoundToKey);
         }
         Ok(Verified::new(payload, registered))
+    }
+
+    /// Why this token would be refused even if a key had signed it, if that can be said. Nobody need look for the key of such
+    /// a token.
+    ///
+    /// It reads claims that nobody has vouched for, and tells nothing of them but the reason. Rules of the user's own
+    /// ([`subject`](Self::subject)) are not asked.
+    #[must_use]
+    pub fn fault_without_key(&self, token: &UnverifiedToken<'_>, now: UnixTime) -> Option<ClaimError> {
+        let typ = token.header().typ();
+        token.look_at_unverified_payload(|payload| self.check_registered(payload, typ, now).err())?
+    }
+
+    /// All rules but those that are the user's own code.
+    fn check_registered(&self, payload: &[u8], typ: Option<&str>, now: UnixTime) -> Result<Registered, ClaimError> {
+        let (registered, present) = Registered::read(payload, &self.required)?;
+        self.check_kind(&registered, typ)?;
+        self.check_time(&registered, now)?;
+        self.check_binding(&registered, payload)?;
+        self.check_presence(&registered, present)?;
+        Ok(registered)
     }
 
     /// Is this an access token at all? (RFC 8725 §3.11 and §3.12)

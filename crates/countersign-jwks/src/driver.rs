@@ -171,10 +171,8 @@ impl End {
                 format!("the key set has no usable key ({skipped} skipped)")
             }
             Disbelief::Older => "the key set is older than the one in force: a cache on the way lags behind".into(),
-            Disbelief::Unasked => "there is nothing that could be unmodified".into(),
-            Disbelief::Outlived => {
-                "the machine stood still, or its clock was set, while the answer was on its way".into()
-            }
+            Disbelief::Unasked => "status 304 to a request that was not conditional".into(),
+            Disbelief::Outlived => "the machine was suspended, or its clock was set, during the fetch".into(),
         }
     }
 }
@@ -250,12 +248,14 @@ impl Driver {
         let error: Option<Arc<str>> =
             end.error.map(|error| error.escape_debug().take(MAX_ERROR_CHARS).collect::<String>().into());
         if let Some(error) = &error {
-            tracing::warn!(source = %shared.remote().label(), %error, "could not fetch the keys");
-            let error = Arc::clone(error);
-            shared.tell(match end.disbelief {
-                Some(_) => KeyEvent::Refused { reason: error },
-                None => KeyEvent::Failed { error },
-            });
+            let (source, reason) = (shared.remote().label(), Arc::clone(error));
+            if end.disbelief.is_some() {
+                tracing::warn!(%source, %reason, "did not believe the keys that were fetched");
+                shared.tell(KeyEvent::Refused { reason });
+            } else {
+                tracing::warn!(%source, error = %reason, "could not fetch the keys");
+                shared.tell(KeyEvent::Failed { error: reason });
+            }
         }
         // A fetch that proves nothing is followed by another at once, and that one is what was asked for.
         let counts = end.disbelief != Some(Disbelief::Outlived);

@@ -15,15 +15,15 @@ pub const MAX_EVENTS: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyEvent {
-    /// Another set of keys is in force.
+    /// Another set of keys is in force than before, or the first.
     Rotated {
         /// Its number.
         generation: u64,
         /// How many keys it has.
         keys: usize,
-        /// The names of keys that the set before it did not have.
+        /// The names of keys that the set before it did not have, compared by thumbprint; `None` for one without a `kid`.
         added: Vec<Option<Box<str>>>,
-        /// The names of keys that only the set before it had.
+        /// The names of keys that only the set before it had, likewise.
         removed: Vec<Option<Box<str>>>,
     },
     /// The keys have outlived what they are good for, because they could not be fetched anew. They stay in force until
@@ -35,9 +35,12 @@ pub enum KeyEvent {
     Recovered,
     /// An answer with keys was not believed, so that the keys in force remain.
     Refused {
-        /// Why, in words.
+        /// Why, in words; control characters are escaped.
         reason: Arc<str>,
     },
+    /// The watcher was so slow that this many events were dropped. [`KeysHandle::status`](crate::KeysHandle::status) says how
+    /// things are.
+    Missed(u64),
     /// A fetch brought nothing.
     Failed {
         /// Why, in words; control characters are escaped.
@@ -57,6 +60,7 @@ impl fmt::Display for KeyEvent {
             Self::TooOld => f.write_str("the keys are too old to be trusted"),
             Self::Recovered => f.write_str("the keys are fresh again"),
             Self::Refused { reason } => write!(f, "an answer was not believed: {reason}"),
+            Self::Missed(count) => write!(f, "{count} events were missed"),
             Self::Failed { error } => write!(f, "the keys could not be fetched: {error}"),
         }
     }
@@ -84,16 +88,11 @@ pub struct KeyEvents(pub(crate) Option<broadcast::Receiver<KeyEvent>>);
 
 impl KeyEvents {
     /// Waits for the next event. `None` if there can be no more: keys that never change have none, and the source may be gone.
-    ///
-    /// Whoever is too slow misses the oldest ones, and is not told.
     pub async fn next(&mut self) -> Option<KeyEvent> {
-        let receiver = self.0.as_mut()?;
-        loop {
-            match receiver.recv().await {
-                Ok(event) => return Some(event),
-                Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => return None,
-            }
+        match self.0.as_mut()?.recv().await {
+            Ok(event) => Some(event),
+            Err(RecvError::Lagged(count)) => Some(KeyEvent::Missed(count)),
+            Err(RecvError::Closed) => None,
         }
     }
 }

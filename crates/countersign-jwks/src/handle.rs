@@ -37,7 +37,7 @@ pub struct KeyStatus {
     pub skipped_total: usize,
     /// How long ago the provider last confirmed or replaced the set.
     pub last_success: Option<Duration>,
-    /// For how long the set is good after that: what the provider's caching headers say, within bounds, or else the interval.
+    /// For how long the set is good after that: what the provider's caching headers say, within bounds, or else the default.
     pub lifetime: Option<Duration>,
     /// How far the provider's clock was ahead of ours when it last said (`Date`), whole seconds; negative if it was behind. When
     /// tokens are refused as expired or not yet valid, look here first.

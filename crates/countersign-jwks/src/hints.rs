@@ -9,14 +9,18 @@ use countersign_token::Fetched;
 /// The longest `ETag` or `Last-Modified` that is sent back: longer ones serve nobody.
 const MAX_VALIDATOR_BYTES: usize = 1024;
 
+/// `Date` and `Age` count whole seconds, each rounded in its own way.
+const DATE_RESOLUTION: Duration = Duration::from_secs(2);
+
 /// What the headers of an answer say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hints {
     /// How much longer it is fresh, if it says so: zero where it says that it may not be stored.
     pub(crate) lifetime: Option<Duration>,
-    /// When it was generated, since the Unix epoch: `Date` less `Age`. Of two readings of these fields the older one: caches
-    /// that keep the origin's `Date` say more than once how old they are, and nothing younger must be taken for new.
-    pub(crate) generated: Option<Duration>,
+    /// `Date`, since the Unix epoch.
+    pub(crate) date: Option<Duration>,
+    /// `Age`: for how long caches on the way have had it.
+    pub(crate) age: Duration,
     /// How far the peer's clock is ahead of ours, seconds.
     pub(crate) clock_offset: Option<i64>,
     pub(crate) validators: Validators,
@@ -32,6 +36,21 @@ pub(crate) struct Validators {
 }
 
 impl Hints {
+    /// When it was generated, by the clock of the provider, which shows `now`: not before the first time and not after the second.
+    ///
+    /// Caches hand on the origin's `Date` (RFC 9110 §6.6.1), and then that is the time. But some replace it by their own time, and
+    /// then the time is `Date` less `Age`. Which it is shows in what `now` is: `Date` and `Age` together, or `Date`.
+    pub(crate) fn generated(&self, now: Duration) -> Option<(Duration, Duration)> {
+        let date = self.date?;
+        let before = date.saturating_sub(self.age);
+        let is_now = |time: Duration| time.abs_diff(now) <= DATE_RESOLUTION;
+        Some(match (is_now(date.saturating_add(self.age)), is_now(date)) {
+            (true, false) => (date, date),
+            (false, true) => (before, before),
+            _ => (before, date),
+        })
+    }
+
     /// The hints of an answer that came in at `now`, since the Unix epoch.
     pub(crate) fn of(fetched: &Fetched, now: Duration) -> Self {
         let age = fetched.age.unwrap_or_default();
@@ -41,7 +60,8 @@ impl Hints {
         };
         Self {
             lifetime: lifetime(fetched).map(|lifetime| lifetime.saturating_sub(age)),
-            generated: date.map(|date| date.saturating_sub(age)),
+            date,
+            age,
             // The `Date` of what a cache has kept tells nothing of anybody's clock.
             clock_offset: date.filter(|_| age.is_zero()).map(|date| seconds_between(now, date)),
             validators: Validators { etag: validator(&fetched.etag), last_modified: validator(&fetched.last_modified) },
@@ -68,9 +88,9 @@ fn lifetime(fetched: &Fetched) -> Option<Duration> {
     if let Some(seconds) = max_age {
         return Some(Duration::from_secs(seconds));
     }
-    // Against the answer's own clock: ours may be wrong.
-    let expires = fetched.expires.and_then(since_epoch)?;
-    Some(expires.saturating_sub(fetched.date.and_then(since_epoch)?))
+    // Against the answer's own clock: ours may be wrong. What lies before 1970 is past in any case.
+    let expires = since_epoch(fetched.expires?).unwrap_or_default();
+    Some(expires.saturating_sub(fetched.date.and_then(since_epoch).unwrap_or(expires)))
 }
 
 /// RFC 9111 §1.2.2: digits, as many as one likes.
@@ -134,7 +154,7 @@ mod tests {
     fn expires_counts_against_the_answers_own_date() {
         let mut fetched = Fetched::default();
         fetched.expires = Some(at(1000));
-        assert_eq!(Hints::of(&fetched, NOW).lifetime, None, "without a date it says nothing");
+        assert_eq!(Hints::of(&fetched, NOW).lifetime, Some(Duration::ZERO), "without a date nobody knows for how long");
         fetched.date = Some(at(400));
         assert_eq!(Hints::of(&fetched, NOW).lifetime, Some(Duration::from_secs(600)));
         fetched.expires = Some(at(100));
@@ -144,21 +164,38 @@ mod tests {
     }
 
     #[test]
-    fn date_less_age_is_when_it_was_generated() {
+    fn date_or_date_less_age_is_when_it_was_generated() {
         let mut fetched = Fetched::default();
         assert_eq!(Hints::of(&fetched, NOW), Hints::default());
+        assert_eq!(Hints::default().generated(NOW), None);
+        for (date, age, generated) in [
+            (-60, 60, (-60, -60)), // handed on
+            (-58, 60, (-58, -58)), // handed on by a clock that is a little ahead
+            (0, 60, (-60, -60)),   // replaced
+            (-30, 60, (-90, -30)), // replaced on the way to another cache
+            (-600, 60, (-660, -600)),
+            (-1, 1, (-2, -1)),
+            (20, 0, (20, 20)),
+            (-600, 0, (-600, -600)),
+        ] {
+            fetched.date = Some(at(date));
+            fetched.age = Some(Duration::from_secs(age));
+            let since_epoch = |time: i64| Duration::from_secs(NOW.as_secs().saturating_add_signed(time));
+            let (earliest, latest) = generated;
+            let expected = Some((since_epoch(earliest), since_epoch(latest)));
+            assert_eq!(Hints::of(&fetched, NOW).generated(NOW), expected, "{date} {age}");
+        }
+        fetched.age = None;
         fetched.date = Some(at(-5));
-        let hints = Hints::of(&fetched, NOW);
-        assert_eq!((hints.generated, hints.clock_offset), (Some(NOW - Duration::from_secs(5)), Some(-5)));
+        assert_eq!(Hints::of(&fetched, NOW).clock_offset, Some(-5));
         fetched.date = Some(at(20));
         assert_eq!(Hints::of(&fetched, NOW).clock_offset, Some(20));
         fetched.age = Some(Duration::from_secs(60));
-        let hints = Hints::of(&fetched, NOW);
-        assert_eq!((hints.generated, hints.clock_offset), (Some(NOW - Duration::from_secs(40)), None));
+        assert_eq!(Hints::of(&fetched, NOW).clock_offset, None, "a cache's time");
         fetched.age = Some(Duration::MAX);
-        assert_eq!(Hints::of(&fetched, NOW).generated, Some(Duration::ZERO));
+        assert_eq!(Hints::of(&fetched, NOW).generated(NOW).unwrap().0, Duration::ZERO);
         fetched.date = Some(UNIX_EPOCH - Duration::from_secs(1));
-        assert_eq!(Hints::of(&fetched, NOW).generated, None);
+        assert_eq!(Hints::of(&fetched, NOW).date, None);
     }
 
     #[test]

@@ -3,7 +3,7 @@ use std::fmt::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::pin::Pin;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use countersign_token::{Fetch, FetchError, FetchRequest, Fetched};
 use reqwest::header::{
@@ -141,8 +141,12 @@ fn described(response: &Response) -> Fetched {
     fetched.cache_control = (!cache_control.is_empty()).then(|| cache_control.join(", "));
     fetched.age = seconds(AGE);
     fetched.date = date(DATE);
-    fetched.expires = date(EXPIRES);
-    fetched.retry_after = seconds(RETRY_AFTER);
+    // What is no date, "0" above all, is past (RFC 9111 §5.3).
+    fetched.expires = headers.contains_key(EXPIRES).then(|| date(EXPIRES).unwrap_or(SystemTime::UNIX_EPOCH));
+    fetched.retry_after = seconds(RETRY_AFTER).or_else(|| {
+        // A date counts from the answer's own (RFC 9110 §10.2.3).
+        date(RETRY_AFTER)?.duration_since(fetched.date?).ok()
+    });
     fetched
 }
 

@@ -61,7 +61,7 @@ pub use handle::{KeyState, KeyStatus, KeysHandle, MAX_SKIPPED_SHOWN, RefreshErro
 pub use http::{CONNECT_TIMEOUT, HttpFetch};
 pub use keys::{Keys, Snapshot};
 pub use remote::{
-    DEFAULT_INTERVAL, DEFAULT_MAX_LIFETIME, DEFAULT_MAX_STALE, MAX_INTERVAL, MAX_MAX_STALE, MIN_INTERVAL, MIN_LIFETIME,
-    Remote, SourceError,
+    DEFAULT_LIFETIME, DEFAULT_MAX_LIFETIME, DEFAULT_MAX_STALE, MAX_LIFETIME, MAX_MAX_STALE, MIN_DEFAULT_LIFETIME,
+    MIN_LIFETIME, Remote, SourceError,
 };
 pub use waiting::Waiting;

@@ -2,9 +2,12 @@
 //! task. [`Plan::step`] takes an event and the time and returns what is to be done; the driver does it.
 //!
 //! There are two kinds of fetch. *Scheduled* ones happen whatever the traffic: the first, those ahead of expiry, the
-//! retries after a failure. *Forced* ones happen because somebody asked: a token names a key that is not there, a
+//! retries after a failure, the confirmation of a set without usable keys, and a look when the two clocks disagree. *Forced* ones happen because somebody asked: a token names a key that is not there, a
 //! signature did not match, an operator said so. Never two fetches of either kind at once; and forced ones, which
 //! strangers can provoke, keep a distance in time that no amount of asking shortens and no failure resets.
+//!
+//! An answer that is not believed ([`Disbelief`]) leaves nothing behind: not its keys, and not what the next request would be
+//! conditional on.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -144,7 +147,7 @@ pub(crate) enum Action<W> {
     Fetch(Start),
     /// This set is in force now.
     Publish(Arc<KeySet>),
-    /// The answer just fetched changes nothing; as good as a failure.
+    /// The answer just fetched changes nothing, and is treated as a failure.
     Disbelieve(Disbelief),
     /// The set in force has outlived what it is good for, and stays in force.
     Stale,
@@ -162,7 +165,7 @@ pub(crate) enum Action<W> {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Start {
-    /// The how-manieth fetch this is, from 1.
+    /// The number of this fetch; the first is 1.
     pub(crate) number: u64,
     pub(crate) kind: Kind,
     pub(crate) timeout: Duration,
@@ -210,8 +213,10 @@ pub(crate) struct Plan<W> {
     confirmed: Now,
     lifetime: Duration,
     stale: bool,
-    /// When it was generated, by the provider's clock.
+    /// When it was generated at the latest, by the provider's clock; and how far that was ahead of ours when it last said, seconds, unless ours
+    /// has been set since.
     generated: Option<Duration>,
+    clock_offset: Option<i64>,
     validators: Validators,
     /// Whether the first fetch has ended.
     attempted: bool,
@@ -276,6 +281,7 @@ impl<W> Plan<W> {
             lifetime: config.lifetime,
             stale: false,
             generated: None,
+            clock_offset: None,
             validators: Validators::default(),
             attempted: false,
             emptied: None,
@@ -393,14 +399,15 @@ impl<W> Plan<W> {
         if !set.is_empty() {
             self.emptied = None;
         }
-        if let Some(disbelief) = self.disbelief(&flight, &set, hints) {
+        let (earliest, latest) = self.generated(now, hints).unzip();
+        if let Some(disbelief) = self.disbelief(&flight, &set, earliest) {
             if !self.keeps(Rule::ValidatorsAreOfTheSetInForce) {
                 self.validators = hints.validators.clone();
             }
             self.disbelieve(now, flight, disbelief, actions);
             return;
         }
-        let changed = self.replace(set, hints);
+        let changed = self.replace(set, hints, latest);
         self.succeeded(now, flight, changed, hints, actions);
     }
 
@@ -423,7 +430,8 @@ impl<W> Plan<W> {
         self.failures = 0;
         self.doubted = false;
         self.confirmed = now;
-        self.generated = self.generated.max(hints.generated);
+        self.generated = self.generated.max(self.generated(now, hints).map(|(_, latest)| latest));
+        self.clock_offset = hints.clock_offset.or(self.clock_offset);
         self.lifetime = match hints.lifetime {
             Some(lifetime) => lifetime.clamp(self.config.min_lifetime, self.config.max_lifetime),
             None => self.config.lifetime,
@@ -443,10 +451,10 @@ impl<W> Plan<W> {
     }
 
     /// Why the set must not replace the one that is there, if so.
-    fn disbelief(&self, flight: &Flight, set: &KeySet, hints: &Hints) -> Option<Disbelief> {
+    fn disbelief(&self, flight: &Flight, set: &KeySet, generated: Option<Duration>) -> Option<Disbelief> {
         let has_same_keys = self.set.as_ref().is_some_and(|old| old.has_same_keys_as(set));
         let is_older = |in_force, generated| generated + GENERATED_TOLERANCE < in_force;
-        let says_it_is_older = self.generated.zip(hints.generated).is_some_and(|(ours, its)| is_older(ours, its));
+        let says_it_is_older = self.generated.zip(generated).is_some_and(|(ours, its)| is_older(ours, its));
         if flight.outlived && self.keeps(Rule::OutlivedIsDisbelieved) {
             Some(Disbelief::Outlived)
         } else if set.is_empty() && !self.confirms_emptiness(flight) && self.keeps(Rule::EmptinessIsConfirmed) {
@@ -481,17 +489,25 @@ impl<W> Plan<W> {
         self.set.is_some() && self.emptied.is_some_and(|first| flight.begun.monotonic >= first + CONFIRM_AFTER)
     }
 
+    /// Between which times an answer that comes in now was generated, by the provider's clock. As long as that has not been read,
+    /// it is taken to show what ours does.
+    fn generated(&self, now: Now, hints: &Hints) -> Option<(Duration, Duration)> {
+        let offset = self.clock_offset.unwrap_or(0);
+        let by = Duration::from_secs(offset.unsigned_abs());
+        hints.generated(if offset < 0 { now.wall.saturating_sub(by) } else { now.wall.saturating_add(by) })
+    }
+
     /// Makes `set` the last good one unless it is the same; says whether it is another. What the answer says about itself is
     /// kept only now: it is not what a refused body says that the next request may be made conditional on.
-    fn replace(&mut self, set: KeySet, hints: &Hints) -> bool {
+    fn replace(&mut self, set: KeySet, hints: &Hints, generated: Option<Duration>) -> bool {
         self.validators = hints.validators.clone();
         let set = match &self.set {
             Some(old) if old.has_same_keys_as(&set) => return false,
             Some(old) => set.succeeding(old).with_generation(old.generation() + 1),
             None => set.with_generation(1),
         };
-        // Not the larger of the two: within the tolerance, it is this one's.
-        self.generated = hints.generated;
+        // Which may be up to the tolerance older than before: it belongs to this set.
+        self.generated = generated;
         self.set = Some(Arc::new(set));
         self.mismatched.clear();
         true
@@ -618,6 +634,7 @@ impl<W> Plan<W> {
         let has_jumped = self.seen.replace(now).is_some_and(|then| now.has_jumped_since(then));
         if has_jumped && self.keeps(Rule::ClocksAreCompared) {
             self.recheck = Some(self.fetches);
+            self.clock_offset = None;
             if let Some(flight) = &mut self.flight {
                 flight.outlived = true;
             }
@@ -686,7 +703,7 @@ impl<W> Plan<W> {
         self.waiters.front().map_or(at, |waiter| at.min(waiter.deadline))
     }
 
-    // Small print.
+    // Helpers.
 
     fn not_now(&self, now: Duration) -> Answer {
         let retry_after = self.next_look().saturating_sub(now).max(MIN_RETRY_AFTER);

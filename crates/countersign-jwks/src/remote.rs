@@ -7,17 +7,17 @@ use url::{Host, ParseError, Url};
 
 use crate::plan::Config;
 
-/// How long a key set is good for if neither its answer nor [`Remote::interval`] says.
-pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(5 * 60);
+/// How long a key set is good for if neither its answer nor [`Remote::default_lifetime`] says.
+pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(5 * 60);
 
-/// The shortest interval: as often as strangers can make us look.
-pub const MIN_INTERVAL: Duration = Duration::from_secs(1);
+/// The shortest default lifetime: as often as strangers can make us look.
+pub const MIN_DEFAULT_LIFETIME: Duration = Duration::from_secs(1);
 
-/// The longest interval, and the longest that an answer may be allowed to ask for. A key that the provider withdraws is trusted
+/// The longest lifetime that a key set can be given, by default or by its answer. A key that the provider withdraws is trusted
 /// for about that long, so a day is generous.
-pub const MAX_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+pub const MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What a key set is good for at least, whatever its answer says (or the interval, if that is shorter): providers say
+/// What a key set is good for at least, whatever its answer says (or the default lifetime, if that is shorter): providers say
 /// `no-store` and mean nobody any harm.
 pub const MIN_LIFETIME: Duration = Duration::from_secs(60);
 
@@ -41,7 +41,7 @@ const LIFETIMES_IN_MAX_STALE: u32 = 2;
 #[derive(Clone)]
 pub struct Remote {
     url: Url,
-    interval: Duration,
+    default_lifetime: Duration,
     max_lifetime: Option<Duration>,
     max_stale: Option<Duration>,
     allow_http: bool,
@@ -62,14 +62,14 @@ pub enum SourceError {
     Credentials,
     /// Plain `http` to a host that is not loopback, without [`Remote::dangerous_allow_http`].
     PlainHttp,
-    /// The interval is not between [`MIN_INTERVAL`] and [`MAX_INTERVAL`].
-    Interval(Duration),
-    /// `max_lifetime` is not between the interval (or [`MIN_LIFETIME`], if that is longer) and [`MAX_INTERVAL`].
+    /// The default lifetime is not between [`MIN_DEFAULT_LIFETIME`] and [`MAX_LIFETIME`].
+    DefaultLifetime(Duration),
+    /// `max_lifetime` is not between the default lifetime (or [`MIN_LIFETIME`], if that is longer) and [`MAX_LIFETIME`].
     MaxLifetime {
         /// What was set.
         max_lifetime: Duration,
-        /// The interval in force.
-        interval: Duration,
+        /// The default lifetime in force.
+        default_lifetime: Duration,
     },
     /// `max_stale` is more than [`MAX_MAX_STALE`] or less than twice the longest lifetime.
     MaxStale {
@@ -93,13 +93,16 @@ impl fmt::Display for SourceError {
                 "plain http to a host that is not loopback: keys fetched over it are anybody's \
                  (dangerous_allow_http() accepts that)",
             ),
-            Self::Interval(interval) => {
-                write!(f, "an interval of {interval:?} is not between {MIN_INTERVAL:?} and {MAX_INTERVAL:?}")
+            Self::DefaultLifetime(lifetime) => {
+                write!(
+                    f,
+                    "a default_lifetime of {lifetime:?} is not between {MIN_DEFAULT_LIFETIME:?} and {MAX_LIFETIME:?}"
+                )
             }
-            Self::MaxLifetime { max_lifetime, interval } => write!(
+            Self::MaxLifetime { max_lifetime, default_lifetime } => write!(
                 f,
-                "max_lifetime of {max_lifetime:?} is not between {:?} and {MAX_INTERVAL:?}",
-                interval.max(&MIN_LIFETIME)
+                "max_lifetime of {max_lifetime:?} is not between {:?} and {MAX_LIFETIME:?}",
+                default_lifetime.max(&MIN_LIFETIME)
             ),
             Self::MaxStale { max_stale, max_lifetime } => write!(
                 f,
@@ -134,20 +137,27 @@ impl Remote {
         }
         url.set_fragment(None);
         let fetch = default_fetch();
-        Ok(Self { url, interval: DEFAULT_INTERVAL, max_lifetime: None, max_stale: None, allow_http: false, fetch })
+        Ok(Self {
+            url,
+            default_lifetime: DEFAULT_LIFETIME,
+            max_lifetime: None,
+            max_stale: None,
+            allow_http: false,
+            fetch,
+        })
     }
 
     /// How long a key set is good for if its answer does not say (`Cache-Control`, `Expires`). The next look is due after
-    /// 75 % ± 10 % of that, whatever the traffic. [`DEFAULT_INTERVAL`] unless set; from [`MIN_INTERVAL`] to [`MAX_INTERVAL`].
+    /// 75 % ± 10 % of that, whatever the traffic. [`DEFAULT_LIFETIME`] unless set; from [`MIN_DEFAULT_LIFETIME`] to [`MAX_LIFETIME`].
     #[must_use]
-    pub fn interval(mut self, interval: Duration) -> Self {
-        self.interval = interval;
+    pub fn default_lifetime(mut self, lifetime: Duration) -> Self {
+        self.default_lifetime = lifetime;
         self
     }
 
     /// How long a key set is good for at most, whatever its answer says: how long a key that the provider has withdrawn can
-    /// still be accepted while the provider answers. [`DEFAULT_MAX_LIFETIME`] unless set, or the interval if that is longer; from
-    /// there to [`MAX_INTERVAL`].
+    /// still be accepted while the provider answers. [`DEFAULT_MAX_LIFETIME`] unless set, or the default lifetime if that is longer; from
+    /// there to [`MAX_LIFETIME`].
     #[must_use]
     pub fn max_lifetime(mut self, max_lifetime: Duration) -> Self {
         self.max_lifetime = Some(max_lifetime);
@@ -186,12 +196,12 @@ impl Remote {
         if self.url.scheme() == "http" && !self.allow_http && !is_loopback(&self.url) {
             return Err(SourceError::PlainHttp);
         }
-        if !(MIN_INTERVAL..=MAX_INTERVAL).contains(&self.interval) {
-            return Err(SourceError::Interval(self.interval));
+        if !(MIN_DEFAULT_LIFETIME..=MAX_LIFETIME).contains(&self.default_lifetime) {
+            return Err(SourceError::DefaultLifetime(self.default_lifetime));
         }
         let max_lifetime = self.longest_lifetime();
-        if !(self.interval.max(MIN_LIFETIME)..=MAX_INTERVAL).contains(&max_lifetime) {
-            return Err(SourceError::MaxLifetime { max_lifetime, interval: self.interval });
+        if !(self.default_lifetime.max(MIN_LIFETIME)..=MAX_LIFETIME).contains(&max_lifetime) {
+            return Err(SourceError::MaxLifetime { max_lifetime, default_lifetime: self.default_lifetime });
         }
         let max_stale = self.stale_limit();
         if !(max_lifetime * LIFETIMES_IN_MAX_STALE..=MAX_MAX_STALE).contains(&max_stale) {
@@ -217,9 +227,9 @@ impl Remote {
     /// What the plan needs to know.
     pub(crate) fn config(&self, seed: u64) -> Config {
         Config {
-            lifetime: self.interval,
+            lifetime: self.default_lifetime,
             // Settings that do not pass fetch nothing, but they must not panic.
-            min_lifetime: MIN_LIFETIME.min(self.interval).min(self.longest_lifetime()),
+            min_lifetime: MIN_LIFETIME.min(self.default_lifetime).min(self.longest_lifetime()),
             max_lifetime: self.longest_lifetime(),
             max_stale: self.stale_limit(),
             seed,
@@ -227,7 +237,7 @@ impl Remote {
     }
 
     fn longest_lifetime(&self) -> Duration {
-        self.max_lifetime.unwrap_or(DEFAULT_MAX_LIFETIME.max(self.interval))
+        self.max_lifetime.unwrap_or(DEFAULT_MAX_LIFETIME.max(self.default_lifetime))
     }
 
     fn stale_limit(&self) -> Duration {
@@ -246,7 +256,7 @@ impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Remote")
             .field("url", &self.label())
-            .field("interval", &self.interval)
+            .field("default_lifetime", &self.default_lifetime)
             .field("max_lifetime", &self.longest_lifetime())
             .field("max_stale", &self.stale_limit())
             .field("allow_http", &self.allow_http)
@@ -319,21 +329,21 @@ mod tests {
     #[test]
     fn times_are_bounded_and_do_not_contradict_each_other() {
         let remote = || Remote::new("https://example.com").unwrap();
-        let day = MAX_INTERVAL;
+        let day = MAX_LIFETIME;
         for fine in [
-            remote().interval(day),
-            remote().interval(day).max_stale(day * 2),
-            remote().interval(MIN_INTERVAL),
+            remote().default_lifetime(day),
+            remote().default_lifetime(day).max_stale(day * 2),
+            remote().default_lifetime(MIN_DEFAULT_LIFETIME),
             remote().max_lifetime(day),
-            remote().interval(MIN_INTERVAL).max_lifetime(MIN_LIFETIME).max_stale(MIN_LIFETIME * 2),
+            remote().default_lifetime(MIN_DEFAULT_LIFETIME).max_lifetime(MIN_LIFETIME).max_stale(MIN_LIFETIME * 2),
         ] {
             assert_eq!(fine.check(), Ok(()), "{fine:?}");
         }
-        assert_eq!(remote().interval(day).stale_limit(), day * 2);
-        for interval in [Duration::ZERO, MIN_INTERVAL / 2, MAX_INTERVAL * 2, Duration::MAX] {
-            assert_eq!(remote().interval(interval).check(), Err(SourceError::Interval(interval)));
+        assert_eq!(remote().default_lifetime(day).stale_limit(), day * 2);
+        for lifetime in [Duration::ZERO, MIN_DEFAULT_LIFETIME / 2, MAX_LIFETIME * 2, Duration::MAX] {
+            assert_eq!(remote().default_lifetime(lifetime).check(), Err(SourceError::DefaultLifetime(lifetime)));
         }
-        for lifetime in [Duration::ZERO, DEFAULT_INTERVAL - MIN_INTERVAL, MAX_INTERVAL * 2, Duration::MAX] {
+        for lifetime in [Duration::ZERO, DEFAULT_LIFETIME - MIN_DEFAULT_LIFETIME, MAX_LIFETIME * 2, Duration::MAX] {
             assert!(matches!(remote().max_lifetime(lifetime).check(), Err(SourceError::MaxLifetime { .. })));
         }
         for max_stale in [Duration::ZERO, DEFAULT_MAX_LIFETIME, MAX_MAX_STALE * 2] {

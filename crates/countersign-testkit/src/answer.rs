@@ -4,8 +4,8 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Answer {
-    /// 200 and the keys that are published, with the headers that are
-    /// [set](crate::IdentityProvider::set_header), or 304 if one of those is the `ETag` that the request names.
+    /// 200 and the keys that are published, with the headers that are [set](crate::IdentityProvider::set_header), or 304 if
+    /// the request names [their `ETag`](crate::IdentityProvider::send_etags).
     Keys,
     /// As [`Keys`](Self::Keys), after this long.
     Late(Duration),
@@ -47,12 +47,17 @@ impl Answer {
         Self::Response { status: 200, headers, body: body.into() }
     }
 
-    /// This answer with one more header field, if it is a [`Response`](Self::Response).
+    /// This answer with one more header field.
+    ///
+    /// # Panics
+    /// If it is not a [`Response`](Self::Response); for the keys, see
+    /// [`set_header`](crate::IdentityProvider::set_header).
     #[must_use]
     pub fn with_header(mut self, name: &str, value: &str) -> Self {
-        if let Self::Response { headers, .. } = &mut self {
-            headers.push((name.to_owned(), value.to_owned()));
-        }
+        let Self::Response { headers, .. } = &mut self else {
+            unreachable!("only a response of the test's own has header fields of its own");
+        };
+        headers.push((name.to_owned(), value.to_owned()));
         self
     }
 }

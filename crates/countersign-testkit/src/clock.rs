@@ -5,8 +5,8 @@ use countersign_claims::{Clock, UnixTime};
 
 /// A wall clock that stands still until a test moves it. Clones share the time.
 ///
-/// Give a clone to the layer (`JwtAuth::clock`) and keep one. Only what a layer reads the time for goes by it, that is
-/// `exp`, `nbf` and `iat`; how old keys are is measured by tokio's clock, which `tokio::time::pause` stops.
+/// Give a clone to the layer (`JwtAuth::clock`) and keep one. Tokens are judged by it: `exp`, `nbf` and `iat`. How old *keys* are
+/// is measured by tokio's clock, which `tokio::time::pause` stops, and by the system's.
 ///
 /// ```
 /// use std::time::Duration;

@@ -1,8 +1,14 @@
+use std::time::SystemTime;
+
+use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
+use countersign_claims::UnixTime;
 use countersign_token::Algorithm;
+use http::HeaderValue;
 use serde_json::{Value, json};
 
+use crate::provider::ATTACKERS_PATH;
 use crate::token::{Token, base64url, sign_input};
 
 /// A token that must be refused. Made by [`Token::hostile`].
@@ -16,6 +22,16 @@ pub struct HostileToken {
     /// Whether it names a key that the issuer does not publish. A verifier may have to look for that key before it can
     /// say no: countersign answers 401 or, while it could not look yet, 429.
     pub names_unknown_key: bool,
+}
+
+impl HostileToken {
+    /// The value of an `Authorization` field with this token (RFC 6750 §2.1). `None` if there is none: a field cannot carry line
+    /// feeds, and HTTP takes white space off its end (RFC 9110 §5.5), after which the token may be a good one.
+    #[must_use]
+    pub fn authorization(&self) -> Option<HeaderValue> {
+        let is_kept_whole = self.token == self.token.trim_end_matches([' ', '\t']);
+        HeaderValue::try_from(format!("Bearer {}", self.token)).ok().filter(|_| is_kept_whole)
+    }
 }
 
 /// Everything an attacker makes of a good token.
@@ -90,19 +106,25 @@ impl Catalogue<'_> {
         let jwk = key.public_jwk();
         let member = ["n", "x", "pub"].iter().find_map(|name| jwk[*name].as_str()).unwrap_or_default();
         let member = BASE64_URL_SAFE_NO_PAD.decode(member).unwrap_or_default();
-        for (attack, secret) in [
-            ("HS256 keyed with the public key in PEM", pem.as_bytes()),
-            ("HS256 keyed with the public key in PEM, trimmed", pem.trim_end().as_bytes()),
-            ("HS256 keyed with the public key in DER", der),
-            ("HS256 keyed with the text of the public JWK", jwk.to_string().as_bytes()),
-            ("HS256 keyed with the bare public member", &member),
-            ("HS256 keyed with nothing", b""),
+        let (indented, text) = (format!("\n {pem}"), jwk.to_string());
+        for (attack, hash, secret) in [
+            ("HS256 keyed with the public key in PEM", Algorithm::Hs256, pem.as_bytes()),
+            ("HS384 keyed with the public key in PEM", Algorithm::Hs384, pem.as_bytes()),
+            ("HS512 keyed with the public key in PEM", Algorithm::Hs512, pem.as_bytes()),
+            ("HS256 keyed with the public key in PEM, trimmed", Algorithm::Hs256, pem.trim_end().as_bytes()),
+            ("HS256 keyed with the public key in PEM behind white space", Algorithm::Hs256, indented.as_bytes()),
+            ("HS256 keyed with the public key in DER", Algorithm::Hs256, der),
+            ("HS256 keyed with the text of the public JWK", Algorithm::Hs256, text.as_bytes()),
+            ("HS256 keyed with the bare public member", Algorithm::Hs256, &member),
+            ("HS256 keyed with nothing", Algorithm::Hs256, b""),
         ] {
-            let header = self.token().header("alg", "HS256").header_text();
-            let input = format!("{}.{}", base64url(header), base64url(self.good.claims_text()));
-            let signature = hmac_sha256(secret, input.as_bytes());
-            self.add(attack, format!("{input}.{}", base64url(signature)));
+            self.add(attack, hmac_token(&self.token(), hash, secret));
         }
+        // What a verifier reads that takes `kid` for the name of a file.
+        self.add(
+            "HS256 keyed with an empty file",
+            hmac_token(&self.token().header("kid", EMPTY_FILE), Algorithm::Hs256, b""),
+        );
     }
 
     /// The signature left out, damaged, or taken from elsewhere.
@@ -138,25 +160,32 @@ impl Catalogue<'_> {
         } else {
             unnamed.public_jwk()
         };
+        // Where the provider would serve the attacker's keys, and take note of who asks.
+        let iss = self.good.claims().get("iss").and_then(Value::as_str);
+        let url = format!("{}{ATTACKERS_PATH}", iss.unwrap_or("https://attacker.example"));
         let forged = self.token().signed_by(&attacker);
         let unnamed = self.token().signed_by(&unnamed);
         self.add("attacker's key under the good kid", forged.sign());
         self.add("attacker's key without a kid", unnamed.sign());
         self.add("attacker's key embedded as jwk", forged.clone().header("jwk", jwk.clone()).sign());
         self.add("attacker's key embedded as jwk, without a kid", unnamed.header("jwk", jwk).sign());
-        self.add("attacker's key set as jku", forged.clone().header("jku", ATTACKERS_URL).sign());
-        self.add("attacker's certificate as x5u", forged.clone().header("x5u", ATTACKERS_URL).sign());
-        self.add("attacker's certificate as x5c", forged.clone().header("x5c", vec!["MIIB"]).sign());
+        self.add("attacker's key set as jku", forged.clone().header("jku", &*url).sign());
+        self.add("attacker's certificate as x5u", forged.clone().header("x5u", &*url).sign());
+        self.add("x5c that is no certificate", forged.clone().header("x5c", vec!["MIIB"]).sign());
         self.add("kid of another type", self.token().header("kid", 1).sign());
         self.add("kid too long", self.token().header("kid", "k".repeat(4096)).sign());
-        self.add(
-            "kid twice",
-            self.token().sign_parts(twice(&forged.header_text(), "kid", "x"), self.good.claims_text()),
-        );
+        if let Some(sibling) = self.good.key().sibling() {
+            let token = self.token().signed_by(&sibling);
+            self.add_unknown("signed with an algorithm that the key is not published for", token.sign());
+        }
+        if self.good.key().kid().is_some() {
+            let header = twice(&forged.header_text(), "kid", "x");
+            self.add("kid twice", self.token().sign_parts(header, self.good.claims_text()));
+        }
         for (attack, kid) in [
             ("attacker's key under a kid of his own", "attacker"),
-            ("kid is a path", "../../../../dev/null"),
-            ("kid is a URL", ATTACKERS_URL),
+            ("kid is a path", EMPTY_FILE),
+            ("kid is a URL", &url),
             ("kid is SQL", "' OR '1'='1"),
             ("kid with control characters", "k\r\nx: y\0"),
             ("kid empty", ""),
@@ -179,6 +208,7 @@ impl Catalogue<'_> {
             ("a logout token", "logout+jwt"),
             ("a security event token", "secevent+jwt"),
             ("an authorization request", "oauth-authz-req+jwt"),
+            ("a status list", "statuslist+jwt"),
         ] {
             self.add(attack, self.token().typ(typ).sign());
         }
@@ -186,6 +216,8 @@ impl Catalogue<'_> {
         self.add("alg twice", self.token().sign_parts(twice(&header, "alg", "none"), &claims));
         self.add("header in a list", self.token().sign_parts(format!("[{header}]"), &claims));
         self.add("header with something behind it", self.token().sign_parts(format!("{header}{{}}"), &claims));
+        let escaped = format!("{{\"\\u0061lg\":\"none\",{}", &header[1..]);
+        self.add("alg twice, once by an escape", self.token().sign_parts(escaped, &claims));
         self.add("header not UTF-8", self.token().sign_parts(b"{\"alg\":\"\xff\"}", &claims));
         self.add("header empty", self.token().sign_parts("", &claims));
         self.add("header too deep", self.token().header("x", deep()).sign());
@@ -198,10 +230,26 @@ impl Catalogue<'_> {
         self.add("a dot behind", format!("{token}."));
         self.add("a dot in front", format!(".{token}"));
         self.add("nothing but dots", "..");
+        self.add("more dots than anybody counts", ".".repeat(4000));
         self.add("five parts, like a JWE", format!("{header}.{header}.{payload}.{payload}.{signature}"));
         let json = json!({ "protected": header, "payload": payload, "signature": signature });
         self.add("JSON serialisation", json.to_string());
-        self.add("padded", format!("{header}.{payload}.{signature}="));
+        // One parser takes the payload from the member, the other from between the dots (CVE-2022-39227).
+        let admin = base64url(self.token().subject("admin").claims_text());
+        self.add(
+            "compact and JSON serialisation in one",
+            format!("{{\"{header}.{admin}.\":\"\",\"protected\":\"{header}\",\"payload\":\"{payload}\",\"signature\":\"{signature}\"}}"),
+        );
+        let [header_padding, payload_padding, signature_padding] =
+            [&header, &payload, &signature].map(|part| padding(part));
+        if !signature_padding.is_empty() {
+            self.add("padded signature", format!("{header}.{payload}.{signature}{signature_padding}"));
+        }
+        // These change what is signed.
+        let input = format!("{header}{}.{payload}", if header_padding.is_empty() { "=" } else { header_padding });
+        self.add("padded header", sign_input(&input, self.good.key()));
+        let input = format!("{header}.{payload}{}", if payload_padding.is_empty() { "=" } else { payload_padding });
+        self.add("padded payload", sign_input(&input, self.good.key()));
         self.add("white space behind", format!("{token} "));
         self.add("white space inside", format!("{header}.{payload}. {signature}"));
         self.add("line feed inside", format!("{header}.{payload}.{}\n{}", &signature[..8], &signature[8..]));
@@ -212,32 +260,44 @@ impl Catalogue<'_> {
         let claims = self.token().claim("x", "~~~???~~~???~~~").claims_text();
         let input = format!("{header}.{}", BASE64_STANDARD_NO_PAD.encode(claims));
         self.add("payload in the alphabet of plain base64", sign_input(&input, self.good.key()));
-        // Longer than any limit, and short enough for servers that take 16 KiB of headers.
-        self.add("too long", self.token().claim("x", "a".repeat(12 * 1024)).sign());
+        // Longer than the 8 KiB that verifiers take, and short enough for servers that take 16 KiB of headers.
+        self.add("too long", self.token().claim("x", "a".repeat(7 * 1024)).sign());
     }
 
     /// Properly signed, and still not for this service, or not now (RFC 7519 §4.1).
     fn claims(&mut self) {
         let hour = 3600;
-        let at = |name: &str| self.good.claims().get(name).and_then(Value::as_i64).unwrap_or_default();
-        let (iat, exp) = (at("iat"), at("exp"));
-        self.add("expired", self.token().claim("iat", iat - 2 * hour).claim("exp", iat - hour).sign());
-        self.add("exp absent", self.token().without("exp").sign());
+        let at = |name: &str| self.good.claims().get(name).and_then(Value::as_i64);
+        let exp = at("exp").unwrap_or_else(|| UnixTime::from(SystemTime::now()).as_secs() + hour);
+        let iat = at("iat").unwrap_or(exp - hour);
+        // Whoever accepts the good token has a clock that shows less than `exp` and its leeway, which is not an hour.
+        let start = iat.min(exp - hour);
+        self.add("expired", self.token().claim("iat", start - 2 * hour).claim("exp", start - hour).sign());
+        if self.good.claims().contains_key("exp") {
+            self.add("exp absent", self.token().without("exp").sign());
+        }
         self.add("exp null", self.token().claim("exp", Value::Null).sign());
         self.add("exp is text", self.token().claim("exp", exp.to_string()).sign());
         self.add("exp negative", self.token().claim("exp", -1).sign());
         self.add("exp beyond all calendars", self.raw_claim("exp", "1e300"));
-        self.add("not yet valid", self.token().claim("nbf", iat + hour).sign());
+        self.add("not yet valid", self.token().claim("nbf", exp + hour).claim("exp", exp + 2 * hour).sign());
         self.add("nbf is text", self.token().claim("nbf", "never").sign());
-        self.add("issued in the future", self.token().claim("iat", iat + hour).claim("exp", iat + 2 * hour).sign());
+        self.add("iat is text", self.token().claim("iat", "always").sign());
+        self.add("issued in the future", self.token().claim("iat", exp + hour).claim("exp", exp + 2 * hour).sign());
 
         let (header, claims) = (self.good.header_text(), self.good.claims_text());
         self.add("sub of another type", self.token().claim("sub", json!({ "a": 1 })).sign());
+        self.add("an ID token", self.token().claim("at_hash", "77QmUPtjPfzWtF2AnpK9RQ").sign());
         self.add(
             "bound to a key",
             self.token().claim("cnf", json!({ "jkt": "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs" })).sign(),
         );
         self.add("exp twice", self.token().sign_parts(&header, twice(&claims, "exp", 1)));
+        self.add(
+            "exp twice, once by an escape",
+            self.token().sign_parts(&header, format!("{{\"\\u0065xp\":1,{}", &claims[1..])),
+        );
+        self.add("claims behind a byte order mark", self.token().sign_parts(&header, format!("\u{feff}{claims}")));
         self.add("claims in a list", self.token().sign_parts(&header, format!("[{claims}]")));
         self.add("claims with something behind them", self.token().sign_parts(&header, format!("{claims}{{}}")));
         self.add(
@@ -247,7 +307,10 @@ impl Catalogue<'_> {
         self.add("claims empty", self.token().sign_parts(&header, ""));
         self.add("claims too deep", self.token().claim("x", deep()).sign());
         let inner = self.good.sign();
-        self.add("another token for claims", self.token().header("cty", "JWT").sign_parts(&header, inner));
+        self.add(
+            "another token for claims",
+            self.token().sign_parts(self.token().header("cty", "JWT").header_text(), inner),
+        );
     }
 
     /// Another issuer's token, or one for another service. What the good token does not have cannot be wrong.
@@ -256,7 +319,10 @@ impl Catalogue<'_> {
             self.add("iss absent", self.token().without("iss").sign());
             self.add("iss another", self.token().claim("iss", "https://attacker.example").sign());
             self.add("iss with a slash behind", self.token().claim("iss", format!("{iss}/")).sign());
-            self.add("iss in another case", self.token().claim("iss", other_case(&iss)).sign());
+            self.add("iss cut short", self.token().claim("iss", shortened(&iss)).sign());
+            if let Some(other) = other_case(&iss) {
+                self.add("iss in another case", self.token().claim("iss", other).sign());
+            }
             self.add("iss in a list", self.token().claim("iss", vec![iss]).sign());
         }
         let aud = self.good.claims().get("aud");
@@ -267,7 +333,14 @@ impl Catalogue<'_> {
             self.add("aud twice", self.token().sign_parts(self.good.header_text(), second));
             self.add("aud another", self.token().claim("aud", "somebody-else").sign());
             self.add("aud with something behind", self.token().claim("aud", format!("{aud}x")).sign());
-            self.add("aud in another case", self.token().claim("aud", other_case(&aud)).sign());
+            self.add("aud cut short", self.token().claim("aud", shortened(&aud)).sign());
+            self.add(
+                "aud a list of near misses",
+                self.token().claim("aud", vec![shortened(&aud), format!(" {aud}")]).sign(),
+            );
+            if let Some(other) = other_case(&aud) {
+                self.add("aud in another case", self.token().claim("aud", other).sign());
+            }
             self.add("aud an empty list", self.token().claim("aud", json!([])).sign());
             self.add("aud an object", self.token().claim("aud", json!({ aud: true })).sign());
         }
@@ -280,11 +353,16 @@ impl Catalogue<'_> {
     }
 }
 
-const ATTACKERS_URL: &str = "https://attacker.example/jwks.json";
+const EMPTY_FILE: &str = "../../../../dev/null";
 
 /// A JSON object whose first member has a second value, before the good one.
 fn twice(object: &str, name: &str, first: impl Into<Value>) -> String {
     format!("{{\"{name}\":{},{}", first.into(), &object[1..])
+}
+
+/// What was left off the end (RFC 4648 §3.2).
+fn padding(part: &str) -> &'static str {
+    ["", "===", "==", "="][part.len() % 4]
 }
 
 /// Deeper than anybody needs; a parser that recurses may run out of stack.
@@ -292,8 +370,17 @@ fn deep() -> Value {
     (0..120).fold(Value::Null, |inner, _| json!([inner]))
 }
 
-fn other_case(text: &str) -> String {
-    if text.chars().any(char::is_lowercase) { text.to_uppercase() } else { text.to_lowercase() }
+/// `None` for a text without letters.
+fn other_case(text: &str) -> Option<String> {
+    let other = if text.chars().any(char::is_lowercase) { text.to_uppercase() } else { text.to_lowercase() };
+    Some(other).filter(|other| other != text)
+}
+
+/// A part of the text, for those who look for one in the other (CVE-2024-53861).
+fn shortened(text: &str) -> String {
+    let mut text = text.to_owned();
+    text.pop();
+    text
 }
 
 /// Another spelling of the same octets, if their length leaves bits over (RFC 4648 §3.5).
@@ -323,8 +410,15 @@ fn der_sequence(signature: &[u8]) -> Vec<u8> {
     [head, &body].concat()
 }
 
-/// HMAC-SHA256 under octets that `countersign` itself would not take for a secret.
-fn hmac_sha256(secret: &[u8], message: &[u8]) -> Vec<u8> {
-    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret);
-    aws_lc_rs::hmac::sign(&key, message).as_ref().to_vec()
+/// The token under an HMAC whose secret `countersign` itself would not take for one.
+fn hmac_token(token: &Token, algorithm: Algorithm, secret: &[u8]) -> String {
+    let hash = match algorithm {
+        Algorithm::Hs384 => hmac::HMAC_SHA384,
+        Algorithm::Hs512 => hmac::HMAC_SHA512,
+        _ => hmac::HMAC_SHA256,
+    };
+    let header = token.clone().header("alg", algorithm.name()).header_text();
+    let input = format!("{}.{}", base64url(header), base64url(token.claims_text()));
+    let signature = hmac::sign(&hmac::Key::new(hash, secret), input.as_bytes());
+    format!("{input}.{}", base64url(signature))
 }

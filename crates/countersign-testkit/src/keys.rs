@@ -41,6 +41,8 @@ struct Made {
 impl TestKey {
     /// The key number `n` of this process for that algorithm, under a `kid` that says so.
     ///
+    /// Providers take theirs from number 1000 up; those below are the test's own.
+    ///
     /// # Panics
     /// If the system has no randomness.
     #[must_use]
@@ -84,9 +86,6 @@ impl TestKey {
     }
 
     /// The key as `countersign` wants it to sign.
-    ///
-    /// # Panics
-    /// Never: the key has been read before.
     #[must_use]
     pub fn signing_key(&self) -> SigningKey {
         let key = read(&self.made.private, self.algorithm);
@@ -97,9 +96,6 @@ impl TestKey {
     }
 
     /// The key as `countersign` wants it to verify, for a set of static keys.
-    ///
-    /// # Panics
-    /// Never: the key is one that verifiers accept.
     #[must_use]
     pub fn verifying_key(&self) -> VerifyingKey {
         self.signing_key().verifying_key().expect("the key has been made for this")
@@ -153,6 +149,21 @@ impl TestKey {
     /// Another key of this process for the same algorithm, which nobody publishes, under the same name: an attacker's.
     pub(crate) fn impostor(&self) -> Self {
         Self { kid: self.kid.clone(), ..Self::nth(self.algorithm, IMPOSTOR) }
+    }
+
+    /// The same key for another algorithm of its family, as nobody has published it. Only RSA has such.
+    pub(crate) fn sibling(&self) -> Option<Self> {
+        let algorithm = match self.algorithm {
+            Algorithm::Rs256 => Algorithm::Ps256,
+            Algorithm::Rs384 | Algorithm::Ps256 => Algorithm::Rs256,
+            Algorithm::Rs512 => Algorithm::Ps512,
+            Algorithm::Ps384 => Algorithm::Ps256,
+            Algorithm::Ps512 => Algorithm::Rs512,
+            _ => return None,
+        };
+        let (private, public) = (self.made.private.clone(), self.made.public.clone());
+        let made = Arc::new(Made { signer: read(&private, algorithm), private, public });
+        Some(Self { kid: self.kid.clone(), algorithm, made })
     }
 
     /// Whether it is the same key, under whatever name.

@@ -1,5 +1,5 @@
 //! Test that your service lets in whom it should, and nobody else: with a real identity provider on loopback, real tokens,
-//! and every attack in the book.
+//! and a catalogue of attacks on them.
 //!
 //! - [`IdentityProvider`] publishes keys at a JWKS URL on a real socket, rotates them on demand, and stalls, fails and lies
 //!   when it is told to ([`Answer`]).
@@ -14,7 +14,7 @@
 //!
 //! ```
 //! use axum::body::Body;
-//! use axum::http::{Request, StatusCode};
+//! use axum::http::{HeaderValue, Request, StatusCode};
 //! use axum::{Router, routing::get};
 //! use countersign::JwtAuth;
 //! use countersign_testkit::IdentityProvider;
@@ -29,16 +29,16 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let idp = IdentityProvider::start();
 //! let app = app(&idp.jwks_url(), idp.issuer());
-//! let request = |token: &str| Request::get("/").header("authorization", format!("Bearer {token}")).body(Body::empty());
+//! let request = |value: HeaderValue| Request::get("/").header("authorization", value).body(Body::empty());
 //!
 //! let good = idp.token("orders");
-//! let response = app.clone().oneshot(request(&good.sign())?).await?;
-//! assert_eq!(response.status(), StatusCode::OK);
+//! let value = format!("Bearer {}", good.sign()).parse()?;
+//! assert_eq!(app.clone().oneshot(request(value)?).await?.status(), StatusCode::OK);
 //!
 //! for hostile in good.hostile() {
-//!     // Some cannot even be put into a header.
-//!     let Ok(request) = request(&hostile.token) else { continue };
-//!     let status = app.clone().oneshot(request).await?.status();
+//!     // Some cannot be put into a header.
+//!     let Some(value) = hostile.authorization() else { continue };
+//!     let status = app.clone().oneshot(request(value)?).await?.status();
 //!     // A service that has to look for a key may say "ask again".
 //!     let refused = status.is_client_error() && (status != StatusCode::TOO_MANY_REQUESTS || hostile.names_unknown_key);
 //!     assert!(refused, "{}: {status}", hostile.attack);

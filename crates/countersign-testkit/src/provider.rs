@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -7,6 +8,7 @@ use std::time::Instant;
 use countersign_token::Algorithm;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 use tokio::sync::watch;
 
 use crate::answer::Answer;
@@ -16,6 +18,12 @@ use crate::token::Token;
 
 /// How many requests are remembered, the latest ones; a test may send floods.
 pub const MAX_RECORDED_REQUESTS: usize = 1000;
+
+/// How many connections wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// Where the attacker's keys are, for those who go and fetch what a token names.
+pub(crate) const ATTACKERS_PATH: &str = "/attacker/jwks.json";
 
 /// Where the keys are.
 pub(crate) const JWKS_PATH: &str = "/jwks.json";
@@ -29,9 +37,14 @@ pub(crate) const ELSEWHERE_PATH: &str = "/elsewhere/jwks.json";
 /// It signs with one of its keys and publishes those that it has [published](Self::publish), at
 /// [`jwks_url`](Self::jwks_url). It also says where they are in the metadata of OpenID Connect Discovery 1.0 §4 and RFC 8414 §3.
 ///
-/// It runs in a thread and a runtime of its own, so that it answers whatever the test's runtime is doing, works in tests
-/// without one, and is on real time while the test's clock is paused. Two providers that are there at the same time never
-/// have a key in common.
+/// It runs in a thread and a runtime of its own, so that it answers whatever the test's runtime is doing, and works in tests
+/// without one. No two providers of a process have the same key under the same name, not even one after the other.
+///
+/// Do not fetch from it while tokio's clock is paused: a paused clock moves on while a socket is waited for, and time-outs ring
+/// before any answer can come. Tests with a paused clock want a `Fetch` without a socket.
+///
+/// A service notices new keys when it needs them, or when those that it has are due. A test that does not want to wait for either
+/// says `auth.handle().keys().refresh().await`; after an outage, `auth.handle().keys().ready().await`.
 ///
 /// ```
 /// use axum::{Router, routing::get};
@@ -70,10 +83,13 @@ pub struct IdentityProvider(Arc<Running>);
 
 struct Running {
     shared: Arc<Shared>,
-    /// `None` while it is stopped.
-    server: Mutex<Option<Server>>,
-    /// Which of the process's keys are its own.
-    seat: usize,
+    server: Mutex<Listening>,
+}
+
+/// Whether it is up. Down, it keeps its address, so that nobody else gets what is sent there.
+enum Listening {
+    Up(#[expect(dead_code, reason = "it serves until it is dropped")] Server),
+    Down(Socket),
 }
 
 pub(crate) struct Shared {
@@ -86,9 +102,11 @@ pub(crate) struct Shared {
 struct State {
     signing: TestKey,
     published: Vec<TestKey>,
-    /// The number of the next key.
-    next: usize,
+    /// Published and not used yet, the oldest first.
+    announced: VecDeque<TestKey>,
+    taken: fresh::Taken,
     headers: HeaderMap,
+    sends_etags: bool,
     answer: Answer,
     once: VecDeque<Answer>,
     requests: VecDeque<RecordedRequest>,
@@ -100,7 +118,7 @@ struct State {
 pub struct RecordedRequest {
     /// When its headers had been read.
     pub at: Instant,
-    /// Its target, with the query.
+    /// Its target, with the query. Attacks of [`Token::hostile`] lead to `/attacker/…`: nobody may ever ask for that.
     pub path: String,
     /// Its header fields.
     pub headers: HeaderMap,
@@ -137,15 +155,17 @@ impl IdentityProvider {
         assert!(address.ip().is_loopback(), "{address} is not a loopback address");
         let listener = TcpListener::bind(address).expect("the address is free");
         let address = listener.local_addr().expect("a bound socket has an address");
-        let seat = seats::take();
-        let signing = TestKey::nth(algorithm, first_key_of(seat));
+        let mut taken = fresh::Taken::default();
+        let signing = taken.key(algorithm);
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
         let state = State {
             published: vec![signing.clone()],
+            announced: VecDeque::new(),
             signing,
-            next: first_key_of(seat) + 1,
+            taken,
             headers,
+            sends_etags: false,
             answer: Answer::Keys,
             once: VecDeque::new(),
             requests: VecDeque::new(),
@@ -156,8 +176,8 @@ impl IdentityProvider {
             state: Mutex::new(state),
             fetches: watch::Sender::new(0),
         });
-        let server = Mutex::new(Some(Server::start(listener, Arc::clone(&shared))));
-        Self(Arc::new(Running { shared, server, seat }))
+        let server = Mutex::new(Listening::Up(Server::start(listener, Arc::clone(&shared))));
+        Self(Arc::new(Running { shared, server }))
     }
 
     /// `iss` of its tokens, and the origin of its URLs.
@@ -203,24 +223,27 @@ impl IdentityProvider {
     /// If the system has no randomness.
     pub fn announce(&self) -> TestKey {
         let key = self.new_key();
-        self.state().published.push(key.clone());
+        let mut state = self.state();
+        state.published.push(key.clone());
+        state.announced.push_back(key.clone());
         key
     }
 
-    /// Signs with the next key: the one that was [announced](Self::announce) first and has not been used, or else a new one,
-    /// which is published at this moment. The old one stays published.
+    /// Signs with the next key: the one that was [announced](Self::announce) first and has not been used or withdrawn since, or
+    /// else a new one, which is published at this moment. The old one stays published.
     ///
     /// # Panics
     /// If the system has no randomness.
     pub fn rotate(&self) -> TestKey {
-        let announced = {
-            let state = self.state();
-            let after = state.published.iter().position(|key| key.is(&state.signing)).map_or(0, |at| at + 1);
-            state.published.get(after).cloned()
-        };
-        let key = announced.unwrap_or_else(|| self.announce());
-        self.state().signing = key.clone();
-        key
+        let is_announced = !self.state().announced.is_empty();
+        if !is_announced {
+            self.announce();
+        }
+        let mut state = self.state();
+        if let Some(next) = state.announced.pop_front() {
+            state.signing = next;
+        }
+        state.signing.clone()
     }
 
     /// Signs with a new key and publishes no other: an emergency rotation.
@@ -236,12 +259,17 @@ impl IdentityProvider {
 
     /// Publishes that key no longer. If it is the one that is signed with, so it remains.
     pub fn withdraw(&self, key: &TestKey) {
-        self.state().published.retain(|published| !(published.is(key) && published.kid() == key.kid()));
+        let mut state = self.state();
+        let remains = |other: &TestKey| !(other.is(key) && other.kid() == key.kid());
+        state.published.retain(remains);
+        state.announced.retain(remains);
     }
 
     /// Publishes these keys and no others, whatever is signed with.
     pub fn publish(&self, keys: impl IntoIterator<Item = TestKey>) {
-        self.state().published = keys.into_iter().collect();
+        let mut state = self.state();
+        state.published = keys.into_iter().collect();
+        state.announced.clear();
     }
 
     /// Signs with that key from now on, published or not.
@@ -256,12 +284,14 @@ impl IdentityProvider {
         self.state().answer = answer;
     }
 
-    /// Answers like this once, after what it has been told before to do once; then as it did before.
+    /// Answers the next request for its keys like this, after the requests for which it has been told so before. After these it
+    /// answers as [`set_answer`](Self::set_answer) says.
     pub fn answer_once(&self, answer: Answer) {
         self.state().once.push_back(answer);
     }
 
-    /// Sends its keys with this header field from now on, such as `cache-control` or `etag`.
+    /// Sends its keys with this header field from now on, such as `cache-control`. For `etag` there is
+    /// [`send_etags`](Self::send_etags).
     ///
     /// # Panics
     /// If they are not a field name and value.
@@ -270,20 +300,43 @@ impl IdentityProvider {
         self.state().headers.insert(name, value.parse().expect("a field value"));
     }
 
-    /// Goes down: closes its connections, and lets nobody connect.
+    /// Sends its keys with an `ETag` from now on, another one for other keys, and answers 304 to requests that name it.
+    pub fn send_etags(&self) {
+        self.state().sends_etags = true;
+    }
+
+    /// Goes down: closes its connections, and lets nobody connect. Its address stays its own.
+    ///
+    /// # Panics
+    /// If the system has no more sockets.
     pub fn stop(&self) {
-        drop(lock(&self.0.server).take());
+        let mut server = lock(&self.0.server);
+        if let Listening::Up(_) = *server {
+            let domain = Domain::for_address(self.address());
+            let reserved = Socket::new(domain, Type::STREAM, None).expect("a socket");
+            reserved.set_reuse_address(true).expect("a socket that is not bound yet");
+            // Ends the server, and with it its hold on the address.
+            *server = Listening::Down(reserved);
+            if let Listening::Down(reserved) = &*server {
+                reserved.bind(&self.address().into()).expect("the address was ours a moment ago");
+                // To be reused by nobody else.
+                reserved.set_reuse_address(false).expect("a bound socket");
+            }
+        }
     }
 
     /// Comes up again at the same address, with the same keys. Does nothing if it is up.
     ///
     /// # Panics
-    /// If somebody else has taken the address meanwhile.
+    /// If the system lets nobody listen.
     pub fn resume(&self) {
         let mut server = lock(&self.0.server);
-        if server.is_none() {
-            let listener = TcpListener::bind(self.address()).expect("nobody has taken the address meanwhile");
-            *server = Some(Server::start(listener, Arc::clone(&self.0.shared)));
+        if let Listening::Down(reserved) = &*server {
+            // Connections of the past are no hindrance to whoever comes next.
+            reserved.set_reuse_address(true).expect("a bound socket");
+            reserved.listen(BACKLOG).expect("a bound socket can listen");
+            let listener = reserved.try_clone().expect("a socket").into();
+            *server = Listening::Up(Server::start(listener, Arc::clone(&self.0.shared)));
         }
     }
 
@@ -295,8 +348,9 @@ impl IdentityProvider {
         *self.0.shared.fetches.borrow()
     }
 
-    /// Waits until its keys have been asked for that often in all. Needs no particular runtime, and has no time-out.
-    pub async fn fetched(&self, times: usize) {
+    /// Waits until its keys have been asked for at least that many times since it started. Needs no particular runtime, and has
+    /// no time-out.
+    pub async fn wait_for_fetches(&self, times: usize) {
         // It cannot be closed while we hold it.
         let _ = self.0.shared.fetches.subscribe().wait_for(|fetches| *fetches >= times).await;
     }
@@ -309,11 +363,8 @@ impl IdentityProvider {
 
     fn new_key(&self) -> TestKey {
         let mut state = self.state();
-        let n = state.next;
-        state.next += 1;
         let algorithm = state.signing.algorithm();
-        drop(state);
-        TestKey::nth(algorithm, n)
+        state.taken.key(algorithm)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -328,12 +379,6 @@ impl fmt::Debug for IdentityProvider {
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        seats::give_back(self.seat);
-    }
-}
-
 impl Shared {
     /// Takes note of a request, and says what to do with it.
     pub(crate) fn receive(&self, path: &str, headers: &HeaderMap) -> Answer {
@@ -343,7 +388,7 @@ impl Shared {
         }
         let request = RecordedRequest { at: Instant::now(), path: path.to_owned(), headers: headers.clone() };
         state.requests.push_back(request);
-        match path {
+        match path.split('?').next().unwrap_or_default() {
             JWKS_PATH => {
                 let answer = state.once.pop_front().unwrap_or_else(|| state.answer.clone());
                 drop(state);
@@ -351,6 +396,11 @@ impl Shared {
                 answer
             }
             ELSEWHERE_PATH => Answer::Keys,
+            ATTACKERS_PATH => {
+                let attacker = state.signing.impostor();
+                let keys = [attacker.public_jwk(), attacker.with_kid(format!("{}{path}", self.issuer)).public_jwk()];
+                Answer::body(json!({ "keys": keys }).to_string())
+            }
             "/.well-known/openid-configuration" | "/.well-known/oauth-authorization-server" => {
                 let jwks_uri = format!("{}{JWKS_PATH}", self.issuer);
                 Answer::body(json!({ "issuer": self.issuer, "jwks_uri": jwks_uri }).to_string())
@@ -363,7 +413,15 @@ impl Shared {
     pub(crate) fn keys(&self) -> (HeaderMap, Vec<u8>) {
         let state = lock(&self.state);
         let keys: Vec<Value> = state.published.iter().map(TestKey::public_jwk).collect();
-        (state.headers.clone(), json!({ "keys": keys }).to_string().into_bytes())
+        let body = json!({ "keys": keys }).to_string();
+        let mut headers = state.headers.clone();
+        if state.sends_etags {
+            let mut hasher = DefaultHasher::new();
+            body.hash(&mut hasher);
+            let etag = format!("\"{:x}\"", hasher.finish());
+            headers.insert(header::ETAG, etag.parse().expect("hexadecimal digits"));
+        }
+        (headers, body.into_bytes())
     }
 }
 
@@ -372,28 +430,49 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// More keys than one provider makes in a test.
-const KEYS_PER_SEAT: usize = 1000;
-
-fn first_key_of(seat: usize) -> usize {
-    seat * KEYS_PER_SEAT
-}
-
-/// Which numbers of keys a provider may use. Those of a provider that has ended serve the next one: it need not make any.
-mod seats {
-    use std::collections::BTreeSet;
+/// Keys that no provider of this process has had before, under names that none has had before: a token of a provider that
+/// has ended is a stranger's to all that come after it.
+///
+/// RSA keys take long to make, so those of a provider that has ended serve the next ones, under new names.
+mod fresh {
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
-    static TAKEN: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
+    use countersign_token::Algorithm;
 
-    pub(super) fn take() -> usize {
-        let mut taken = super::lock(&TAKEN);
-        let seat = (0..).find(|seat| !taken.contains(seat)).expect("there are fewer providers than numbers");
-        taken.insert(seat);
-        seat
+    use crate::keys::TestKey;
+
+    /// From here on; those below are the test's own.
+    pub(super) const FIRST: usize = 1000;
+
+    /// What a provider has taken, to be given back.
+    #[derive(Debug, Default)]
+    pub(super) struct Taken(Vec<(Algorithm, usize)>);
+
+    static SERIAL: AtomicUsize = AtomicUsize::new(FIRST);
+    static FREE: Mutex<Vec<(Algorithm, usize)>> = Mutex::new(Vec::new());
+
+    impl Taken {
+        pub(super) fn key(&mut self, algorithm: Algorithm) -> TestKey {
+            let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+            let is_slow = algorithm.name().starts_with(['R', 'P']);
+            let number = if is_slow { reused(algorithm).unwrap_or(serial) } else { serial };
+            if is_slow {
+                self.0.push((algorithm, number));
+            }
+            TestKey::nth(algorithm, number).with_kid(format!("{algorithm}-{serial}"))
+        }
     }
 
-    pub(super) fn give_back(seat: usize) {
-        super::lock(&TAKEN).remove(&seat);
+    impl Drop for Taken {
+        fn drop(&mut self) {
+            super::lock(&FREE).append(&mut self.0);
+        }
+    }
+
+    fn reused(algorithm: Algorithm) -> Option<usize> {
+        let mut free = super::lock(&FREE);
+        let at = free.iter().position(|(free, _)| *free == algorithm)?;
+        Some(free.swap_remove(at).1)
     }
 }

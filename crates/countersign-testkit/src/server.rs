@@ -134,7 +134,7 @@ async fn respond(stream: &mut TcpStream, answer: Answer, request: &Request, shar
         }
         Answer::Drip(pause) => drip(stream, &keys(request, shared), pause).await,
         Answer::Truncated => {
-            let (head, body) = parts(request, shared);
+            let (head, body) = whole(shared);
             stream.write_all(&head).await?;
             stream.write_all(&body[..body.len() / 2]).await?;
             Err(io::ErrorKind::ConnectionAborted.into())
@@ -158,20 +158,24 @@ async fn respond(stream: &mut TcpStream, answer: Answer, request: &Request, shar
 }
 
 fn keys(request: &Request, shared: &Shared) -> Vec<u8> {
-    let (mut head, body) = parts(request, shared);
-    head.extend(body);
-    head
+    let (headers, _) = shared.keys();
+    let etag = headers.get(header::ETAG);
+    if etag.is_some() && request.headers.get(header::IF_NONE_MATCH) == etag {
+        return head(304, &fields(&headers), 0);
+    }
+    let (mut answer, body) = whole(shared);
+    answer.extend(body);
+    answer
 }
 
 /// Head and body of the answer with the keys.
-fn parts(request: &Request, shared: &Shared) -> (Vec<u8>, Vec<u8>) {
+fn whole(shared: &Shared) -> (Vec<u8>, Vec<u8>) {
     let (headers, body) = shared.keys();
-    let fields: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-    let etag = headers.get(header::ETAG);
-    if etag.is_some() && request.headers.get(header::IF_NONE_MATCH) == etag {
-        return (head(304, &fields, 0), Vec::new());
-    }
-    (head(200, &fields, body.len()), body)
+    (head(200, &fields(&headers), body.len()), body)
+}
+
+fn fields(headers: &HeaderMap) -> Vec<(&str, &[u8])> {
+    headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect()
 }
 
 fn head(status: u16, fields: &[(&str, &[u8])], length: usize) -> Vec<u8> {

@@ -159,9 +159,11 @@ impl Token {
         sign_input(&format!("{}.{}", base64url(header), base64url(payload)), &self.key)
     }
 
-    /// What an attacker makes of this token: every attack of the catalogue that applies to its algorithm. A verifier that would
-    /// accept this very token has to refuse every one of them.
+    /// What an attacker makes of this token: every attack of the catalogue that applies to its algorithm. A verifier that demands
+    /// this token's `iss` and `aud`, and an `exp`, with a leeway of less than an hour, should refuse every one of them. Some the RFCs
+    /// leave to it: a member twice, an `iat` in the future, a token that is bound to a key (`cnf`), JSON that is nested too deep.
     ///
+    /// Over HTTP, send them by [`HostileToken::authorization`]: some are other tokens once they have been through a header.
     /// The catalogue grows with new versions; what is in it has a name to be reported by.
     ///
     /// # Panics

@@ -61,7 +61,16 @@ fn rotation_announcement_and_withdrawal() {
     assert_eq!(idp.key().kid(), third.kid());
 
     idp.withdraw(&first);
-    assert_eq!(kids(&get(&idp).unwrap()), names(&[second, third]));
+    assert_eq!(kids(&get(&idp).unwrap()), names(&[second.clone(), third.clone()]));
+
+    // What was announced and withdrawn is not used, and what was used is not used again.
+    let announced = idp.announce();
+    idp.withdraw(&announced);
+    let used = idp.rotate();
+    assert!(![&first, &second, &third, &announced].iter().any(|key| key.kid() == used.kid()));
+    idp.withdraw(&used);
+    let next = idp.rotate();
+    assert!(![&first, &second, &third, &announced, &used].iter().any(|key| key.kid() == next.kid()));
 
     let emergency = idp.replace_keys();
     assert_eq!(kids(&get(&idp).unwrap()), names(std::slice::from_ref(&emergency)));
@@ -71,12 +80,37 @@ fn rotation_announcement_and_withdrawal() {
     assert_eq!((idp.key().kid(), names(&idp.published())), (first.kid(), names(&[emergency])));
 }
 
+/// A service that never looks again must not pass a test in which the issuer is replaced.
 #[test]
-fn providers_of_one_process_share_no_key_unless_one_has_ended() {
+fn a_provider_that_succeeds_another_has_nothing_of_it() {
+    for algorithm in [Algorithm::Es256, Algorithm::Rs256] {
+        let first = IdentityProvider::with_algorithm(algorithm);
+        let (address, key, rotated) = (first.address(), first.key(), first.rotate());
+        drop(first);
+        let second = IdentityProvider::start_at(address, algorithm);
+        for key in [key, rotated] {
+            let same_name = |other: &TestKey| other.kid() == key.kid();
+            assert!(!same_name(&second.key()) && !same_name(&second.rotate()), "{algorithm}");
+        }
+    }
+}
+
+#[test]
+fn nobody_gets_the_address_of_a_provider_that_is_down() {
+    let idp = IdentityProvider::start();
+    idp.stop();
+    assert!(std::net::TcpListener::bind(idp.address()).is_err());
+    idp.resume();
+    assert_eq!(kids(&get(&idp).unwrap()), names(&[idp.key()]));
+}
+
+#[test]
+fn providers_of_one_process_share_no_key() {
     let (one, other) = (IdentityProvider::start(), IdentityProvider::start());
     let different = |a: &TestKey, b: &TestKey| a.public_jwk() != b.public_jwk() && a.kid() != b.kid();
     assert!(different(&one.key(), &other.key()));
     assert!(different(&one.rotate(), &other.rotate()));
+    assert!(different(&one.key(), &TestKey::nth(Algorithm::Es256, 0)), "those are the test's own");
 }
 
 #[test]
@@ -180,7 +214,7 @@ fn it_goes_down_and_comes_up_again() {
 #[tokio::test]
 async fn a_real_client_keeps_its_connection_and_revalidates() {
     let idp = IdentityProvider::start();
-    idp.set_header("etag", "\"1\"");
+    idp.send_etags();
     idp.set_header("cache-control", "max-age=60");
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let get = || client.get(idp.jwks_url());
@@ -188,17 +222,20 @@ async fn a_real_client_keeps_its_connection_and_revalidates() {
     assert_eq!((first.status().as_u16(), &first.headers()["cache-control"]), (200, &"max-age=60".parse().unwrap()));
     assert_eq!(first.headers()["content-type"], "application/jwk-set+json");
     assert!(first.headers().contains_key("date"));
+    let etag = first.headers()["etag"].clone();
     assert_eq!(first.json_keys().await, 1);
-    let second = get().header("if-none-match", "\"1\"").send().await.unwrap();
+    let second = get().header("if-none-match", &etag).send().await.unwrap();
     assert_eq!((second.status().as_u16(), second.bytes().await.unwrap().len()), (304, 0));
-    let third = get().header("if-none-match", "\"0\"").send().await.unwrap();
-    assert_eq!(third.status(), 200);
+    idp.rotate();
+    let third = get().header("if-none-match", &etag).send().await.unwrap();
+    assert_eq!(third.status(), 200, "other keys");
+    assert_eq!(third.json_keys().await, 2);
 
-    idp.fetched(3).await;
+    idp.wait_for_fetches(3).await;
     let requests = idp.requests();
     assert_eq!(requests.len(), 3);
     assert!(requests.is_sorted_by_key(|request| request.at));
-    assert_eq!(requests[1].headers["if-none-match"], "\"1\"");
+    assert_eq!(requests[1].headers["if-none-match"], etag);
 }
 
 trait JsonKeys {

@@ -67,9 +67,9 @@ pub struct Fetched {
     pub age: Option<Duration>,
     /// `Date`.
     pub date: Option<SystemTime>,
-    /// `Expires`.
+    /// `Expires`; a time long past if it is not a date (RFC 9111 §5.3).
     pub expires: Option<SystemTime>,
-    /// `Retry-After`, when it is a number of seconds.
+    /// `Retry-After`; a date as its distance from `Date`.
     pub retry_after: Option<Duration>,
 }
 

@@ -60,6 +60,14 @@ impl UnverifiedToken<'_> {
         Ok(VerifiedPayload { bytes, header: self.header(), key })
     }
 
+    /// What `look` makes of the payload, which nobody has vouched for: for reasons to refuse a token without a key, and for
+    /// nothing else. `None` if it is not strict base64url.
+    ///
+    /// What comes out of `look` may be made up by whoever sent the token: let it be a reason, and no claim.
+    pub fn look_at_unverified_payload<T>(&self, look: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        base64url::decode(self.encoded_payload()).ok().map(|payload| look(&payload))
+    }
+
     /// Whether payload and signature are strict base64url and the signature has a length that its algorithm can give: all that
     /// can be said against a token without a key. [`verify`](Self::verify) checks it too; this is for a token whose key is not
     /// there, before anybody goes looking for it.

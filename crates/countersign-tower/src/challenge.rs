@@ -24,7 +24,7 @@ pub(crate) fn of(refusal: &Refusal, realm: Option<&str>) -> Option<HeaderValue> 
     }
     if let Some(error) = error {
         challenge.parameter("error", error);
-        challenge.parameter("error_description", refusal.told());
+        challenge.parameter("error_description", refusal.client_message());
     }
     if let Refusal::InsufficientScope(lacking) = refusal {
         challenge.parameter("scope", lacking.required());

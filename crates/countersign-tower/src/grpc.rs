@@ -26,7 +26,8 @@ impl Kind {
     ///
     /// gRPC knows no method but POST. The method is looked at because a refusal under status 200 must not be had for a
     /// header that anybody can add: proxies that ask a service whether to let a request through (`auth_request`,
-    /// forward auth) ask with GET, hand the caller's headers on, and take 200 for yes.
+    /// forward auth) mostly ask with GET, hand the caller's headers on, and take 200 for yes. Of one that keeps the method
+    /// the layer's documentation speaks.
     pub(crate) fn of(method: &Method, headers: &HeaderMap) -> Option<Self> {
         if method != Method::POST {
             return None;

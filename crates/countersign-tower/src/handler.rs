@@ -59,7 +59,7 @@ pub struct Claims<T: ClaimsType>(Arc<T>);
 
 impl<T: ClaimsType> Claims<T> {
     /// The claims of the request that these extensions are of: `http::Request::extensions`, or tonic's
-    /// `Request::extensions`, which is the same map.
+    /// `Request::extensions`, which is the same type.
     ///
     /// # Errors
     /// [`ExtractError`]: the request has not been through the layer, or the claims do not fit `T`.
@@ -174,7 +174,7 @@ impl ExtractError {
 
     /// The response to a request with this method and these headers, as [`Refusal::into_response`] makes it; where there is
     /// no layer, 500 or gRPC's 13. The body is empty. A missing layer stands as [`ExtractError`] in the response's
-    /// extensions, everything else as [`Refusal`].
+    /// extensions, everything else as [`Refusal`]. `realm` is the challenge's; `None`: no realm.
     #[must_use]
     pub fn into_response<B: Default>(
         self,
@@ -223,7 +223,8 @@ pub(crate) const NO_LAYER: &str = "this route has no countersign layer: its hand
 pub struct Forbidden(pub InsufficientScope);
 
 impl Forbidden {
-    /// The response to a request with this method and these headers, as [`Refusal::into_response`] makes it.
+    /// The response to a request with this method and these headers, as [`Refusal::into_response`] makes it. `realm` is the
+    /// challenge's; `None`: no realm.
     #[must_use]
     pub fn into_response<B: Default>(
         self,

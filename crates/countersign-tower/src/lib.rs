@@ -41,10 +41,10 @@
 //!
 //! # gRPC-Web
 //!
-//! `tonic-web` may stand inside the layer or outside of it; its clients are told the same. Outside of both belongs a CORS layer
-//! that answers preflights, which carry no token, and exposes `grpc-status` and `grpc-message`, or a browser keeps the
-//! refusal to itself. `tonic-web` answers 400 to what is not gRPC over HTTP/1.1, so on a port that has both it
-//! belongs around the gRPC routes alone.
+//! `tonic-web` may stand inside the layer or outside of it; its clients are told the same. A CORS layer goes outside both: it
+//! answers preflights, which carry no token, and must expose `grpc-status` and `grpc-message`, or browsers hide them.
+//! `tonic-web` answers 400 to what is not gRPC over HTTP/1.1, so on a port that has both it belongs around the gRPC routes
+//! alone.
 //!
 //! # Uploads
 //!
@@ -52,7 +52,18 @@
 //! `Expect: 100-continue`, and closes the connection if a body is still on its way; over HTTP/2 it ends the stream with
 //! `NO_ERROR`, and the connection goes on.
 //!
+//! # When a token is judged
+//!
+//! When its request arrives, or after the wait for its key. How long an admitted request then queues for the inner service is
+//! not counted, nor how long the service works on it.
+//!
+//! Two layers around one service both judge; the inner one's [`Verified`](countersign_claims::Verified) is what the handler sees.
+//! A handler cannot tell which policy a token has satisfied: routes with different policies want different layers.
+//!
 //! # Behind a proxy
+//!
+//! A gRPC refusal is HTTP 200. A proxy that asks this service whether to let a request pass, and goes by the status alone, must
+//! not hand on both the method and the content type of that request, or its sender chooses the answer.
 //!
 //! The layer sees what reaches it. A proxy that joins two `Authorization` headers with a comma makes a malformed one of
 //! them, which is refused; a proxy that drops one makes the choice itself.

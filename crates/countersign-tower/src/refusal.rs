@@ -109,7 +109,7 @@ impl Refusal {
 
     /// What the client is told, in so many words for each family of reasons: never which check of several has failed, and
     /// nothing out of the token. That a token has expired may be told, because its holder can read it there.
-    pub(crate) fn told(&self) -> &'static str {
+    pub(crate) fn client_message(&self) -> &'static str {
         match self {
             Self::NoCredentials => "a Bearer token is needed",
             Self::MalformedCredentials => "the Authorization header is malformed",
@@ -126,11 +126,11 @@ impl Refusal {
         }
     }
 
-    /// As [`told`](Self::told), for gRPC, where there is no challenge: with the scopes that are needed.
-    pub(crate) fn told_in_full(&self) -> Cow<'static, str> {
+    /// As [`client_message`](Self::client_message), for gRPC, where there is no challenge: with the scopes that are needed.
+    pub(crate) fn grpc_message(&self) -> Cow<'static, str> {
         match self {
-            Self::InsufficientScope(lacking) => format!("{}: {}", self.told(), lacking.required()).into(),
-            _ => self.told().into(),
+            Self::InsufficientScope(lacking) => format!("{}: {}", self.client_message(), lacking.required()).into(),
+            _ => self.client_message().into(),
         }
     }
 }
@@ -140,7 +140,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoCredentials => f.write_str("there are no Bearer credentials"),
-            Self::MalformedCredentials | Self::ManyCredentials => f.write_str(self.told()),
+            Self::MalformedCredentials | Self::ManyCredentials => f.write_str(self.client_message()),
             Self::Token(refusal) => refusal.fmt(f),
             Self::InsufficientScope(lacking) => lacking.fmt(f),
         }

@@ -12,7 +12,7 @@ use crate::{challenge, grpc};
 pub(crate) fn refusal(refusal: Refusal, grpc: Option<grpc::Kind>, realm: Option<&str>) -> Response<()> {
     let mut response = Response::new(());
     match grpc {
-        Some(kind) => kind.refuse(refusal.grpc_code(), &refusal.told_in_full(), &mut response),
+        Some(kind) => kind.refuse(refusal.grpc_code(), &refusal.grpc_message(), &mut response),
         None => {
             *response.status_mut() = refusal.status();
             if let Some(challenge) = challenge::of(&refusal, realm) {

@@ -13,7 +13,7 @@ use crate::response::whole_seconds;
 /// [`source`](std::error::Error::source), where only this process can see it.
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        let mut status = Self::new(Code::from(i32::from(refusal.grpc_code())), refusal.told_in_full());
+        let mut status = Self::new(Code::from(i32::from(refusal.grpc_code())), refusal.grpc_message());
         if let Some(retry_after) = refusal.retry_after() {
             status.metadata_mut().insert("retry-after", MetadataValue::from(whole_seconds(retry_after)));
         }

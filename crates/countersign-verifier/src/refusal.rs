@@ -17,6 +17,8 @@ pub enum Refusal {
     KidRequired,
     /// No key of its issuer fits, and we have looked.
     UnknownKey,
+    /// No key of its issuer fits, and we have not looked: its claims, which nobody has vouched for, would be refused too.
+    KeyNotSought(Box<ClaimError>),
     /// Its signature is not that of the key it names.
     Signature(SignatureError),
     /// Its claims.
@@ -91,6 +93,7 @@ impl Refusal {
             Self::AlgorithmNotAllowed(_) => "alg_not_allowed",
             Self::KidRequired => "kid_required",
             Self::UnknownKey => "unknown_key",
+            Self::KeyNotSought(_) => "key_not_sought",
             Self::Signature(error) => match error {
                 SignatureError::Base64(_) => "not_base64url",
                 SignatureError::TooShort => "signature_too_short",
@@ -116,6 +119,9 @@ impl fmt::Display for Refusal {
             Self::AlgorithmNotAllowed(algorithm) => write!(f, "the algorithm {algorithm} is not allowed here"),
             Self::KidRequired => f.write_str("the token has no `kid`, and one is required here"),
             Self::UnknownKey => f.write_str("no key in force has the token's `kid` and can do its algorithm"),
+            Self::KeyNotSought(fault) => {
+                write!(f, "no key fits, and none was looked for, because its claims would be refused: {fault}")
+            }
             Self::Signature(error) => error.fmt(f),
             Self::Claim(error) => error.fmt(f),
             Self::ClaimsType(error) => error.fmt(f),

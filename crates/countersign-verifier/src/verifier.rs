@@ -140,6 +140,9 @@ impl<K: KeySource> Verifier<K> {
         if let Err(error) = token.check_encoding() {
             return Attempt::Done(Err(error.into()));
         }
+        if let Some(fault) = self.policy.fault_without_key(&token, now) {
+            return Attempt::Done(Err(Refusal::KeyNotSought(Box::new(fault))));
+        }
         match self.keys.ask(miss(generation, token.header())) {
             Ask::Wait(waiting) => Attempt::Wait(waiting),
             Ask::Answered(answer) => Attempt::Done(self.conclude(&token, answer, now)),

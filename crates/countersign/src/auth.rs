@@ -28,7 +28,7 @@ use crate::handle::{Handle, Warning};
 /// wait for it, at most two seconds, and get 503 only then.
 ///
 /// It is cheap to clone. Clones share one source of keys, with one task behind it, which ends with the last of them and of
-/// the services made from them. Settings of the *policy* leave the source shared; settings of the *source* (interval,
+/// the services made from them. Settings of the *policy* leave the source shared; settings of the *source* (lifetimes,
 /// staleness, plain http, own fetcher) make a new one.
 ///
 /// # Panics
@@ -230,8 +230,8 @@ impl JwtAuth {
     /// How long fetched keys are good for if the answer does not say (`Cache-Control`, `Expires`); they are fetched anew a
     /// little earlier, whatever the traffic. By default five minutes. Makes a new source.
     #[must_use]
-    pub fn refresh_interval(self, interval: Duration) -> Self {
-        self.source_with("refresh_interval", |remote| remote.interval(interval))
+    pub fn default_lifetime(self, lifetime: Duration) -> Self {
+        self.source_with("default_lifetime", |remote| remote.default_lifetime(lifetime))
     }
 
     /// How long fetched keys are good for at most, whatever the answer says: how long a key that the issuer has withdrawn

@@ -390,7 +390,7 @@ fn not_modified_without_a_set_is_a_failure() {
 
 #[test]
 fn an_older_answer_replaces_nothing_and_makes_caches_look_again() {
-    let hints = |seconds| Hints { generated: Some(EPOCH + seconds * SEC), ..Hints::default() };
+    let hints = |seconds| Hints { date: Some(EPOCH + seconds * SEC), ..Hints::default() };
     let mut plan = new_plan();
     answered(&mut plan, set([1]), hints(100));
     let (did, _) = answered(&mut plan, set([0]), hints(94));

@@ -89,7 +89,7 @@ async fn not_modified_without_keys_is_a_failure() {
     let handle = Script::new([answer(304, [], |_| {}), keys([0])]).keys().handle();
     sleep(100 * MS).await;
     assert_eq!(handle.status().state, KeyState::Unusable(Unready::NeverFetched));
-    assert_eq!(handle.status().last_error.as_deref(), Some("there is nothing that could be unmodified"));
+    assert_eq!(handle.status().last_error.as_deref(), Some("status 304 to a request that was not conditional"));
     handle.ready().await.unwrap();
 }
 
@@ -487,11 +487,11 @@ fn a_runtime_without_timers_is_none_and_no_panic() {
 #[tokio::test(start_paused = true)]
 async fn settings_that_do_not_pass_fetch_nothing() {
     let script = Script::new([keys([0])]);
-    let source = Keys::remote(script.remote().interval(Duration::ZERO));
+    let source = Keys::remote(script.remote().default_lifetime(Duration::ZERO));
     assert!(matches!(look_up(&source, "k0").await, Some(Answer::Unavailable { .. })));
     sleep(60 * SEC).await;
     assert_eq!(script.fetches(), 0);
-    assert!(source.handle().status().last_error.unwrap().contains("interval"));
+    assert!(source.handle().status().last_error.unwrap().contains("default_lifetime"));
 }
 
 #[tokio::test(start_paused = true)]

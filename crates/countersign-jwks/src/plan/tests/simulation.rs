@@ -19,8 +19,19 @@ enum Mode {
     Failing(u64),
     /// A set without a usable key.
     Empty,
-    /// What a cache on the way had that long ago, milliseconds.
-    Lagging(u64),
+    /// What a cache on the way has had for that long, milliseconds.
+    Lagging(u64, Cache),
+}
+
+/// What a cache says of what it has had for long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cache {
+    /// The origin's `Date`, and an `Age`.
+    HandsDateOn,
+    /// Its own `Date`, and an `Age`.
+    ReplacesDate,
+    /// The origin's `Date`, and no `Age`.
+    HidesAge,
 }
 
 /// What the provider published, and when, in real time.
@@ -32,8 +43,8 @@ struct Version {
 /// What a fetch will bring when it ends; decided when it begins.
 #[derive(Debug)]
 enum Brings {
-    Set { keys: Vec<usize>, etag: String, generated: Duration },
-    NotModified { generated: Duration },
+    Set { keys: Vec<usize>, etag: String, generated: Duration, date: Duration, age: Duration },
+    NotModified { generated: Duration, date: Duration, age: Duration },
     Failure { retry_after: Option<Duration> },
 }
 
@@ -220,18 +231,27 @@ impl World {
             }
             Mode::Empty => (None, generated),
             Mode::Up => (Some(self.versions.len() - 1), generated),
-            Mode::Lagging(lag) => {
+            Mode::Lagging(lag, _) => {
                 let then = self.real().saturating_sub(Duration::from_millis(lag));
                 let version = self.versions.iter().rposition(|version| version.since <= then).unwrap_or(0);
                 (Some(version), EPOCH + then)
             }
         };
+        let sent = EPOCH + self.real();
+        let (date, age) = match self.mode {
+            Mode::Lagging(_, Cache::HandsDateOn) => (generated, sent - generated),
+            Mode::Lagging(_, Cache::ReplacesDate) => (sent, sent - generated),
+            _ => (generated, Duration::ZERO),
+        };
+        // Both count whole seconds.
+        let whole = |time: Duration| Duration::from_secs(time.as_secs());
+        let (date, age) = (whole(date), whole(age));
         let etag = version.map_or("empty".to_owned(), |version| format!("v{version}"));
         let brings = if self.sends_etags && start.validators.etag.as_deref() == Some(&*etag) {
-            Brings::NotModified { generated }
+            Brings::NotModified { generated, date, age }
         } else {
             let keys = version.map_or_else(Vec::new, |version| self.versions[version].keys.clone());
-            Brings::Set { keys, etag, generated }
+            Brings::Set { keys, etag, generated, date, age }
         };
         (latency, brings)
     }
@@ -272,25 +292,31 @@ impl World {
 
     fn land(&mut self) {
         let Some(flight) = self.flight.take() else { return };
-        let hints = |etag: Option<&str>, generated| Hints {
+        let wall = self.clocks().wall;
+        let offset = |date: Duration| {
+            let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap();
+            seconds(date) - seconds(wall)
+        };
+        let hints = |etag: Option<&str>, date, age: Duration| Hints {
             lifetime: self.max_age.map(Duration::from_secs),
-            generated: self.sends_dates.then_some(generated),
-            clock_offset: None,
+            date: self.sends_dates.then_some(date),
+            age,
+            clock_offset: (self.sends_dates && age.is_zero()).then(|| offset(date)),
             validators: Validators { etag: etag.filter(|_| self.sends_etags).map(Into::into), last_modified: None },
             retry_after: None,
         };
         let event = match &flight.brings {
-            Brings::Set { keys, etag, generated } => {
-                let hints = hints(Some(etag), *generated);
+            Brings::Set { keys, etag, date, age, .. } => {
+                let hints = hints(Some(etag), *date, *age);
                 match keys[..] {
                     [] => _ = self.empty_since.get_or_insert(flight.begun),
                     _ => self.empty_since = None,
                 }
                 Event::Fetched { set: set(keys.iter().copied()), hints: Box::new(hints) }
             }
-            Brings::NotModified { generated } => {
+            Brings::NotModified { date, age, .. } => {
                 self.empty_since = None;
-                Event::NotModified(Box::new(hints(None, *generated)))
+                Event::NotModified(Box::new(hints(None, *date, *age)))
             }
             Brings::Failure { retry_after } => Event::Failed { retry_after: *retry_after },
         };
@@ -304,7 +330,7 @@ impl World {
         if was_believed {
             self.is_deceived &= flight.begun < self.disturbed;
             self.last_success_real = flight.begun_real;
-            if let Brings::Set { generated, .. } | Brings::NotModified { generated } = flight.brings {
+            if let Brings::Set { generated, .. } | Brings::NotModified { generated, .. } = flight.brings {
                 let generated = self.sends_dates.then_some(generated);
                 self.in_force_generated = self.in_force_generated.max(generated);
             }
@@ -320,7 +346,8 @@ impl World {
             let grows = set.generation() > old.generation();
             let is_emptied = set.is_empty() && !old.is_empty();
             let is_older = self.sends_dates
-                && self.in_force_generated.is_some_and(|in_force| *generated + GENERATED_TOLERANCE < in_force);
+                // `Date` and `Age` are a second wide each, and the clocks' difference is.
+                && self.in_force_generated.is_some_and(|in_force| *generated + GENERATED_TOLERANCE + 4 * SEC < in_force);
             let is_confirmed = self.empty_since.is_some_and(|first| self.now >= first + CONFIRM_AFTER);
             self.check(grows, "a new set with an old generation");
             self.check(!is_emptied || is_confirmed, "a good set was replaced by an unconfirmed empty one");
@@ -482,7 +509,8 @@ impl World {
             11 | 12 => self.set_mode(Mode::Empty),
             13 | 14 => {
                 let lag = self.random.below(400_000);
-                self.set_mode(Mode::Lagging(lag));
+                let cache = [Cache::HandsDateOn, Cache::ReplacesDate, Cache::HidesAge][self.random.below(3) as usize];
+                self.set_mode(Mode::Lagging(lag, cache));
             }
             15..=17 => (0..self.random.below(60)).for_each(|_| self.made_up()),
             18 => (0..1_100).for_each(|_| self.made_up()),
