@@ -1,10 +1,11 @@
 //! An axum service that answers to whoever shows a good token: `cargo run --example axum`.
 //!
 //! ```text
-//! curl -i http://127.0.0.1:3000/healthz                                        200
-//! curl -i http://127.0.0.1:3000/hello                                          401
-//! curl -i http://127.0.0.1:3000/hello -H "Authorization: Bearer $TOKEN"        200
-//! curl -i http://127.0.0.1:3000/orders -H "Authorization: Bearer $TOKEN"       200 with the scope orders:read, or else 403
+//! TOKEN=…                                                                      # the token that it prints
+//! curl -i http://127.0.0.1:3000/healthz                                        # 200
+//! curl -i http://127.0.0.1:3000/hello                                          # 401
+//! curl -i http://127.0.0.1:3000/hello -H "Authorization: Bearer $TOKEN"        # 200
+//! curl -i http://127.0.0.1:3000/orders -H "Authorization: Bearer $TOKEN"       # 200; 403 without the scope orders:read
 //! ```
 
 #![allow(clippy::print_stdout, reason = "an example talks to the person who runs it")]
@@ -27,9 +28,9 @@ async fn hello(claims: Claims<MyClaims>) -> String {
     format!("Hello, {}!", claims.sub)
 }
 
-async fn orders(Authenticated(token): Authenticated) -> Result<Json<Value>, Forbidden> {
-    scope("orders:read").check(&token)?;
-    Ok(Json(json!([{ "id": "1", "owner": token.subject() }])))
+async fn orders(caller: Authenticated) -> Result<Json<Value>, Forbidden> {
+    caller.require(&scope("orders:read"))?;
+    Ok(Json(json!([{ "id": "1", "owner": caller.subject() }])))
 }
 
 #[tokio::main]

@@ -1,10 +1,11 @@
 //! hyper without a framework, HTTP/1.1 and HTTP/2 on one port: `cargo run --example hyper`.
 //!
 //! ```text
-//! curl -i http://127.0.0.1:3000/hello                                                   401
-//! curl -i http://127.0.0.1:3000/hello -H "Authorization: Bearer $TOKEN"                 200
-//! curl -N http://127.0.0.1:3000/orders -H "Authorization: Bearer $TOKEN"                200, one order after the other
-//! curl -i -X DELETE http://127.0.0.1:3000/orders -H "Authorization: Bearer $TOKEN"      403
+//! TOKEN=…                                                                               # the token that it prints
+//! curl -i http://127.0.0.1:3000/hello                                                   # 401
+//! curl -i http://127.0.0.1:3000/hello -H "Authorization: Bearer $TOKEN"                 # 200
+//! curl -N http://127.0.0.1:3000/orders -H "Authorization: Bearer $TOKEN"                # 200, one order after the other
+//! curl -i -X DELETE http://127.0.0.1:3000/orders -H "Authorization: Bearer $TOKEN"      # 403
 //! ```
 
 #![allow(clippy::print_stdout, reason = "an example talks to the person who runs it")]
@@ -28,6 +29,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use serde::Deserialize;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tokio_stream::StreamExt as _;
 use tower::{ServiceBuilder, service_fn};
 
@@ -89,8 +91,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let service = TowerToHyperService::new(ServiceBuilder::new().layer(auth).service(service_fn(serve)));
 
     let mut server = auto::Builder::new(TokioExecutor::new());
-    // Without a timer hyper waits for a request's headers for ever.
+    // Without a timer hyper waits for the rest of a request's headers for ever, and for peers that are gone.
     server.http1().timer(TokioTimer::new());
+    server.http2().timer(TokioTimer::new()).keep_alive_interval(Some(Duration::from_secs(20)));
     let connections = GracefulShutdown::new();
     let listener = TcpListener::bind(options.address()).await?;
     println!("listening on http://{}", listener.local_addr()?);
@@ -99,6 +102,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             accepted = listener.accept() => accepted.map(|(socket, _)| socket),
             stopped = tokio::signal::ctrl_c() => break stopped?,
         };
+        // Nor does hyper give up on a connection that says nothing at all. A service that anybody can reach wants a limit on
+        // connections for that, or a proxy in front of it.
         let Ok(socket) = socket else {
             // Out of file descriptors, most likely: others will be closed.
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -109,6 +114,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         tokio::spawn(connections.watch(connection));
     }
     // Requests under way may finish, for a while.
-    tokio::time::timeout(Duration::from_secs(10), connections.shutdown()).await?;
+    timeout(Duration::from_secs(10), connections.shutdown()).await?;
     Ok(())
 }

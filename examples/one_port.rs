@@ -1,10 +1,11 @@
 //! REST, gRPC and gRPC-Web on one port behind one layer: `cargo run -p countersign-examples-grpc --example one_port`.
 //!
 //! ```text
+//! TOKEN=…                                                                              # the token that it prints
 //! URL=http://127.0.0.1:3000
-//! curl -i $URL/orders/1                                                                401
-//! curl -i $URL/orders/1 -H "Authorization: Bearer $TOKEN"                              200
-//! curl -i $URL/orders.v1.Orders/Get -X POST -H "Content-Type: application/grpc-web"    200, grpc-status 16
+//! curl -i $URL/orders/1                                                                # 401
+//! curl -i $URL/orders/1 -H "Authorization: Bearer $TOKEN"                              # 200
+//! curl -i $URL/orders.v1.Orders/Get -X POST -H "Content-Type: application/grpc-web"    # 200, grpc-status 16
 //! ```
 //!
 //! The `tonic_client` beside it works here too; `Get` is all there is.

@@ -41,8 +41,8 @@ async fn hello(claims: Claims<MyClaims>) -> String {
 }
 
 /// Needs a scope that our token does not have.
-async fn delete_everything(Authenticated(token): Authenticated) -> Result<&'static str, Forbidden> {
-    scope("admin").check(&token)?;
+async fn delete_everything(caller: Authenticated) -> Result<&'static str, Forbidden> {
+    caller.require(&scope("admin"))?;
     Ok("Everything is gone.\n")
 }
 

@@ -9,9 +9,10 @@
 //! ```
 //!
 //! ```text
-//! curl -i http://127.0.0.1:3000/hello                                                   401
-//! curl -i http://127.0.0.1:3000/hello -H "Authorization: Bearer $TOKEN"                 200
-//! curl -i -X DELETE http://127.0.0.1:3000/orders -H "Authorization: Bearer $TOKEN"      403
+//! TOKEN=…                                                                               # the token that it prints
+//! curl -i http://127.0.0.1:3000/hello                                                   # 401
+//! curl -i http://127.0.0.1:3000/hello -H "Authorization: Bearer $TOKEN"                 # 200
+//! curl -i -X DELETE http://127.0.0.1:3000/orders -H "Authorization: Bearer $TOKEN"      # 403
 //! ```
 
 #![allow(clippy::print_stdout, reason = "an example talks to the person who runs it")]

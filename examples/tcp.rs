@@ -4,8 +4,9 @@
 //! it is `ERR <code>`, and that is the end.
 //!
 //! ```text
-//! printf 'AUTH %s\nhello\n' "$TOKEN" | curl -sm 2 telnet://127.0.0.1:3000               OK ada, hello
-//! printf 'AUTH nonsense\n' | curl -sm 2 telnet://127.0.0.1:3000                         ERR invalid_token
+//! TOKEN=…                                                                               # the token that it prints
+//! printf 'AUTH %s\nhello\n' "$TOKEN" | curl -sm 2 telnet://127.0.0.1:3000               # OK ada, hello
+//! printf 'AUTH nonsense\n' | curl -sm 2 telnet://127.0.0.1:3000                         # ERR invalid_token
 //! ```
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to the person who runs it")]
@@ -21,31 +22,40 @@ use countersign::{JwtAuth, Keys, SystemClock, UnixTime, Verified, scope};
 use countersign_examples::Options;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 /// The longest line: the longest token that is looked at, and the word before it. Whoever sends more is cut off.
 const MAX_LINE_BYTES: usize = DEFAULT_MAX_TOKEN_BYTES + 16;
 
-/// How long a client may take to say who it is: ages for a program, and nobody keeps sockets open for nothing.
-const FIRST_LINE_WITHIN: Duration = Duration::from_secs(5);
+/// How long a client may take to say who it is, and to read what it is told: ages for a program, and nobody keeps sockets open
+/// for nothing.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many may be connected at once; the next ones wait to be accepted.
+const MAX_CONNECTIONS: usize = 1024;
 
 async fn serve(socket: TcpStream, verifier: Arc<Verifier<Keys>>) -> io::Result<()> {
     let mut stream = BufReader::new(socket);
-    let first = match timeout(FIRST_LINE_WITHIN, line(&mut stream)).await {
+    let first = match timeout(PATIENCE, line(&mut stream)).await {
         Ok(first) => first?,
-        Err(_) => return stream.write_all(b"ERR timeout\n").await,
+        Err(_) => return tell(&mut stream, "ERR timeout").await,
     };
     let caller = match authenticate(first.as_deref(), &verifier).await {
         Ok(caller) => caller,
-        Err(code) => return stream.write_all(format!("ERR {code}\n").as_bytes()).await,
+        Err(code) => return tell(&mut stream, &format!("ERR {code}")).await,
     };
-    let subject = caller.subject().unwrap_or_default().escape_debug();
-    stream.write_all(format!("OK {subject}\n").as_bytes()).await?;
-    // The token was good when the connection began. It must not outlive it.
+    tell(&mut stream, &format!("OK {}", caller.subject().unwrap_or_default().escape_debug())).await?;
+    // The token was good when the connection began. The connection must not outlive it, not even by a client that does not read.
     match timeout(left(&caller), echo(&mut stream)).await {
         Ok(ended) => ended,
-        Err(_) => stream.write_all(b"ERR expired\n").await,
+        Err(_) => tell(&mut stream, "ERR expired").await,
     }
+}
+
+/// Says something to a client that may not be listening.
+async fn tell(stream: &mut BufReader<TcpStream>, what: &str) -> io::Result<()> {
+    timeout(PATIENCE, stream.write_all(format!("{what}\n").as_bytes())).await?
 }
 
 /// Tells the client whose fault it is, as HTTP's status does, and the operator the rest.
@@ -94,14 +104,19 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let listener = TcpListener::bind(options.address()).await?;
     println!("listening on {}", listener.local_addr()?);
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
+        let place = Arc::clone(&places).acquire_owned().await?;
         let Ok((socket, _)) = listener.accept().await else {
             // Out of file descriptors, most likely: others will be closed.
             sleep(Duration::from_secs(1)).await;
             continue;
         };
         let verifier = Arc::clone(&verifier);
-        // How it ended is the client's affair.
-        tokio::spawn(async move { serve(socket, verifier).await });
+        tokio::spawn(async move {
+            // How it ended is the client's affair.
+            let _ = serve(socket, verifier).await;
+            drop(place);
+        });
     }
 }

@@ -4,10 +4,11 @@
 //! to those who speak gRPC.
 //!
 //! ```text
+//! TOKEN=…                                                                              # the token that it prints
 //! cargo run -p countersign-examples-grpc --example tonic_client -- --token "$TOKEN"
 //! URL=http://127.0.0.1:3000/orders.v1.Orders/Get
-//! curl -i --http2-prior-knowledge $URL -X POST -H "Content-Type: application/grpc"     200, grpc-status 16
-//! curl -i --http2-prior-knowledge $URL                                                 401
+//! curl -i --http2-prior-knowledge $URL -X POST -H "Content-Type: application/grpc"     # 200, grpc-status 16
+//! curl -i --http2-prior-knowledge $URL                                                 # 401
 //! ```
 
 #![allow(clippy::print_stdout, reason = "an example talks to the person who runs it")]

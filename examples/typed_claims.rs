@@ -1,11 +1,12 @@
 //! Claims as a type of your own, scopes for a group of routes and for one handler: `cargo run --example typed_claims`.
 //!
 //! ```text
-//! curl -i http://127.0.0.1:3000/me                                                      401
-//! curl -i http://127.0.0.1:3000/me -H "Authorization: Bearer $TOKEN"                    200
-//! curl -i http://127.0.0.1:3000/report -H "Authorization: Bearer $TOKEN"                200
-//! curl -i http://127.0.0.1:3000/orders/1 -H "Authorization: Bearer $TOKEN"              200
-//! curl -i -X DELETE http://127.0.0.1:3000/orders/1 -H "Authorization: Bearer $TOKEN"    403
+//! TOKEN=…                                                                               # the token that it prints
+//! curl -i http://127.0.0.1:3000/me                                                      # 401
+//! curl -i http://127.0.0.1:3000/me -H "Authorization: Bearer $TOKEN"                    # 200
+//! curl -i http://127.0.0.1:3000/report -H "Authorization: Bearer $TOKEN"                # 200
+//! curl -i http://127.0.0.1:3000/orders/1 -H "Authorization: Bearer $TOKEN"              # 200
+//! curl -i -X DELETE http://127.0.0.1:3000/orders/1 -H "Authorization: Bearer $TOKEN"    # 403
 //! ```
 
 #![allow(clippy::print_stdout, reason = "an example talks to the person who runs it")]

@@ -1,9 +1,7 @@
 //! Talking to examples.
 
 use countersign_testkit::Token;
-use reqwest::header::{HeaderMap, HeaderValue};
-
-use crate::running::Running;
+use reqwest::header::HeaderMap;
 
 /// A real HTTP client, for tests.
 #[derive(Clone, Debug)]
@@ -16,15 +14,12 @@ pub struct Answer {
     pub status: u16,
     /// Its header fields.
     pub headers: HeaderMap,
-    /// Its body; gRPC's is not text, and is not read by these tests.
+    /// Its body, as text. Of gRPC-Web's, octets that are no UTF-8 have been replaced.
     pub body: String,
 }
 
 impl Client {
     /// Speaks HTTP/1.1.
-    ///
-    /// # Panics
-    /// Never: there is nothing about it that could fail.
     #[must_use]
     pub fn http1() -> Self {
         // Whatever proxy the environment names, it cannot reach our loopback.
@@ -32,9 +27,6 @@ impl Client {
     }
 
     /// Speaks HTTP/2 from the first octet on.
-    ///
-    /// # Panics
-    /// Never: there is nothing about it that could fail.
     #[must_use]
     pub fn http2() -> Self {
         Self(reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().expect("a client"))
@@ -83,13 +75,9 @@ impl Client {
         let mut sent = 0;
         for hostile in good.hostile() {
             let name = hostile.attack;
-            // Those with a made-up key's name may have to wait for a look, a second or two each; white space at the end is
-            // no part of a header field.
-            let Ok(value) = HeaderValue::try_from(format!("Bearer {}", hostile.token)) else { continue };
-            if hostile.names_unknown_key || hostile.token.ends_with(char::is_whitespace) {
-                continue;
-            }
-            let answer = self.send(self.request("GET", url).header("authorization", value)).await;
+            // Those with a made-up key's name may have to wait for a look, a second or two each.
+            let Some(authorization) = hostile.authorization().filter(|_| !hostile.names_unknown_key) else { continue };
+            let answer = self.send(self.request("GET", url).header("authorization", authorization)).await;
             if answer.status == 431 {
                 // hyper's own limit on the headers of HTTP/2, before any layer.
                 continue;
@@ -121,58 +109,4 @@ impl Answer {
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
-}
-
-/// Makes the calls that an example's documentation shows, `curl … <status>` in a line each, to the example as it starts
-/// without arguments, with the token that it prints; and checks that the answers have the status that stands behind each.
-///
-/// # Panics
-/// If one has not, if there are fewer than two, or if a line uses what this does not know of curl.
-pub async fn documented_calls_of(name: &str, source: &str) {
-    let example = Running::start(name, &[]);
-    let mut calls = 0;
-    let mut variable = "";
-    for line in source.lines() {
-        if let Some(url) = line.strip_prefix("//! URL=") {
-            variable = url;
-        }
-        let Some(line) = line.strip_prefix("//! curl ") else { continue };
-        let line = line.replace("$URL", variable).replace("$TOKEN", example.token());
-        let line = line.replace("127.0.0.1:3000", &example.address().to_string());
-        let mut words = words(&line).into_iter();
-        let (mut client, mut method, mut url, mut headers) = (Client::http1(), None, String::new(), Vec::new());
-        let expected = loop {
-            let word = words.next().expect("a status at the end of the line");
-            match &*word {
-                "-i" | "-N" => {}
-                "--http2-prior-knowledge" => client = Client::http2(),
-                "-X" => method = words.next(),
-                "-H" => headers.extend(words.next()),
-                word if word.starts_with("http://") => url = word.to_owned(),
-                status => {
-                    break status.trim_end_matches(',').parse::<u16>().expect("a status, or an option that is known");
-                }
-            }
-        };
-        let mut request = client.request(method.as_deref().unwrap_or("GET"), &url);
-        for header in headers {
-            let (field, value) = header.split_once(": ").expect("a header field");
-            request = request.header(field, value);
-        }
-        assert_eq!(client.send(request).await.status, expected, "{line}");
-        calls += 1;
-    }
-    assert!(calls >= 2, "{calls} calls are documented");
-}
-
-/// The words of a shell's command line, as far as double quotes go.
-fn words(line: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    for (nth, part) in line.split('"').enumerate() {
-        match nth % 2 {
-            0 => words.extend(part.split_whitespace().map(str::to_owned)),
-            _ => words.push(part.to_owned()),
-        }
-    }
-    words
 }

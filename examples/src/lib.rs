@@ -4,13 +4,15 @@
 #![allow(clippy::print_stdout, reason = "examples talk to the person who runs them")]
 
 mod client;
+mod documented;
 mod running;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use countersign_testkit::{IdentityProvider, Token};
 
-pub use client::{Answer, Client, documented_calls_of};
+pub use client::{Answer, Client};
+pub use documented::documented_calls_of;
 pub use running::{Running, example_binary};
 
 /// The command line of an example that serves.

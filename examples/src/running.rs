@@ -25,7 +25,7 @@ impl Running {
     /// Starts an example that serves, on a free port and with these arguments, and waits until it listens.
     ///
     /// # Panics
-    /// If it has not been built, or does not say `listening on http://…` in time.
+    /// If it has not been built, or does not say `listening on …` in time: a URL, or the bare address if it does not speak HTTP.
     #[must_use]
     pub fn start(name: &str, arguments: &[&str]) -> Self {
         let mut child = Command::new(example_binary(name))

@@ -32,10 +32,10 @@ impl KeySource for Fixed {
 
 /// A refusal, how to get it, and what it says.
 #[derive(Debug)]
-pub struct Kind {
+pub struct RefusalCase {
     /// [`Refusal::code`](countersign::Refusal::code).
     pub name: &'static str,
-    /// Refuses the request below.
+    /// Refuses a request with the `authorization` below.
     pub layer: RequireJwtLayer<Fixed>,
     /// One `Authorization` header for each.
     pub authorization: Vec<String>,
@@ -62,6 +62,12 @@ pub fn token() -> Token {
     Token::new(&key()).audience(AUDIENCE).without("scope")
 }
 
+/// The value of `Authorization` that shows this token.
+#[must_use]
+pub fn bearer(token: &Token) -> String {
+    format!("Bearer {}", token.sign())
+}
+
 fn key() -> TestKey {
     TestKey::nth(Algorithm::Es256, 0)
 }
@@ -72,13 +78,12 @@ fn layer_over(keys: Option<KeySet>, answer: Answer) -> RequireJwtLayer<Fixed> {
 
 /// One of each.
 #[must_use]
-pub fn kinds() -> Vec<Kind> {
-    let bearer = |token: &Token| format!("Bearer {}", token.sign());
+pub fn refusal_cases() -> Vec<RefusalCase> {
     let good = bearer(&token());
     let not_yet = Answer::NotYet { retry_after: Duration::from_millis(1500) };
     let unavailable = Answer::Unavailable { reason: Unready::NeverFetched, retry_after: Duration::from_secs(5) };
     let others = KeySet::new([TestKey::nth(Algorithm::Es256, 1).verifying_key()]);
-    let base = Kind {
+    let base = RefusalCase {
         name: "no_credentials",
         layer: layer(),
         authorization: Vec::new(),
@@ -89,7 +94,7 @@ pub fn kinds() -> Vec<Kind> {
         retry_after: None,
     };
     vec![
-        Kind {
+        RefusalCase {
             name: "many_credentials",
             layer: layer(),
             authorization: vec![good.clone(), good.clone()],
@@ -102,7 +107,7 @@ pub fn kinds() -> Vec<Kind> {
             grpc_message: "there is more than one Authorization header",
             ..base
         },
-        Kind {
+        RefusalCase {
             name: "malformed_credentials",
             layer: layer(),
             authorization: vec![format!("{good}, {good}")],
@@ -115,7 +120,7 @@ pub fn kinds() -> Vec<Kind> {
             grpc_message: "the Authorization header is malformed",
             ..base
         },
-        Kind {
+        RefusalCase {
             name: "wrong_audience",
             layer: layer(),
             authorization: vec![bearer(&token().audience("billing"))],
@@ -126,7 +131,7 @@ pub fn kinds() -> Vec<Kind> {
             grpc_message: "the token is not valid",
             ..base
         },
-        Kind {
+        RefusalCase {
             name: "expired",
             layer: layer(),
             authorization: vec![bearer(&token().expired(Duration::from_secs(3600)))],
@@ -137,7 +142,7 @@ pub fn kinds() -> Vec<Kind> {
             grpc_message: "the token has expired",
             ..base
         },
-        Kind {
+        RefusalCase {
             name: "insufficient_scope",
             layer: layer().require(scope("orders:write").and("50%")),
             authorization: vec![good.clone()],
@@ -151,7 +156,7 @@ pub fn kinds() -> Vec<Kind> {
             grpc_message: "the token does not grant the scope needed: orders:write 50%",
             ..base
         },
-        Kind {
+        RefusalCase {
             name: "key_not_checked_yet",
             layer: layer_over(Some(others), not_yet),
             authorization: vec![good.clone()],
@@ -161,7 +166,7 @@ pub fn kinds() -> Vec<Kind> {
             grpc_message: "the token could not be checked yet",
             retry_after: Some("2"),
         },
-        Kind {
+        RefusalCase {
             name: "keys_never_fetched",
             layer: layer_over(None, unavailable),
             authorization: vec![good],

@@ -12,7 +12,7 @@ use countersign::handler::{Authenticated, Claims};
 use countersign::token::KeySource;
 use countersign::{JwtAuth, RequireJwtLayer, scope};
 use countersign_testkit::IdentityProvider;
-use countersign_tests::refusals::{AUDIENCE, kinds, layer, token};
+use countersign_tests::refusals::{AUDIENCE, bearer, layer, refusal_cases, token};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -24,7 +24,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio_stream::Stream;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
 use tower::{Layer, Service};
 
 type Body = UnsyncBoxBody<Bytes, hyper::Error>;
@@ -133,10 +134,6 @@ impl Service<Request<Incoming>> for CountedService {
     }
 }
 
-fn bearer() -> String {
-    format!("Bearer {}", token().sign())
-}
-
 /// Header lines without those that hyper adds as it sees fit, sorted; names in lower case.
 fn lines(headers: &http::HeaderMap) -> Vec<String> {
     let mut lines: Vec<_> = headers
@@ -161,7 +158,7 @@ fn clients() -> [(Version, reqwest::Client); 2] {
 async fn a_good_token_is_let_in_over_both_versions() {
     let server = Server::start(&layer()).await;
     for (version, client) in clients() {
-        let response = client.get(server.url("/")).header(AUTHORIZATION, bearer()).send().await.unwrap();
+        let response = client.get(server.url("/")).header(AUTHORIZATION, bearer(&token())).send().await.unwrap();
         assert_eq!((response.version(), response.status()), (version, StatusCode::OK));
         assert_eq!(response.text().await.unwrap(), "hello ada");
     }
@@ -183,29 +180,29 @@ async fn jwt_auth_protects_a_hyper_service() {
 
 #[tokio::test]
 async fn each_refusal_over_both_versions_to_the_letter() {
-    for kind in kinds() {
-        let server = Server::start(&kind.layer).await;
-        let mut expected: Vec<_> = kind.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    for case in refusal_cases() {
+        let server = Server::start(&case.layer).await;
+        let mut expected: Vec<_> = case.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
         expected.push(String::from("cache-control: no-store"));
         expected.sort();
         for (version, client) in clients() {
             for method in [Method::GET, Method::HEAD, Method::POST, Method::OPTIONS, Method::DELETE] {
                 let mut request = client.request(method.clone(), server.url("/"));
-                for value in &kind.authorization {
+                for value in &case.authorization {
                     request = request.header(AUTHORIZATION, value);
                 }
                 let response = request.send().await.unwrap();
-                let shown = format!("{} {method} {version:?}", kind.name);
+                let shown = format!("{} {method} {version:?}", case.name);
                 assert_eq!(response.version(), version, "{shown}");
-                assert_eq!(response.status(), kind.status, "{shown}");
+                assert_eq!(response.status(), case.status, "{shown}");
                 assert_eq!(lines(response.headers()), expected, "{shown}");
                 let length = response.headers().get("content-length");
                 assert!(length.is_none_or(|length| length == "0"), "{shown}: {length:?}");
                 assert_eq!(response.bytes().await.unwrap(), "", "{shown}");
             }
         }
-        assert_eq!(server.calls(), 0, "{}", kind.name);
-        assert_eq!(server.connections(), 2, "{}: a refusal ends no connection", kind.name);
+        assert_eq!(server.calls(), 0, "{}", case.name);
+        assert_eq!(server.connections(), 2, "{}: a refusal ends no connection", case.name);
     }
 }
 
@@ -264,8 +261,11 @@ impl Raw {
 
     /// Whether a good request is served on this connection.
     async fn is_alive(&mut self) -> bool {
-        self.write(&format!("GET / HTTP/1.1\r\nhost: x\r\nauthorization: {}\r\nconnection: close\r\n\r\n", bearer()))
-            .await;
+        self.write(&format!(
+            "GET / HTTP/1.1\r\nhost: x\r\nauthorization: {}\r\nconnection: close\r\n\r\n",
+            bearer(&token())
+        ))
+        .await;
         let rest = self.rest().await;
         rest.starts_with("HTTP/1.1 200 OK\r\n") && rest.ends_with("\r\n\r\nhello ada")
     }
@@ -287,25 +287,25 @@ async fn a_refused_head_has_no_body_and_the_connection_goes_on() {
 
 #[tokio::test]
 async fn http_1_0_gets_its_refusal_and_a_closed_connection() {
-    for kind in kinds() {
-        let server = Server::start(&kind.layer).await;
+    for case in refusal_cases() {
+        let server = Server::start(&case.layer).await;
         for method in ["GET", "HEAD"] {
             let mut raw = Raw::to(&server).await;
             // No `Host`, as HTTP/1.0 has it.
             let authorization: String =
-                kind.authorization.iter().map(|value| format!("authorization: {value}\r\n")).collect();
+                case.authorization.iter().map(|value| format!("authorization: {value}\r\n")).collect();
             raw.write(&format!("{method} / HTTP/1.0\r\n{authorization}\r\n")).await;
             let response = raw.rest().await;
-            assert!(response.starts_with(&format!("HTTP/1.0 {} ", kind.status)), "{}: {response}", kind.name);
-            assert!(response.ends_with("\r\n\r\n"), "{}: {response}", kind.name);
-            for (name, value) in kind.headers {
-                assert!(response.contains(&format!("\r\n{name}: {value}\r\n")), "{}: {response}", kind.name);
+            assert!(response.starts_with(&format!("HTTP/1.0 {} ", case.status)), "{}: {response}", case.name);
+            assert!(response.ends_with("\r\n\r\n"), "{}: {response}", case.name);
+            for (name, value) in case.headers {
+                assert!(response.contains(&format!("\r\n{name}: {value}\r\n")), "{}: {response}", case.name);
             }
         }
     }
     let server = Server::start(&layer()).await;
     let mut raw = Raw::to(&server).await;
-    raw.write(&format!("GET / HTTP/1.0\r\nauthorization: {}\r\n\r\n", bearer())).await;
+    raw.write(&format!("GET / HTTP/1.0\r\nauthorization: {}\r\n\r\n", bearer(&token()))).await;
     assert!(raw.rest().await.ends_with("\r\n\r\nhello ada"));
 }
 
@@ -324,7 +324,7 @@ async fn a_refused_upload_is_not_asked_for() {
 
     // With a good token it is asked for, because somebody reads it.
     let mut raw = Raw::to(&server).await;
-    raw.write(&upload(&format!("authorization: {}\r\n", bearer()), 5)).await;
+    raw.write(&upload(&format!("authorization: {}\r\n", bearer(&token())), 5)).await;
     assert_eq!(raw.head().await, ["http/1.1 100 continue"]);
     raw.write("apple").await;
     assert_eq!(raw.head().await[0], "http/1.1 200 ok");
@@ -397,20 +397,8 @@ async fn answer(response: impl Future<Output = hyper::Result<Response<Incoming>>
 /// A body that goes on for as long as its sender does.
 fn unfinished() -> (mpsc::Sender<Bytes>, Body) {
     let (sender, receiver) = mpsc::channel(1);
-    (sender, StreamBody::new(Frames(receiver)).boxed_unsync())
-}
-
-struct Frames(mpsc::Receiver<Bytes>);
-
-impl Stream for Frames {
-    type Item = Result<Frame<Bytes>, hyper::Error>;
-
-    fn poll_next(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
-        self.0.poll_recv(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
-    }
+    let frames = ReceiverStream::new(receiver).map(|bytes| Ok(Frame::data(bytes)));
+    (sender, StreamBody::new(frames).boxed_unsync())
 }
 
 /// What is not read of a refused upload must not use up the window that all uploads of an HTTP/2 connection share.
@@ -432,7 +420,7 @@ async fn refused_uploads_do_not_clog_an_http2_connection() {
         assert!(response.body().is_end_stream(), "END_STREAM on HEADERS");
     }
     assert_eq!(server.calls(), 0);
-    let response = answer(upload(&bearer())).await;
+    let response = answer(upload(&bearer(&token()))).await;
     let echo = tokio::time::timeout(PATIENCE, response.into_body().collect()).await.expect("clogged").unwrap();
     assert_eq!(echo.to_bytes().len(), SIZE);
     assert_eq!(server.connections(), 1);
@@ -455,21 +443,22 @@ async fn talks(sender: mpsc::Sender<Bytes>, mut response: Response<Incoming>) {
 async fn bodies_stream_through_the_layer_piece_by_piece() {
     let server = Server::start(&layer()).await;
     let (sender, body) = unfinished();
-    let request = Request::post(server.url("/echo")).header(AUTHORIZATION, bearer()).body(body).unwrap();
+    let request = Request::post(server.url("/echo")).header(AUTHORIZATION, bearer(&token())).body(body).unwrap();
     talks(sender, answer(http2(&server).await.send_request(request)).await).await;
 
     let stream = TokioIo::new(TcpStream::connect(server.address).await.unwrap());
     let (mut client, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     let (sender, body) = unfinished();
-    let request = Request::post("/echo").header("host", "x").header(AUTHORIZATION, bearer()).body(body).unwrap();
+    let request =
+        Request::post("/echo").header("host", "x").header(AUTHORIZATION, bearer(&token())).body(body).unwrap();
     talks(sender, answer(client.send_request(request)).await).await;
 }
 
 #[tokio::test]
 async fn grpc_refusals_are_trailers_only() {
-    for kind in kinds() {
-        let server = Server::start(&kind.layer).await;
+    for case in refusal_cases() {
+        let server = Server::start(&case.layer).await;
         let mut client = http2(&server).await;
         for (asked, answered) in [
             ("application/grpc", "application/grpc"),
@@ -480,17 +469,17 @@ async fn grpc_refusals_are_trailers_only() {
             // A client that streams has not ended its side yet.
             let (_sender, body) = unfinished();
             let mut request = Request::post(server.url("/orders.Orders/List")).header(CONTENT_TYPE, asked);
-            for value in &kind.authorization {
+            for value in &case.authorization {
                 request = request.header(AUTHORIZATION, value);
             }
             let response = answer(client.send_request(request.body(body).unwrap())).await;
             assert_eq!(response.status(), 200);
-            assert!(response.body().is_end_stream(), "{}: END_STREAM on HEADERS, and nothing after", kind.name);
+            assert!(response.body().is_end_stream(), "{}: END_STREAM on HEADERS, and nothing after", case.name);
             let headers = response.headers();
             assert_eq!(headers[CONTENT_TYPE], answered);
-            assert_eq!(headers["grpc-status"].to_str().unwrap(), kind.grpc_status.to_string());
-            assert_eq!(headers["grpc-message"].to_str().unwrap().replace("%25", "%"), kind.grpc_message);
-            assert_eq!(headers.get("retry-after").map(|value| value.to_str().unwrap()), kind.retry_after);
+            assert_eq!(headers["grpc-status"].to_str().unwrap(), case.grpc_status.to_string());
+            assert_eq!(headers["grpc-message"].to_str().unwrap().replace("%25", "%"), case.grpc_message);
+            assert_eq!(headers.get("retry-after").map(|value| value.to_str().unwrap()), case.retry_after);
             assert!(!headers.contains_key("www-authenticate"));
         }
         assert_eq!((server.calls(), server.connections()), (0, 1));
@@ -517,8 +506,8 @@ async fn curl_is_let_in_and_refused() {
         return;
     };
     let version = String::from_utf8_lossy(&version.stdout).into_owned();
-    for kind in kinds() {
-        let server = Server::start(&kind.layer).await;
+    for case in refusal_cases() {
+        let server = Server::start(&case.layer).await;
         let protected = Server::start(&layer()).await;
         for (option, name) in
             [("--http1.0", "http/1.0"), ("--http1.1", "http/1.1"), ("--http2-prior-knowledge", "http/2")]
@@ -527,10 +516,10 @@ async fn curl_is_let_in_and_refused() {
                 println!("left out: this curl has no HTTP/2");
                 continue;
             }
-            let good = curl(&protected, &[option, "-H", &format!("authorization: {}", bearer())]).await;
+            let good = curl(&protected, &[option, "-H", &format!("authorization: {}", bearer(&token()))]).await;
             assert!(good.starts_with(&format!("{name} 200")) && good.ends_with("\r\n\r\nhello ada"), "{good}");
 
-            let headers: Vec<_> = kind.authorization.iter().map(|value| format!("authorization: {value}")).collect();
+            let headers: Vec<_> = case.authorization.iter().map(|value| format!("authorization: {value}")).collect();
             for method in [&[][..], &["--head"], &["--data", "x"]] {
                 // Over HTTP/2 curl 7.88 takes an early answer for an error if the stream is ended while it still sends, though
                 // it is ended as the test above says.
@@ -540,9 +529,9 @@ async fn curl_is_let_in_and_refused() {
                 let mut options = [&[option], method].concat();
                 options.extend(headers.iter().flat_map(|header| ["-H", header]));
                 let refused = curl(&server, &options).await;
-                assert!(refused.starts_with(&format!("{name} {}", kind.status)), "{refused}");
-                assert!(refused.ends_with("\r\n\r\n"), "{}: no body: {refused}", kind.name);
-                for (name, value) in kind.headers {
+                assert!(refused.starts_with(&format!("{name} {}", case.status)), "{refused}");
+                assert!(refused.ends_with("\r\n\r\n"), "{}: no body: {refused}", case.name);
+                for (name, value) in case.headers {
                     assert!(refused.contains(&format!("\r\n{name}: {}\r\n", value.to_lowercase())), "{refused}");
                 }
             }

@@ -19,13 +19,14 @@ use bytes::{Buf, BufMut};
 use countersign::token::KeySource;
 use countersign::{Authenticated, Claims, JwtAuth, RequireJwtLayer, scope};
 use countersign_testkit::IdentityProvider;
-use countersign_tests::refusals::{AUDIENCE, Kind, kinds, layer, token};
+use countersign_tests::refusals::{AUDIENCE, RefusalCase, bearer, layer, refusal_cases, token};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::uri::PathAndQuery;
 use http_body_util::Full;
 use hyper::body::Body as _;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::body::Body;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -217,10 +218,6 @@ impl Client {
     }
 }
 
-fn bearer(token: &countersign_testkit::Token) -> String {
-    format!("Bearer {}", token.sign())
-}
-
 fn texts(texts: &[&str]) -> impl Stream<Item = String> + Send + 'static {
     let texts: Vec<_> = texts.iter().map(ToString::to_string).collect();
     tokio_stream::iter(texts)
@@ -237,7 +234,7 @@ async fn the_four_kinds_of_calls_get_their_claims() {
 
     // Each is answered before the next is said.
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
-    let mut answers = client.echo(Receiving(receiver)).await.unwrap();
+    let mut answers = client.echo(ReceiverStream::new(receiver)).await.unwrap();
     for text in ["one", "two"] {
         sender.send(text.to_owned()).await.unwrap();
         assert_eq!(answers.message().await.unwrap().unwrap(), format!("ada: {text}"));
@@ -245,17 +242,6 @@ async fn the_four_kinds_of_calls_get_their_claims() {
     drop(sender);
     assert_eq!(answers.message().await.unwrap(), None);
     assert_eq!(calls.load(Ordering::SeqCst), 4);
-}
-
-/// The receiving end as a stream.
-struct Receiving(tokio::sync::mpsc::Receiver<String>);
-
-impl Stream for Receiving {
-    type Item = String;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<String>> {
-        self.0.poll_recv(context)
-    }
 }
 
 #[tokio::test]
@@ -273,28 +259,28 @@ async fn jwt_auth_protects_a_tonic_server() {
 }
 
 /// What a client sees of a refusal.
-fn assert_refused(status: &Status, kind: &Kind) {
-    assert_eq!(i32::from(status.code()), kind.grpc_status, "{}", kind.name);
-    assert_eq!(status.message(), kind.grpc_message, "{}", kind.name);
+fn assert_refused(status: &Status, case: &RefusalCase) {
+    assert_eq!(i32::from(status.code()), case.grpc_status, "{}", case.name);
+    assert_eq!(status.message(), case.grpc_message, "{}", case.name);
     let metadata = |name| status.metadata().get(name).map(|value| value.to_str().unwrap());
-    assert_eq!(metadata("retry-after"), kind.retry_after, "{}", kind.name);
-    assert_eq!(metadata("cache-control"), Some("no-store"), "{}", kind.name);
-    assert_eq!(metadata("www-authenticate"), None, "{}", kind.name);
-    assert_eq!(status.details(), b"", "{}", kind.name);
+    assert_eq!(metadata("retry-after"), case.retry_after, "{}", case.name);
+    assert_eq!(metadata("cache-control"), Some("no-store"), "{}", case.name);
+    assert_eq!(metadata("www-authenticate"), None, "{}", case.name);
+    assert_eq!(status.details(), b"", "{}", case.name);
 }
 
 #[tokio::test]
 async fn each_refusal_of_each_kind_of_call() {
-    for kind in kinds() {
-        let (address, calls) = serve(kind.layer.clone()).await;
-        let mut client = Client::to(address, kind.authorization.clone()).await;
-        assert_refused(&client.greet().await.unwrap_err(), &kind);
-        assert_refused(&client.count().await.unwrap_err(), &kind);
+    for case in refusal_cases() {
+        let (address, calls) = serve(case.layer.clone()).await;
+        let mut client = Client::to(address, case.authorization.clone()).await;
+        assert_refused(&client.greet().await.unwrap_err(), &case);
+        assert_refused(&client.count().await.unwrap_err(), &case);
         // A caller that never stops sending is refused all the same.
-        assert_refused(&client.join(tokio_stream::pending()).await.unwrap_err(), &kind);
-        assert_refused(&client.echo(tokio_stream::pending()).await.unwrap_err(), &kind);
-        assert_refused(&client.echo(texts(&["one"])).await.unwrap_err(), &kind);
-        assert_eq!(calls.load(Ordering::SeqCst), 0, "{}", kind.name);
+        assert_refused(&client.join(tokio_stream::pending()).await.unwrap_err(), &case);
+        assert_refused(&client.echo(tokio_stream::pending()).await.unwrap_err(), &case);
+        assert_refused(&client.echo(texts(&["one"])).await.unwrap_err(), &case);
+        assert_eq!(calls.load(Ordering::SeqCst), 0, "{}", case.name);
     }
 }
 
@@ -306,7 +292,7 @@ async fn a_method_refuses_by_a_question_mark_as_the_layer_does() {
 
     let mut client = Client::to(address, [bearer(&token())]).await;
     let status = client.unary("/orders.Orders/Cancel", "bye").await.unwrap_err();
-    let by_layer = kinds().into_iter().find(|kind| kind.name == "insufficient_scope").unwrap();
+    let by_layer = refusal_cases().into_iter().find(|case| case.name == "insufficient_scope").unwrap();
     assert_eq!((i32::from(status.code()), status.message()), (by_layer.grpc_status, by_layer.grpc_message));
 
     let mut client = Client::to(address, [bearer(&token().without("sub"))]).await;
@@ -319,7 +305,7 @@ async fn a_method_refuses_by_a_question_mark_as_the_layer_does() {
     assert_eq!(status.code(), Code::Internal, "a method without the layer");
 }
 
-/// Not only says so to a client that hides it: there is one HEADERS frame, and it ends the stream.
+/// A refusal is one HEADERS frame with END_STREAM; tonic's client does not show that.
 #[tokio::test]
 async fn a_refusal_by_a_tonic_server_is_trailers_only() {
     let (address, _) = serve(layer()).await;
@@ -342,14 +328,14 @@ fn http1() -> reqwest::Client {
 #[tokio::test]
 async fn one_layer_protects_rest_and_grpc_on_one_port() {
     let http1 = http1();
-    for kind in kinds() {
-        for (let_in, layer) in [(true, layer()), (false, kind.layer.clone())] {
+    for case in refusal_cases() {
+        for (let_in, layer) in [(true, layer()), (false, case.layer.clone())] {
             let routes = Routes::new(Orders::default()).into_axum_router();
             let app = Router::new().route("/orders", get(async || "orders")).merge(routes).layer(layer);
             let (address, listener) = listen().await;
             tokio::spawn(async move { axum::serve(listener, app).await });
 
-            let authorization = if let_in { vec![bearer(&token())] } else { kind.authorization.clone() };
+            let authorization = if let_in { vec![bearer(&token())] } else { case.authorization.clone() };
             let mut request = http1.get(format!("http://{address}/orders"));
             for value in &authorization {
                 request = request.header(AUTHORIZATION, value);
@@ -360,9 +346,9 @@ async fn one_layer_protects_rest_and_grpc_on_one_port() {
                 assert_eq!(rest.text().await.unwrap(), "orders");
                 assert_eq!(grpc.unwrap(), "hello to ada");
             } else {
-                assert_eq!(rest.status(), kind.status, "{}", kind.name);
-                assert!(!rest.headers().contains_key("grpc-status"), "{}", kind.name);
-                assert_refused(&grpc.unwrap_err(), &kind);
+                assert_eq!(rest.status(), case.status, "{}", case.name);
+                assert!(!rest.headers().contains_key("grpc-status"), "{}", case.name);
+                assert_refused(&grpc.unwrap_err(), &case);
             }
         }
     }
@@ -395,9 +381,9 @@ fn frames(mut body: &[u8]) -> (Vec<String>, Option<String>) {
 #[tokio::test]
 async fn grpc_web_over_http_1_with_tonic_web_inside_or_outside() {
     let http1 = http1();
-    for kind in kinds() {
+    for case in refusal_cases() {
         for (let_in, web_is_outside) in [(true, true), (true, false), (false, true), (false, false)] {
-            let layer = if let_in { layer() } else { kind.layer.clone() };
+            let layer = if let_in { layer() } else { case.layer.clone() };
             let (address, listener) = listen().await;
             let incoming = TcpIncoming::from(listener);
             // The first layer is the outermost.
@@ -409,7 +395,7 @@ async fn grpc_web_over_http_1_with_tonic_web_inside_or_outside() {
                 let server = builder.layer(layer).layer(GrpcWebLayer::new()).add_service(Orders::default());
                 tokio::spawn(server.serve_with_incoming(incoming));
             }
-            let authorization = if let_in { vec![bearer(&token())] } else { kind.authorization.clone() };
+            let authorization = if let_in { vec![bearer(&token())] } else { case.authorization.clone() };
             for content_type in ["application/grpc-web+proto", "application/grpc-web", "application/grpc-web-text"] {
                 let is_text = content_type.ends_with("text");
                 let body = if is_text { BASE64_STANDARD.encode(frame("hello")).into_bytes() } else { frame("hello") };
@@ -419,7 +405,7 @@ async fn grpc_web_over_http_1_with_tonic_web_inside_or_outside() {
                 }
                 let request = request.header(CONTENT_TYPE, content_type).header("accept", content_type).body(body);
                 let response = request.send().await.unwrap();
-                let shown = format!("{} {content_type}, outside: {web_is_outside}", kind.name);
+                let shown = format!("{} {content_type}, outside: {web_is_outside}", case.name);
                 assert_eq!(response.status(), 200, "{shown}");
                 let headers = response.headers().clone();
                 let answered = headers[CONTENT_TYPE].to_str().unwrap();
@@ -432,9 +418,9 @@ async fn grpc_web_over_http_1_with_tonic_web_inside_or_outside() {
                     assert_eq!(messages, ["hello to ada"], "{shown}");
                     assert!(trailers.unwrap().contains("grpc-status:0"), "{shown}");
                 } else {
-                    assert_eq!(headers["grpc-status"].to_str().unwrap(), kind.grpc_status.to_string(), "{shown}");
+                    assert_eq!(headers["grpc-status"].to_str().unwrap(), case.grpc_status.to_string(), "{shown}");
                     let message = headers["grpc-message"].to_str().unwrap().replace("%25", "%");
-                    assert_eq!(message, kind.grpc_message, "{shown}");
+                    assert_eq!(message, case.grpc_message, "{shown}");
                     assert_eq!(body, "", "{shown}");
                 }
             }

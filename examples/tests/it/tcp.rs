@@ -1,5 +1,6 @@
 //! The line protocol, over raw sockets.
 
+use std::process::Command;
 use std::time::Duration;
 
 use countersign_examples::Running;
@@ -108,4 +109,42 @@ async fn without_an_issuer_it_brings_one() {
     let example = Running::start("tcp", &[]);
     assert_eq!(say(&example, format!("AUTH {}\nhello\n", example.token())).await, "OK ada\nhello\n");
     assert_eq!(say(&example, "AUTH nonsense\n").await, "ERR invalid_token\n");
+}
+
+/// Each documented line by a shell, as a user runs it. What it prints stands behind it, with commas between the lines.
+#[test]
+fn the_documented_calls_work() {
+    let curl = Command::new("curl").arg("--version").output();
+    let speaks_telnet = curl.is_ok_and(|curl| String::from_utf8_lossy(&curl.stdout).contains(" telnet"));
+    if !cfg!(unix) || !speaks_telnet {
+        println!("left out: there is no shell here, or no curl that speaks telnet");
+        return;
+    }
+    let example = Running::start("tcp", &[]);
+    let mut calls = 0;
+    for line in include_str!("../../tcp.rs").lines().filter_map(|line| line.strip_prefix("//! ")) {
+        let Some((command, expected)) = line.split_once("# ").filter(|(command, _)| command.contains("| curl")) else {
+            continue;
+        };
+        let command = command.replace("127.0.0.1:3000", &example.address().to_string());
+        let output = Command::new("sh").args(["-c", &command]).env("TOKEN", example.token()).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(said.lines().collect::<Vec<_>>().join(", "), expected, "{line}");
+        calls += 1;
+    }
+    assert_eq!(calls, 2);
+}
+
+/// Not even by a client that never reads, so that whatever it is told cannot get through.
+#[tokio::test]
+async fn no_connection_outlives_its_token() {
+    let idp = IdentityProvider::start();
+    let example = Running::start_trusting("tcp", &idp);
+    let token = idp.token("orders").scope("orders:read").expires_in(Duration::from_secs(2)).sign();
+    let mut stream = TcpStream::connect(example.address()).await.unwrap();
+    stream.write_all(format!("AUTH {token}\n").as_bytes()).await.unwrap();
+    let line = [&[b'x'; 4000][..], b"\n"].concat();
+    // Until the echo is stuck, and then until the other side has closed.
+    let shut_out = async { while stream.write_all(&line).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(20), shut_out).await.expect("at the latest the patience after `exp`");
 }

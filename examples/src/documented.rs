@@ -1,0 +1,64 @@
+//! The calls that an example's documentation shows.
+
+use crate::client::Client;
+use crate::running::Running;
+
+/// Makes the calls that an example's documentation shows, `curl …   # status` in a line each, to the example as it starts
+/// without arguments, with the token that it prints; and checks that the answers have the status that stands behind each.
+///
+/// # Panics
+/// If one has not, if there are fewer than two, if no line before them says where `$TOKEN` comes from, or if one uses what this
+/// does not know of curl.
+pub async fn documented_calls_of(name: &str, source: &str) {
+    let example = Running::start(name, &[]);
+    let mut calls = 0;
+    let (mut base, mut token) = ("", None);
+    for line in source.lines() {
+        if let Some(url) = line.strip_prefix("//! URL=") {
+            base = url;
+        }
+        if line.starts_with("//! TOKEN=") {
+            token = Some(example.token());
+        }
+        let Some(line) = line.strip_prefix("//! curl ") else { continue };
+        let (command, comment) = line.split_once(" # ").expect("a status in a comment behind the command");
+        let expected: u16 = comment.split([' ', ',', ';']).next().unwrap_or_default().parse().expect("a status");
+
+        let command = command.replace("$URL", base).replace("127.0.0.1:3000", &example.address().to_string());
+        let command = command.replace("$TOKEN", token.expect("a line with TOKEN= before the first call"));
+        let (mut client, mut method, mut url, mut headers) = (Client::http1(), None, None, Vec::new());
+        let mut words = words(&command).into_iter();
+        while let Some(word) = words.next() {
+            match &*word {
+                "-i" | "-N" => {}
+                "--http2-prior-knowledge" => client = Client::http2(),
+                "-X" => method = words.next(),
+                "-H" => headers.extend(words.next()),
+                word => {
+                    assert!(word.starts_with("http://") && url.is_none(), "an option that is not known: {word}");
+                    url = Some(word.to_owned());
+                }
+            }
+        }
+        let mut request = client.request(method.as_deref().unwrap_or("GET"), &url.expect("a URL"));
+        for header in headers {
+            let (field, value) = header.split_once(": ").expect("a header field");
+            request = request.header(field, value);
+        }
+        assert_eq!(client.send(request).await.status, expected, "{line}");
+        calls += 1;
+    }
+    assert!(calls >= 2, "{calls} calls are documented");
+}
+
+/// The words of a shell's command line, as far as double quotes go.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (nth, part) in line.split('"').enumerate() {
+        match nth % 2 {
+            0 => words.extend(part.split_whitespace().map(str::to_owned)),
+            _ => words.push(part.to_owned()),
+        }
+    }
+    words
+}
