@@ -12,6 +12,7 @@
 #![allow(clippy::print_stdout, reason = "an example talks to the person who runs it")]
 
 use axum::extract::Path;
+use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use clap::Parser as _;
@@ -46,14 +47,14 @@ async fn me(caller: Claims<Caller>) -> Json<Value> {
 }
 
 /// Hands the claims to another thread: `into_inner` is an `Arc` of them, and copies nothing.
-async fn report(caller: Claims<Caller>) -> String {
+async fn report(caller: Claims<Caller>) -> Result<String, StatusCode> {
     let caller = Claims::into_inner(caller);
     let rows = match caller.plan {
         Plan::Free => 10,
         Plan::Pro => 1000,
     };
     let report = tokio::task::spawn_blocking(move || format!("{rows} rows of {}, for {}", caller.tenant, caller.sub));
-    report.await.unwrap_or_default()
+    report.await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 async fn order(Path(id): Path<u32>, caller: Claims<Caller>) -> Json<Value> {

@@ -9,16 +9,18 @@
 //! An answer that is not believed ([`Disbelief`]) leaves nothing behind: not its keys, and not what the next request would be
 //! conditional on.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_token::{Algorithm, Answer, KeySet, MAX_KEYS, Unready};
+use countersign_token::{Algorithm, Answer, KeySet, Unready};
 
 use crate::hints::{Hints, Validators};
 
 mod absent;
+mod asking;
 mod clock;
+mod landing;
 mod random;
 mod rule;
 
@@ -392,240 +394,6 @@ impl<W> Plan<W> {
         self.waiters.clear();
     }
 
-    // Ends of fetches.
-
-    fn fetched(&mut self, now: Now, set: KeySet, hints: &Hints, actions: &mut Vec<Action<W>>) {
-        let Some(flight) = self.land() else { return };
-        if !set.is_empty() {
-            self.emptied = None;
-        }
-        let (earliest, latest) = self.generated(now, hints).unzip();
-        if let Some(disbelief) = self.disbelief(&flight, &set, earliest) {
-            if !self.keeps(Rule::ValidatorsAreOfTheSetInForce) {
-                self.validators = hints.validators.clone();
-            }
-            self.disbelieve(now, flight, disbelief, actions);
-            return;
-        }
-        let changed = self.replace(set, hints, latest);
-        self.succeeded(now, flight, changed, hints, actions);
-    }
-
-    fn not_modified(&mut self, now: Now, hints: &Hints, actions: &mut Vec<Action<W>>) {
-        let Some(flight) = self.land() else { return };
-        self.emptied = None;
-        if flight.outlived && self.keeps(Rule::OutlivedIsDisbelieved) {
-            self.disbelieve(now, flight, Disbelief::Outlived, actions);
-        } else if self.set.is_none() || self.validators == Validators::default() {
-            self.disbelieve(now, flight, Disbelief::Unasked, actions);
-        } else {
-            self.succeeded(now, flight, false, hints, actions);
-        }
-    }
-
-    /// The set that is the last good one now has just been confirmed by its provider.
-    fn succeeded(&mut self, now: Now, flight: Flight, changed: bool, hints: &Hints, actions: &mut Vec<Action<W>>) {
-        let Some(set) = self.set.clone() else { return };
-        self.attempted = true;
-        self.failures = 0;
-        self.doubted = false;
-        self.confirmed = now;
-        self.generated = self.generated.max(self.generated(now, hints).map(|(_, latest)| latest));
-        self.clock_offset = hints.clock_offset.or(self.clock_offset);
-        self.lifetime = match hints.lifetime {
-            Some(lifetime) => lifetime.clamp(self.config.min_lifetime, self.config.max_lifetime),
-            None => self.config.lifetime,
-        };
-        // A forced fetch that succeeds is as good as a scheduled one, and puts the next of those off.
-        let until_next = if set.is_empty() { MIN_BACKOFF } else { self.jittered_lifetime() };
-        self.scheduled_at = now.monotonic + until_next;
-        self.adapt_spacing(flight, changed);
-        if changed || !self.in_force {
-            self.in_force = true;
-            actions.push(Action::Publish(Arc::clone(&set)));
-        }
-        if std::mem::take(&mut self.stale) {
-            actions.push(Action::Recovered);
-        }
-        self.conclude(flight, &set, changed, actions);
-    }
-
-    /// Why the set must not replace the one that is there, if so.
-    fn disbelief(&self, flight: &Flight, set: &KeySet, generated: Option<Duration>) -> Option<Disbelief> {
-        let has_same_keys = self.set.as_ref().is_some_and(|old| old.has_same_keys_as(set));
-        let is_older = |in_force, generated| generated + GENERATED_TOLERANCE < in_force;
-        let says_it_is_older = self.generated.zip(generated).is_some_and(|(ours, its)| is_older(ours, its));
-        if flight.outlived && self.keeps(Rule::OutlivedIsDisbelieved) {
-            Some(Disbelief::Outlived)
-        } else if set.is_empty() && !self.confirms_emptiness(flight) && self.keeps(Rule::EmptinessIsConfirmed) {
-            Some(Disbelief::Empty)
-        } else if self.in_force && !has_same_keys && says_it_is_older && self.keeps(Rule::OlderIsDisbelieved) {
-            Some(Disbelief::Older)
-        } else {
-            None
-        }
-    }
-
-    fn disbelieve(&mut self, now: Now, flight: Flight, disbelief: Disbelief, actions: &mut Vec<Action<W>>) {
-        actions.push(Action::Disbelieve(disbelief));
-        if disbelief == Disbelief::Outlived {
-            // Nobody's fault: the clocks' disagreement has made another fetch due already, and whoever waits goes on waiting.
-            return;
-        }
-        self.failed(now, flight, None, actions);
-        match disbelief {
-            Disbelief::Empty => {
-                self.emptied.get_or_insert(flight.begun.monotonic);
-                self.scheduled_at = self.scheduled_at.min(now.monotonic + CONFIRM_AFTER);
-            }
-            Disbelief::Older => self.doubted = true,
-            Disbelief::Outlived | Disbelief::Unasked => {}
-        }
-    }
-
-    /// Whether a set without a usable key may be believed: an earlier one said the same, and a good one before it is
-    /// what is being withdrawn. Without one there is nothing to withdraw; such a source has not begun to work.
-    fn confirms_emptiness(&self, flight: &Flight) -> bool {
-        self.set.is_some() && self.emptied.is_some_and(|first| flight.begun.monotonic >= first + CONFIRM_AFTER)
-    }
-
-    /// Between which times an answer that comes in now was generated, by the provider's clock. As long as that has not been read,
-    /// it is taken to show what ours does.
-    fn generated(&self, now: Now, hints: &Hints) -> Option<(Duration, Duration)> {
-        let offset = self.clock_offset.unwrap_or(0);
-        let by = Duration::from_secs(offset.unsigned_abs());
-        hints.generated(if offset < 0 { now.wall.saturating_sub(by) } else { now.wall.saturating_add(by) })
-    }
-
-    /// Makes `set` the last good one unless it is the same; says whether it is another. What the answer says about itself is
-    /// kept only now: it is not what a refused body says that the next request may be made conditional on.
-    fn replace(&mut self, set: KeySet, hints: &Hints, generated: Option<Duration>) -> bool {
-        self.validators = hints.validators.clone();
-        let set = match &self.set {
-            Some(old) if old.has_same_keys_as(&set) => return false,
-            Some(old) => set.succeeding(old).with_generation(old.generation() + 1),
-            None => set.with_generation(1),
-        };
-        // Which may be up to the tolerance older than before: it belongs to this set.
-        self.generated = generated;
-        self.set = Some(Arc::new(set));
-        self.mismatched.clear();
-        true
-    }
-
-    /// Answers all that the fetch answers. A key first seen after it began stays sought: the provider may have added
-    /// it while the answer was on its way.
-    fn conclude(&mut self, flight: Flight, set: &KeySet, changed: bool, actions: &mut Vec<Action<W>>) {
-        for waiter in std::mem::take(&mut self.waiters) {
-            if waiter.wanted.is_in(set) {
-                actions.push(Action::Answer(waiter.reply, Answer::Changed));
-            } else if self.sought.get(&waiter.wanted).is_some_and(|seen| *seen < flight.number) {
-                actions.push(Action::Answer(waiter.reply, Answer::Absent));
-            } else {
-                self.waiters.push_back(waiter);
-            }
-        }
-        let (looked_for, unanswered): (Map<_, _>, Map<_, _>) = std::mem::take(&mut self.sought)
-            .into_iter()
-            .filter(|(wanted, _)| !wanted.is_in(set))
-            .partition(|(_, seen)| *seen < flight.number);
-        self.sought = unanswered;
-        if (looked_for.is_empty() && self.absent.is_empty()) || !self.keeps(Rule::AbsenceIsRemembered) {
-            return;
-        }
-        self.absent = Arc::new(self.absent.succeeded_by(looked_for, flight.begun, set, changed));
-        actions.push(Action::Deny(Arc::clone(&self.absent)));
-    }
-
-    fn failed(&mut self, now: Now, flight: Flight, retry_after: Option<Duration>, actions: &mut Vec<Action<W>>) {
-        let now = now.monotonic;
-        self.attempted = true;
-        if self.keeps(Rule::SpacingCountsFailures) {
-            self.adapt_spacing(flight, false);
-        } else {
-            self.last_forced = None;
-        }
-        let retry_after = retry_after.unwrap_or_default();
-        self.not_before = now + retry_after.min(MAX_SPACING);
-        if flight.kind == Kind::Scheduled {
-            let backoff = MIN_BACKOFF.saturating_mul(1 << self.failures.min(16)).min(MAX_BACKOFF);
-            self.failures += 1;
-            let jittered = backoff.mul_f64(1.0 - BACKOFF_JITTER * self.random.unit());
-            self.scheduled_at = now + if self.has_usable_keys() { jittered } else { MIN_BACKOFF };
-        }
-        let at_most = if self.has_usable_keys() { MAX_RETRY_AFTER } else { MAX_SPACING };
-        self.scheduled_at = self.scheduled_at.max(now + retry_after.min(at_most));
-        // Whoever still waits when the next fetch may begin keeps his key sought; for the others somebody may ask
-        // again. So an outage is not met with more fetches than there are requests to make them.
-        self.dismiss(now, actions);
-        let waited_for: HashSet<_> = self.waiters.iter().map(|waiter| &waiter.wanted).collect();
-        self.sought.retain(|wanted, seen| *seen >= flight.number || waited_for.contains(wanted));
-    }
-
-    fn land(&mut self) -> Option<Flight> {
-        let flight = self.flight.take()?;
-        self.recheck = self.recheck.filter(|begun| flight.number <= *begun);
-        Some(flight)
-    }
-
-    fn adapt_spacing(&mut self, flight: Flight, changed: bool) {
-        if changed {
-            self.spacing = MIN_SPACING;
-        } else if flight.kind == Kind::Forced {
-            self.spacing = (self.spacing * 2).min(MAX_SPACING);
-        }
-    }
-
-    // What requests say.
-
-    fn asked(&mut self, now: Now, wanted: Wanted, generation: Option<u64>, waiter: W, actions: &mut Vec<Action<W>>) {
-        if let Some(answer) = self.known_answer(now, &wanted, generation) {
-            actions.push(Action::Answer(waiter, answer));
-            return;
-        }
-        // What has been looked for before was first seen before any fetch that may be in flight now.
-        let fetches = if self.absent.remembers(&wanted) { 0 } else { self.fetches };
-        let is_sought = self.sought.contains_key(&wanted) || self.sought.len() < MAX_SOUGHT;
-        if is_sought {
-            self.sought.entry(wanted.clone()).or_insert(fetches);
-        } else {
-            // No room to remember the key; somebody has to look all the same.
-            self.needed |= self.in_force;
-        }
-        if is_sought && (self.waiters.len() < MAX_WAITERS || !self.keeps(Rule::WaitersAreBounded)) {
-            self.waiters.push_back(Waiter { reply: waiter, wanted, deadline: now.monotonic + MAX_WAIT });
-        } else {
-            actions.push(Action::Answer(waiter, self.not_now(now.monotonic)));
-        }
-    }
-
-    fn known_answer(&self, now: Now, wanted: &Wanted, generation: Option<u64>) -> Option<Answer> {
-        match &self.set {
-            Some(set) if self.in_force => {
-                if generation.is_none_or(|seen| seen < set.generation()) {
-                    return Some(Answer::Changed);
-                }
-                self.absent.contains(wanted, now).then_some(Answer::Absent)
-            }
-            _ if self.attempted => Some(self.not_now(now.monotonic)),
-            _ => None,
-        }
-    }
-
-    fn mismatched(&mut self, now: Duration, wanted: Wanted, generation: Option<u64>) {
-        let Some(set) = self.set.as_ref().filter(|_| self.in_force) else { return };
-        // Names that are not in the set never get here, so the set's own limit bounds what is remembered.
-        let is_recent = |at: &Duration| now.saturating_sub(*at) < MISMATCH_REMEMBERED;
-        let news = generation == Some(set.generation())
-            && wanted.is_in(set)
-            && !self.mismatched.get(&wanted.kid).is_some_and(is_recent)
-            && self.mismatched.len() <= MAX_KEYS;
-        if news {
-            self.mismatched.insert(wanted.kid, now);
-        }
-        self.needed |= news;
-    }
-
     // What every step ends with.
 
     /// Notices when the wall clock has moved further than the monotonic one. Either somebody has set it, or the machine stood
@@ -676,16 +444,6 @@ impl<W> Plan<W> {
         actions.push(Action::Fetch(Start { number: self.fetches, kind, timeout, revalidate, validators }));
     }
 
-    /// Answers those whose time is up, and those whose time will be up before the next fetch can begin.
-    fn dismiss(&mut self, now: Duration, actions: &mut Vec<Action<W>>) {
-        let until = if self.flight.is_some() { now } else { now.max(self.next_look()) };
-        while self.waiters.front().is_some_and(|waiter| waiter.deadline <= until) {
-            if let Some(waiter) = self.waiters.pop_front() {
-                actions.push(Action::Answer(waiter.reply, self.not_now(now)));
-            }
-        }
-    }
-
     fn next_tick(&self, now: Now) -> Duration {
         let mut at = Duration::MAX;
         if self.flight.is_none() {
@@ -704,14 +462,6 @@ impl<W> Plan<W> {
     }
 
     // Helpers.
-
-    fn not_now(&self, now: Duration) -> Answer {
-        let retry_after = self.next_look().saturating_sub(now).max(MIN_RETRY_AFTER);
-        match self.unready() {
-            None => Answer::NotYet { retry_after },
-            Some(reason) => Answer::Unavailable { reason, retry_after },
-        }
-    }
 
     fn has_usable_keys(&self) -> bool {
         self.in_force && self.set.as_ref().is_some_and(|set| !set.is_empty())
@@ -757,10 +507,6 @@ impl<W> Plan<W> {
             let _ = rule;
             true
         }
-    }
-
-    fn jittered_lifetime(&mut self) -> Duration {
-        self.lifetime.mul_f64(REFRESH_AT + REFRESH_JITTER * (2.0 * self.random.unit() - 1.0))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The plan with a clock that only moves when told to: single rules first, then a whole world at random.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use countersign_token::{SigningKey, VerifyingKey};
