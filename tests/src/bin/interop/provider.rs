@@ -132,6 +132,10 @@ async fn refused_tokens(provider: &mut Provider, api: &Example, tally: &mut Tall
     let at = &provider.at;
     let profile = JwtAuth::new(&at.jwks).issuer(&*at.issuer).audience(&*at.audience).access_token_profile();
     let profile = Service::start(profile).await?;
+    // Without keys it would be refused for its claims before anybody looks at its signature.
+    tokio::time::timeout(crate::TIMEOUT, profile.auth.handle().keys().ready())
+        .await?
+        .map_err(|unready| unready.to_string())?;
     let id_token = Hostile::new("an ID token with the audience of the API", Stage::Claims, by_like_api.id_token);
     tally.check("RFC 9068, an ID token for a client called like the API", profile.refuses(&id_token, 1).await);
     for token in provider.tokens(&audience).await?.iter().chain([&by_app.access_token, &by_like_api.access_token]) {
