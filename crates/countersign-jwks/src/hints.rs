@@ -10,7 +10,7 @@ use countersign_token::Fetched;
 const MAX_VALIDATOR_BYTES: usize = 1024;
 
 /// `Date` and `Age` count whole seconds, each rounded in its own way.
-const DATE_RESOLUTION: Duration = Duration::from_secs(2);
+pub(crate) const DATE_RESOLUTION: Duration = Duration::from_secs(2);
 
 /// What the headers of an answer say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,7 +94,7 @@ fn lifetime(fetched: &Fetched) -> Option<Duration> {
 }
 
 /// RFC 9111 §1.2.2: digits, as many as one likes.
-fn delta_seconds(text: &str) -> Option<u64> {
+pub(crate) fn delta_seconds(text: &str) -> Option<u64> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().unwrap_or(u64::MAX))
 }

@@ -13,6 +13,7 @@ use reqwest::header::{
 use reqwest::{Client, Response, redirect, retry};
 use url::Url;
 
+use crate::hints::delta_seconds;
 use crate::remote::is_loopback;
 
 /// For the connection alone, out of [`FetchRequest::timeout`]: an address that swallows packets leaves time for the
@@ -130,7 +131,7 @@ fn encodings(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
 fn described(response: &Response) -> Fetched {
     let headers = response.headers();
     let line = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let seconds = |name| line(name).and_then(|value| value.trim().parse().ok()).map(Duration::from_secs);
+    let seconds = |name| line(name).and_then(|value| delta_seconds(value.trim())).map(Duration::from_secs);
     let date = |name| line(name).and_then(|value| httpdate::parse_http_date(value).ok());
     let cache_control: Vec<&str> =
         headers.get_all(CACHE_CONTROL).iter().filter_map(|line| line.to_str().ok()).collect();

@@ -84,6 +84,9 @@ const GENERATED_TOLERANCE: Duration = Duration::from_secs(5);
 /// nothing had been; this is how long withdrawn keys may then be trusted unnoticed.
 const CLOCK_CHECK: Duration = Duration::from_secs(10);
 
+/// How long after its time-out an answer may still come in: by then a driver that runs has reported a failure.
+const LATE: Duration = Duration::from_secs(5);
+
 /// The least time between a set without a usable key and the one that confirms it.
 const CONFIRM_AFTER: Duration = MIN_SPACING;
 
@@ -226,6 +229,8 @@ pub(crate) struct Plan<W> {
     emptied: Option<Duration>,
     /// Whether the last answer was older than the set in force: a cache on the way must be told to look again.
     doubted: bool,
+    /// An answer that was refused because it seemed older, until it is known whether it only seemed so.
+    refused: Option<Refused>,
 
     flight: Option<Flight>,
     /// How many fetches were started, and when the last one was.
@@ -258,6 +263,16 @@ struct Flight {
     timeout: Duration,
     /// Whether the clocks have disagreed since: what it brings is older than it seems.
     outlived: bool,
+    /// Whether it sent validators.
+    conditional: bool,
+}
+
+/// What a refused answer said of its age, and when it came.
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    date: Duration,
+    age: Duration,
+    came: Duration,
 }
 
 #[derive(Debug)]
@@ -288,6 +303,7 @@ impl<W> Plan<W> {
             attempted: false,
             emptied: None,
             doubted: false,
+            refused: None,
             flight: None,
             fetches: 0,
             last_begun: None,
@@ -400,9 +416,11 @@ impl<W> Plan<W> {
     /// still: it cannot be told which, so there is one look at the source before anything is called old on the wall clock's word.
     fn compare_clocks(&mut self, now: Now) {
         let has_jumped = self.seen.replace(now).is_some_and(|then| now.has_jumped_since(then));
-        if has_jumped && self.keeps(Rule::ClocksAreCompared) {
+        // Both clocks may have gone on while the process was frozen: then no time-out has held.
+        let is_late = self.flight.is_some_and(|flight| now.age(flight.begun) > flight.timeout + LATE);
+        if (has_jumped || is_late) && self.keeps(Rule::ClocksAreCompared) {
             self.recheck = Some(self.fetches);
-            self.clock_offset = None;
+            self.clock_offset = self.clock_offset.filter(|_| !has_jumped);
             if let Some(flight) = &mut self.flight {
                 flight.outlived = true;
             }
@@ -435,12 +453,17 @@ impl<W> Plan<W> {
             return;
         };
         let timeout = if self.has_usable_keys() { FETCH_TIMEOUT } else { FETCH_TIMEOUT_WITHOUT_KEYS };
-        let revalidate = self.needed || self.doubted || !self.sought.is_empty();
+        // A look that renews what is remembered as absent must not be answered by a cache on the way.
+        let revalidate = self.needed || self.doubted || !self.sought.is_empty() || !self.absent.is_empty();
         self.fetches += 1;
         self.last_begun = Some(now.monotonic);
+        // Validators may lie: a file that was written twice in a second, files that all have one time. Whoever still misses
+        // something after a look gets the whole of it.
+        let is_second_look = kind == Kind::Forced && self.spacing > MIN_SPACING;
+        let validators = if is_second_look { Validators::default() } else { self.validators.clone() };
         self.needed = false;
-        self.flight = Some(Flight { number: self.fetches, kind, begun: now, timeout, outlived: false });
-        let validators = self.validators.clone();
+        let conditional = validators != Validators::default();
+        self.flight = Some(Flight { number: self.fetches, kind, begun: now, timeout, outlived: false, conditional });
         actions.push(Action::Fetch(Start { number: self.fetches, kind, timeout, revalidate, validators }));
     }
 

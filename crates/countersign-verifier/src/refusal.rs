@@ -18,6 +18,9 @@ pub enum Refusal {
     /// No key of its issuer fits, and we have looked.
     UnknownKey,
     /// No key of its issuer fits, and we have not looked: its claims, which nobody has vouched for, would be refused too.
+    ///
+    /// It comes at once, where a token with good claims waits for its key: strangers can find out which `iss` and `aud` are
+    /// wanted here. These are no secrets.
     KeyNotSought(Box<ClaimError>),
     /// Its signature is not that of the key it names.
     Signature(SignatureError),

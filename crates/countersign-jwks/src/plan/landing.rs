@@ -8,9 +8,9 @@ use countersign_token::{Answer, KeySet};
 
 use super::{
     Action, BACKOFF_JITTER, CONFIRM_AFTER, Disbelief, Flight, GENERATED_TOLERANCE, Kind, MAX_BACKOFF, MAX_RETRY_AFTER,
-    MAX_SPACING, MIN_BACKOFF, MIN_SPACING, Map, Now, Plan, REFRESH_AT, REFRESH_JITTER, Rule,
+    MAX_SPACING, MIN_BACKOFF, MIN_SPACING, Map, Now, Plan, REFRESH_AT, REFRESH_JITTER, Refused, Rule,
 };
-use crate::hints::{Hints, Validators};
+use crate::hints::{DATE_RESOLUTION, Hints};
 
 impl<W> Plan<W> {
     pub(super) fn fetched(&mut self, now: Now, set: KeySet, hints: &Hints, actions: &mut Vec<Action<W>>) {
@@ -19,11 +19,17 @@ impl<W> Plan<W> {
             self.emptied = None;
         }
         let (earliest, latest) = self.generated(now, hints).unzip();
+        let earliest = if self.was_handed_on(now, hints) { hints.date } else { earliest };
         if let Some(disbelief) = self.disbelief(&flight, &set, earliest) {
             if !self.keeps(Rule::ValidatorsAreOfTheSetInForce) {
                 self.validators = hints.validators.clone();
             }
             self.disbelieve(now, flight, disbelief, actions);
+            if disbelief == Disbelief::Older
+                && self.refused.is_none_or(|refused| now.monotonic >= refused.came + GENERATED_TOLERANCE)
+            {
+                self.refused = hints.date.map(|date| Refused { date, age: hints.age, came: now.monotonic });
+            }
             return;
         }
         let changed = self.replace(set, hints, latest);
@@ -35,7 +41,7 @@ impl<W> Plan<W> {
         self.emptied = None;
         if flight.outlived && self.keeps(Rule::OutlivedIsDisbelieved) {
             self.disbelieve(now, flight, Disbelief::Outlived, actions);
-        } else if self.set.is_none() || self.validators == Validators::default() {
+        } else if self.set.is_none() || !flight.conditional {
             self.disbelieve(now, flight, Disbelief::Unasked, actions);
         } else {
             self.succeeded(now, flight, false, hints, actions);
@@ -51,6 +57,11 @@ impl<W> Plan<W> {
         self.confirmed = now;
         self.generated = self.generated.max(self.generated(now, hints).map(|(_, latest)| latest));
         self.clock_offset = hints.clock_offset.or(self.clock_offset);
+        if let Some(date) = hints.date.filter(|_| hints.age.is_zero()) {
+            // That is the present, by the provider's clock. What is in force was not generated later, whatever a server with a
+            // wrong clock has said: it would be newer than all that comes.
+            self.generated = self.generated.min(Some(date.saturating_add(GENERATED_TOLERANCE)));
+        }
         self.lifetime = match hints.lifetime {
             Some(lifetime) => lifetime.clamp(self.config.min_lifetime, self.config.max_lifetime),
             None => self.config.lifetime,
@@ -72,7 +83,8 @@ impl<W> Plan<W> {
     /// Why the set must not replace the one that is there, if so.
     fn disbelief(&self, flight: &Flight, set: &KeySet, generated: Option<Duration>) -> Option<Disbelief> {
         let has_same_keys = self.set.as_ref().is_some_and(|old| old.has_same_keys_as(set));
-        let is_older = |in_force, generated| generated + GENERATED_TOLERANCE < in_force;
+        let is_older =
+            |in_force: Duration, generated: Duration| generated.saturating_add(GENERATED_TOLERANCE) < in_force;
         let says_it_is_older = self.generated.zip(generated).is_some_and(|(ours, its)| is_older(ours, its));
         if flight.outlived && self.keeps(Rule::OutlivedIsDisbelieved) {
             Some(Disbelief::Outlived)
@@ -95,11 +107,23 @@ impl<W> Plan<W> {
         match disbelief {
             Disbelief::Empty => {
                 self.emptied.get_or_insert(flight.begun.monotonic);
+                // The same answer out of a cache confirms nothing.
+                self.doubted = true;
                 self.scheduled_at = self.scheduled_at.min(now.monotonic + CONFIRM_AFTER);
             }
             Disbelief::Older => self.doubted = true,
             Disbelief::Outlived | Disbelief::Unasked => {}
         }
+    }
+
+    /// Whether this is the answer that was refused a while ago, with the same `Date` and an `Age` that has grown by the time
+    /// since: then it is out of a cache that hands the origin's `Date` on.
+    fn was_handed_on(&self, now: Now, hints: &Hints) -> bool {
+        self.refused.filter(|refused| hints.date == Some(refused.date)).is_some_and(|refused| {
+            let passed = now.monotonic.saturating_sub(refused.came);
+            let grown = hints.age.saturating_sub(refused.age);
+            passed >= GENERATED_TOLERANCE && grown.abs_diff(passed) <= DATE_RESOLUTION
+        })
     }
 
     /// Whether a set without a usable key may be believed: an earlier one said the same, and a good one before it is
@@ -129,6 +153,7 @@ impl<W> Plan<W> {
         self.generated = generated;
         self.set = Some(Arc::new(set));
         self.mismatched.clear();
+        self.refused = None;
         true
     }
 

@@ -409,6 +409,122 @@ fn an_older_answer_replaces_nothing_and_makes_caches_look_again() {
     assert!(did.published.is_some());
 }
 
+/// An answer with this `Date`, seconds after the plan began, and this `Age`.
+fn dated(date: u64, age: u64) -> Hints {
+    Hints { date: Some(EPOCH + Duration::from_secs(date)), age: Duration::from_secs(age), ..Hints::default() }
+}
+
+/// One server of the provider's has a clock that is far ahead. What it once said must not make all that comes look old.
+#[test]
+fn a_date_in_the_future_is_outdone_by_the_next_right_one() {
+    let ahead = 40 * 86_400;
+    for not_modified in [false, true] {
+        let mut plan = new_plan();
+        let validators = Validators { etag: Some("\"1\"".into()), last_modified: None };
+        answered(&mut plan, set([0]), Hints { validators, ..dated(0, 0) });
+        let at = due(&plan);
+        step(&mut plan, at, Event::Tick);
+        let hints = Box::new(dated(at.as_secs() + ahead, 0));
+        let event = if not_modified { Event::NotModified(hints) } else { Event::Fetched { set: set([0]), hints } };
+        assert!(step(&mut plan, at, event).disbelieved.is_none());
+        let right = dated(due(&plan).as_secs(), 0);
+        answered(&mut plan, set([0]), right);
+        let rotated = dated(due(&plan).as_secs(), 0);
+        let (did, _) = answered(&mut plan, set([1]), rotated);
+        assert!(did.published.is_some(), "{not_modified}");
+    }
+}
+
+/// A cache hands the origin's `Date` on, and our clock is ten seconds off, so that this cannot be told from one answer.
+#[test]
+fn an_answer_that_ages_as_its_age_says_was_handed_on() {
+    for off in [10, 20, 30] {
+        // The provider's clock shows so much more than ours, less twenty: the copy was made a second before.
+        let theirs = |at: Duration| at.as_secs() + off + 1000 - 20;
+        let mut plan = new_plan();
+        answered(&mut plan, set([0]), dated(theirs(Duration::ZERO) - 1, 1));
+        // Rotated, and the cache purged, at 60 s; it does not heed `no-cache`.
+        let copied = theirs(60 * SEC);
+        let mut at = 160 * SEC;
+        while plan.set.as_ref().unwrap().generation() == 1 {
+            ask(&mut plan, at, 1, "k1");
+            if plan.flight.is_some() {
+                let hints = Box::new(dated(copied, theirs(at) - copied));
+                step(&mut plan, at, Event::Fetched { set: set([1]), hints });
+            }
+            at += SEC;
+            assert!(at < 175 * SEC, "{off}");
+        }
+    }
+}
+
+/// What renews an absence, or makes one, must not come out of a cache.
+#[test]
+fn looks_that_speak_of_absent_keys_ask_caches_to_look_again() {
+    let mut plan = started([0]);
+    ask(&mut plan, 10 * SEC, 1, "k1");
+    step(&mut plan, 10 * SEC, fetched(set([0])));
+    let at = due(&plan);
+    assert!(step(&mut plan, at, Event::Tick).start.unwrap().revalidate);
+    // And the second look at a set without keys: the same answer twice confirms nothing.
+    let mut plan = started([0]);
+    let at = due(&plan);
+    assert!(!step(&mut plan, at, Event::Tick).start.unwrap().revalidate);
+    let retry = step(&mut plan, at, fetched(set([]))).armed;
+    assert!(step(&mut plan, retry, Event::Tick).start.unwrap().revalidate);
+}
+
+/// A key is published while its name is remembered as absent, and a cache on the way has the old answer for an hour: short
+/// lifetimes, or a set without keys that is looked at every second, must not renew the absence out of that cache.
+#[test]
+fn no_cache_keeps_a_published_key_absent() {
+    let mut plan: Plan<u32> = Plan::new(Config { lifetime: SEC, min_lifetime: SEC, ..config(7) });
+    step(&mut plan, Duration::ZERO, Event::Tick);
+    step(&mut plan, Duration::ZERO, fetched(set([0])));
+    ask(&mut plan, MS, 1, "k1");
+    step(&mut plan, 2 * MS, fetched(set([0])));
+    let mut at = 10 * MS;
+    while plan.set.as_ref().unwrap().generation() == 1 {
+        if let Some(start) = ask(&mut plan, at, 1, "k1").start {
+            step(&mut plan, at + 5 * MS, fetched(set(if start.revalidate { 0..2 } else { 0..1 })));
+        }
+        at += 50 * MS;
+        assert!(at < MAX_SPACING);
+    }
+}
+
+/// Signal, cgroup freezer, a runtime that nobody drives: both clocks go on, and no time-out rings.
+#[test]
+fn what_lands_long_after_its_time_out_proves_nothing() {
+    let mut plan = started([0]);
+    let at = due(&plan);
+    step(&mut plan, at, Event::Tick);
+    let did = step(&mut plan, at + 7200 * SEC, fetched(set([1])));
+    assert_eq!((did.disbelieved, did.start.is_some()), (Some(Disbelief::Outlived), true));
+    assert_eq!(plan.confirmed(), Some(clocks(Duration::ZERO)));
+}
+
+/// A file that was written twice in a second has the `ETag` of its first version.
+#[test]
+fn validators_that_lie_hide_no_key() {
+    let mut plan = new_plan();
+    let validators = Validators { etag: Some("\"1\"".into()), last_modified: None };
+    answered(&mut plan, set([0]), Hints { validators, ..Hints::default() });
+    let first = ask(&mut plan, 10 * SEC, 1, "k1").start.unwrap();
+    assert!(first.validators.etag.is_some());
+    step(&mut plan, 10 * SEC, Event::NotModified(Box::default()));
+    let second = ask(&mut plan, 15 * SEC, 2, "k1").start.unwrap();
+    assert_eq!(second.validators, Validators::default());
+    let did = step(&mut plan, 15 * SEC, fetched(set([0, 1])));
+    assert_eq!(did.answers, [(2, Answer::Changed)]);
+    // Who asked without a condition is not told "not modified".
+    ask(&mut plan, 20 * SEC, 3, "k2");
+    step(&mut plan, 20 * SEC, fetched(set([0, 1])));
+    ask(&mut plan, 26 * SEC, 4, "k2");
+    let did = step(&mut plan, 26 * SEC, Event::NotModified(Box::default()));
+    assert_eq!(did.disbelieved, Some(Disbelief::Unasked));
+}
+
 #[test]
 fn retry_after_is_honoured_within_bounds() {
     let failed = |seconds| Event::Failed { retry_after: Some(seconds * SEC) };
