@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole simulation of the refresh plan: 100,000 worlds for each of its properties, or as many as the argument says. `cargo test`
-# lives through 200 of each. TESTING.md has the results.
+# lives through 200 of each.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."

@@ -14,7 +14,7 @@
 //! 4. a good set survives error pages, garbage and outages, up to [`Remote::max_stale`] after the last success; then
 //!    there are no keys, and the answer is "unavailable" instead of blind trust;
 //! 5. a set without a single usable key replaces a good one only if a second fetch, a second later, brings it again; a set
-//!    that is older than the one in force (`Date` less `Age`), from a cache that lags behind, never does;
+//!    that is older than the one in force (by `Date` and `Age`), from a cache that lags behind, never does;
 //! 6. a machine that was suspended, or whose clock was set, forgets no bound and refuses no good token: when the two clocks
 //!    disagree there is a look at the provider, at the latest 10 s later, and nothing is called too old before it has ended;
 //! 7. redirects are refused, bodies cut off at [`MAX_BODY_BYTES`], and plain `http` is for loopback only.
