@@ -66,6 +66,8 @@ pub enum ClaimError {
         /// What the policy says.
         wanted: Arc<[Box<str>]>,
     },
+    /// The key that verified the token is bound to no issuer, and the policy demands that it is.
+    KeyOfNoIssuer,
     /// No member of `aud` is a configured audience.
     WrongAudience {
         /// The first of what the token says.
@@ -100,6 +102,7 @@ impl ClaimError {
             Self::TooOld { .. } => "too_old",
             Self::LivesTooLong { .. } => "lives_too_long",
             Self::WrongIssuer { .. } => "wrong_issuer",
+            Self::KeyOfNoIssuer => "key_of_no_issuer",
             Self::WrongAudience { .. } => "wrong_audience",
             Self::WrongSubject => "wrong_subject",
             Self::WrongType(_) => "wrong_type",
@@ -127,6 +130,7 @@ impl fmt::Display for ClaimError {
                 write!(f, "from `iat` {issued_at} to `exp` {expires_at}: longer than {max_lifetime:?}")
             }
             Self::WrongIssuer { found, wanted } => write!(f, "`iss` is {found}, wanted is one of {wanted:?}"),
+            Self::KeyOfNoIssuer => f.write_str("the key is bound to no issuer, and only keys that are may verify tokens here"),
             Self::WrongAudience { found, wanted } => write!(f, "`aud` is {found}, wanted is one of {wanted:?}"),
             Self::WrongSubject => f.write_str("`sub` does not satisfy the configured rule"),
             Self::WrongType(found) => write!(f, "`typ` is {found}, which is not that of an access token"),

@@ -42,6 +42,7 @@ pub struct Policy {
     accept_unbound_cnf: bool,
     accept_id_tokens: bool,
     deny_unbound: bool,
+    issuer_of_key: bool,
     /// The first setter that was given something impossible.
     fault: Option<ConfigError>,
 }
@@ -78,6 +79,16 @@ impl Policy {
     pub fn issuer(mut self, issuer: impl Into<Box<str>>) -> Self {
         let issuer = not_empty(&mut self.fault, "issuer", issuer.into());
         self.issuers = self.issuers.iter().cloned().chain([issuer]).collect();
+        self
+    }
+
+    /// Demands that the key that verifies a token is [bound to an issuer](countersign_token::VerifyingKey::bound_to_issuer), for
+    /// sources with the keys of several: `iss` then must be that one, and [`issuer`](Self::issuer) need not list them.
+    ///
+    /// A key that is bound vouches for its own issuer only, with this setting or without.
+    #[must_use]
+    pub fn issuer_of_key(mut self) -> Self {
+        self.issuer_of_key = true;
         self
     }
 
@@ -194,7 +205,13 @@ impl Policy {
     /// Whether no issuer is set: then tokens are told apart by their keys only.
     #[must_use]
     pub fn accepts_any_issuer(&self) -> bool {
-        self.issuers.is_empty()
+        self.issuers.is_empty() && !self.issuer_of_key
+    }
+
+    /// The tolerance in comparisons with the clock that is in force.
+    #[must_use]
+    pub fn leeway_in_force(&self) -> Duration {
+        self.leeway.unwrap_or(DEFAULT_LEEWAY)
     }
 
     /// Whether no audience is set: then tokens that the issuer made for other services pass.
@@ -211,7 +228,7 @@ impl Policy {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
-        for (what, unset) in [("issuer", self.issuers.is_empty()), ("audience", self.audiences.is_empty())] {
+        for (what, unset) in [("issuer", self.accepts_any_issuer()), ("audience", self.accepts_any_audience())] {
             if unset && self.deny_unbound {
                 return Err(ConfigError::Unbound(what));
             }
@@ -231,6 +248,7 @@ impl Policy {
     /// The first [`ClaimError`], in the order given on the [crate's page](crate).
     pub fn judge(&self, payload: VerifiedPayload<'_>, now: UnixTime) -> Result<Verified, ClaimError> {
         let registered = self.check_registered(payload.bytes(), payload.header().typ(), now)?;
+        self.check_issuer_of_key(&registered, &payload)?;
         if let Some(rule) = &self.subject {
             let sub = registered.sub.as_ref().ok_or(ClaimError::Missing(Cow::Borrowed("sub")))?;
             if !rule(sub.get(payload.bytes())) {
@@ -291,7 +309,7 @@ impl Policy {
     }
 
     fn check_time(&self, claims: &Registered, now: UnixTime) -> Result<(), ClaimError> {
-        let leeway = self.leeway.unwrap_or(DEFAULT_LEEWAY);
+        let leeway = self.leeway_in_force();
         match claims.exp {
             Some(expired_at) if now >= expired_at.saturating_add(leeway) => {
                 return Err(ClaimError::Expired { expired_at, now });
@@ -349,6 +367,18 @@ impl Policy {
         Ok(())
     }
 
+    /// RFC 8725 §3.8: the key must be one of the issuer that the token says it is from.
+    fn check_issuer_of_key(&self, claims: &Registered, payload: &VerifiedPayload<'_>) -> Result<(), ClaimError> {
+        let Some(issuer) = payload.key().issuer() else {
+            return if self.issuer_of_key { Err(ClaimError::KeyOfNoIssuer) } else { Ok(()) };
+        };
+        let iss = claims.iss.as_ref().ok_or(ClaimError::Missing(Cow::Borrowed("iss")))?.get(payload.bytes());
+        if iss != issuer {
+            return Err(ClaimError::WrongIssuer { found: Found::new(iss), wanted: Arc::new([issuer.into()]) });
+        }
+        Ok(())
+    }
+
     fn check_presence(&self, claims: &Registered, present: u64) -> Result<(), ClaimError> {
         if let Some(missing) = (0..self.required.len()).find(|bit| present & (1 << bit) == 0) {
             return Err(ClaimError::Missing(Cow::Owned(self.required[missing].to_string())));
@@ -380,7 +410,7 @@ impl fmt::Debug for Policy {
             .field("audiences", &self.audiences)
             .field("types", &self.types)
             .field("required", &self.required)
-            .field("leeway", &self.leeway.unwrap_or(DEFAULT_LEEWAY))
+            .field("leeway", &self.leeway_in_force())
             .field("max_age", &self.max_age)
             .field("max_lifetime", &self.max_lifetime)
             .field("access_token_profile", &self.access_token_profile)

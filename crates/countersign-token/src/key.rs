@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::signature::{self, EcdsaVerificationAlgorithm, ParsedPublicKey, RsaParameters, RsaPublicKeyComponents};
 use aws_lc_rs::{hmac, signature::PqdsaVerificationAlgorithm};
@@ -23,13 +24,17 @@ const MAX_RSA_EXPONENT_BYTES: usize = 4;
 ///
 /// What it can be used for was settled when it was made: the key decides the algorithm family and the token can only
 /// agree, so a public key can never be mistaken for an HMAC secret.
+#[derive(Clone)]
 pub struct VerifyingKey {
     kid: Option<Box<str>>,
+    /// The one issuer whose tokens it vouches for, if it is bound to one.
+    issuer: Option<Arc<str>>,
     thumbprint: Thumbprint,
     algorithms: AlgorithmSet,
     prepared: SmallVec<[(Algorithm, Prepared); 1]>,
 }
 
+#[derive(Clone)]
 enum Prepared {
     Public(ParsedPublicKey),
     Secret(Box<hmac::Key>),
@@ -256,7 +261,7 @@ impl VerifyingKey {
             .iter()
             .map(|algorithm| Ok((algorithm, material.prepare(algorithm)?)))
             .collect::<Result<_, KeyError>>()?;
-        let key = Self { kid: None, thumbprint: material.thumbprint(), algorithms, prepared };
+        let key = Self { kid: None, issuer: None, thumbprint: material.thumbprint(), algorithms, prepared };
         match kid {
             Some(kid) => key.with_kid(kid),
             None => Ok(key),
@@ -286,6 +291,20 @@ impl VerifyingKey {
         Ok(self)
     }
 
+    /// Binds the key to an issuer: tokens that it has signed are refused unless their `iss` is that, character by character
+    /// (RFC 8725 §3.8), whatever else is configured. So keys of several issuers can stand side by side, and none answers for another.
+    #[must_use]
+    pub fn bound_to_issuer(mut self, issuer: impl Into<Arc<str>>) -> Self {
+        self.issuer = Some(issuer.into());
+        self
+    }
+
+    /// The issuer that the key is bound to, if it is.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&str> {
+        self.issuer.as_deref()
+    }
+
     /// The key's name, as its owner gave it.
     #[must_use]
     pub fn kid(&self) -> Option<&str> {
@@ -304,7 +323,7 @@ impl VerifyingKey {
         self.algorithms
     }
 
-    /// Whether this is the same key under the same name for the same uses.
+    /// Whether this is the same key under the same name for the same uses and the same issuer.
     #[must_use]
     pub fn is_same_as(&self, other: &Self) -> bool {
         self.identity() == other.identity()
@@ -312,7 +331,7 @@ impl VerifyingKey {
 
     /// What makes it this key and no other, in an order of no meaning.
     pub(crate) fn identity(&self) -> impl Ord + '_ {
-        (&self.thumbprint, &self.kid, self.algorithms.bits())
+        (&self.thumbprint, &self.kid, self.algorithms.bits(), &self.issuer)
     }
 
     /// The bare check of a signature over `message`, for protocols that are not JWS. It says nothing about claims;

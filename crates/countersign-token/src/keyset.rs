@@ -50,6 +50,19 @@ impl KeySet {
         set
     }
 
+    /// The same keys, each [bound to this issuer](VerifyingKey::bound_to_issuer).
+    #[must_use]
+    pub fn bound_to_issuer(self, issuer: impl Into<Arc<str>>) -> Self {
+        let issuer = issuer.into();
+        let mut set =
+            Self { unnamed_match_any_kid: self.unnamed_match_any_kid, generation: self.generation, ..Self::default() };
+        for key in self.keys {
+            let key = Arc::unwrap_or_clone(key);
+            set.push(Arc::new(key.bound_to_issuer(Arc::clone(&issuer))));
+        }
+        set
+    }
+
     /// The same set with a number that tells it from earlier ones of its source; 0 for a static set.
     #[must_use]
     pub fn with_generation(mut self, generation: u64) -> Self {

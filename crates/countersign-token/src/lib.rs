@@ -44,6 +44,7 @@ mod pem;
 mod sign;
 mod source;
 mod thumbprint;
+mod unverified;
 mod verify;
 
 pub use algorithm::{Algorithm, AlgorithmSet};
@@ -58,4 +59,5 @@ pub use pem::PemError;
 pub use sign::{RsaBits, SignError, SigningKey};
 pub use source::{Answer, Ask, KeySource, Miss, Unready};
 pub use thumbprint::Thumbprint;
+pub use unverified::UnverifiedIssuer;
 pub use verify::VerifiedPayload;

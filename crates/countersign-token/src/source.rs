@@ -3,6 +3,7 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use crate::algorithm::Algorithm;
+use crate::compact::UnverifiedToken;
 use crate::keyset::KeySet;
 
 /// Where a verifier finds its keys: a snapshot that can be read without waiting, and something to wait for when the
@@ -31,6 +32,13 @@ pub trait KeySource: Send + Sync + 'static {
     /// The keys in force, or `None` while there are none that may be used: not yet fetched, or too old.
     fn snapshot(&self) -> Option<Self::Snapshot<'_>>;
 
+    /// The keys in force for this token, for sources that keep those of several issuers apart and choose by
+    /// [who it says it is from](UnverifiedToken::with_unverified_issuer). Others have the same keys for every token.
+    fn snapshot_for(&self, token: &UnverifiedToken<'_>) -> Option<Self::Snapshot<'_>> {
+        let _ = token;
+        self.snapshot()
+    }
+
     /// Called when the snapshot had no key for a token, or when there was no snapshot.
     ///
     /// The caller notes `miss.generation` *before* its look-up, so that a set published in between is not missed.
@@ -44,7 +52,7 @@ pub trait KeySource: Send + Sync + 'static {
 }
 
 /// The look-up that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Miss<'a> {
     /// [`KeySet::generation`] of the snapshot that was looked at; `None` when there was none.
     pub generation: Option<u64>,
@@ -52,6 +60,8 @@ pub struct Miss<'a> {
     pub kid: Option<&'a str>,
     /// The token's algorithm.
     pub algorithm: Algorithm,
+    /// The token itself, for sources that have to know whose key it is. `None` if the asker has none; such a source then has no key.
+    pub token: Option<&'a UnverifiedToken<'a>>,
 }
 
 /// What a source says to a [`Miss`].
@@ -71,6 +81,8 @@ pub enum Answer {
     Changed,
     /// A look at the source that began after the kid was first seen did not find it: the token's fault.
     Absent,
+    /// There are keys of several issuers, and the token says that it is from none of them: the token's fault.
+    UnknownIssuer,
     /// There are usable keys, but nobody could look for this one in time: ask again.
     NotYet {
         /// When asking again may help, seconds from now.
@@ -130,6 +142,10 @@ impl<K: KeySource> KeySource for std::sync::Arc<K> {
 
     fn snapshot(&self) -> Option<Self::Snapshot<'_>> {
         K::snapshot(self)
+    }
+
+    fn snapshot_for(&self, token: &UnverifiedToken<'_>) -> Option<Self::Snapshot<'_>> {
+        K::snapshot_for(self, token)
     }
 
     fn ask(&self, miss: Miss<'_>) -> Ask<Self::Waiting> {

@@ -17,6 +17,8 @@ pub enum Refusal {
     KidRequired,
     /// No key of its issuer fits, and we have looked.
     UnknownKey,
+    /// It says that it is from an issuer that is none of those whose keys we have, or from none.
+    UnknownIssuer,
     /// No key of its issuer fits, and we have not looked: its claims, which nobody has vouched for, would be refused too.
     ///
     /// It comes at once, where a token with good claims waits for its key: strangers can find out which `iss` and `aud` are
@@ -96,6 +98,7 @@ impl Refusal {
             Self::AlgorithmNotAllowed(_) => "alg_not_allowed",
             Self::KidRequired => "kid_required",
             Self::UnknownKey => "unknown_key",
+            Self::UnknownIssuer => "unknown_issuer",
             Self::KeyNotSought(_) => "key_not_sought",
             Self::Signature(error) => match error {
                 SignatureError::Base64(_) => "not_base64url",
@@ -122,6 +125,7 @@ impl fmt::Display for Refusal {
             Self::AlgorithmNotAllowed(algorithm) => write!(f, "the algorithm {algorithm} is not allowed here"),
             Self::KidRequired => f.write_str("the token has no `kid`, and one is required here"),
             Self::UnknownKey => f.write_str("no key in force has the token's `kid` and can do its algorithm"),
+            Self::UnknownIssuer => f.write_str("the token's `iss` is none of the issuers whose tokens are accepted here"),
             Self::KeyNotSought(fault) => {
                 write!(f, "no key fits, and none was looked for, because its claims would be refused: {fault}")
             }

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use countersign_claims::{ClaimsType, ClaimsTypeError, Clock, ConfigError, Policy, UnixTime, Verified};
 use countersign_token::{
-    AlgorithmSet, Answer, Ask, DEFAULT_MAX_TOKEN_BYTES, Header, HeaderScratch, KeySet, KeySource, Miss, SignatureError,
+    AlgorithmSet, Answer, Ask, DEFAULT_MAX_TOKEN_BYTES, HeaderScratch, KeySet, KeySource, Miss, SignatureError,
     UnverifiedToken,
 };
 
@@ -107,7 +107,12 @@ impl<K: KeySource> Verifier<K> {
     pub fn verify(&self, token: &str, now: UnixTime) -> Result<Verified, Refusal> {
         match self.attempt(token, now) {
             Attempt::Done(outcome) => outcome,
-            Attempt::Wait(_) => Err(self.not_waited_for()),
+            // It was parsed a moment ago, and what for is only how the answer is worded.
+            Attempt::Wait(_) => {
+                let mut scratch = HeaderScratch::new();
+                let token = self.parse(token, &mut scratch)?;
+                Err(self.not_waited_for(&token))
+            }
         }
     }
 
@@ -143,7 +148,7 @@ impl<K: KeySource> Verifier<K> {
         if let Some(fault) = self.policy.fault_without_key(&token, now) {
             return Attempt::Done(Err(Refusal::KeyNotSought(Box::new(fault))));
         }
-        match self.keys.ask(miss(generation, token.header())) {
+        match self.keys.ask(miss(generation, &token)) {
             Ask::Wait(waiting) => Attempt::Wait(waiting),
             Ask::Answered(answer) => Attempt::Done(self.conclude(&token, answer, now)),
         }
@@ -174,7 +179,7 @@ impl<K: KeySource> Verifier<K> {
 
     /// Looks into the snapshot. `Err` is the generation in which there was no key to try.
     fn look(&self, token: &UnverifiedToken<'_>, now: UnixTime) -> Result<Result<Verified, Refusal>, Option<u64>> {
-        let Some(keys) = self.keys.snapshot() else { return Err(None) };
+        let Some(keys) = self.keys.snapshot_for(token) else { return Err(None) };
         let keys: &KeySet = &keys;
         let header = token.header();
         let mut failure = None;
@@ -189,7 +194,7 @@ impl<K: KeySource> Verifier<K> {
             Some(error) => {
                 // What no key can have signed says nothing of ours.
                 if error == SignatureError::Mismatch {
-                    self.keys.signature_mismatch(miss(generation, header));
+                    self.keys.signature_mismatch(miss(generation, token));
                 }
                 Ok(Err(error.into()))
             }
@@ -208,17 +213,18 @@ impl<K: KeySource> Verifier<K> {
     fn conclude(&self, token: &UnverifiedToken<'_>, answer: Answer, now: UnixTime) -> Result<Verified, Refusal> {
         match answer {
             // A source says `Changed` only of a set that has the key, or when it cannot know better.
-            Answer::Changed => self.look(token, now).unwrap_or_else(|_| Err(self.not_waited_for())),
+            Answer::Changed => self.look(token, now).unwrap_or_else(|_| Err(self.not_waited_for(token))),
             Answer::Absent => Err(Refusal::UnknownKey),
+            Answer::UnknownIssuer => Err(Refusal::UnknownIssuer),
             Answer::Unavailable { reason, retry_after } => Err(Refusal::KeysUnavailable { reason, retry_after }),
             Answer::NotYet { retry_after } => Err(Refusal::KeyNotCheckedYet { retry_after }),
             // An answer that this version does not know is not an acceptance.
-            _ => Err(self.not_waited_for()),
+            _ => Err(self.not_waited_for(token)),
         }
     }
 
-    fn not_waited_for(&self) -> Refusal {
-        if self.keys.snapshot().is_some() {
+    fn not_waited_for(&self, token: &UnverifiedToken<'_>) -> Refusal {
+        if self.keys.snapshot_for(token).is_some() {
             Refusal::KeyNotCheckedYet { retry_after: RETRY_AFTER }
         } else {
             Refusal::KeysUnavailable { reason: countersign_token::Unready::Starting, retry_after: RETRY_AFTER }
@@ -229,8 +235,9 @@ impl<K: KeySource> Verifier<K> {
 /// What is said where the source was not asked how long: its shortest distance between two looks.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-fn miss<'t>(generation: Option<u64>, header: &'t Header<'_>) -> Miss<'t> {
-    Miss { generation, kid: header.kid(), algorithm: header.algorithm() }
+fn miss<'t>(generation: Option<u64>, token: &'t UnverifiedToken<'_>) -> Miss<'t> {
+    let header = token.header();
+    Miss { generation, kid: header.kid(), algorithm: header.algorithm(), token: Some(token) }
 }
 
 impl<K: fmt::Debug> fmt::Debug for Verifier<K> {

@@ -322,7 +322,7 @@ async fn signatures_that_fail_cause_few_looks() {
     let source = script.keys();
     source.handle().ready().await.unwrap();
     for _ in 0..1000 {
-        source.signature_mismatch(Miss { generation: Some(1), kid: Some("k0"), algorithm: Algorithm::Ed25519 });
+        source.signature_mismatch(Miss { generation: Some(1), kid: Some("k0"), algorithm: Algorithm::Ed25519, token: None });
         sleep(100 * MS).await;
     }
     assert_eq!(script.fetches(), 5, "in a hundred seconds the first one, and one look in thirty seconds");
@@ -355,7 +355,7 @@ fn without_a_runtime_nobody_panics() {
     let handle = source.handle();
     assert!(!handle.is_ready());
     assert_eq!(handle.status().state, KeyState::Unusable(Unready::NoRuntime));
-    source.signature_mismatch(Miss { generation: None, kid: None, algorithm: Algorithm::Es256 });
+    source.signature_mismatch(Miss { generation: None, kid: None, algorithm: Algorithm::Es256, token: None });
     // The first use within a runtime starts it.
     runtime().block_on(async {
         assert_eq!(look_up(&source, "k0").await, Some(Answer::Changed));

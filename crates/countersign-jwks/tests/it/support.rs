@@ -131,5 +131,5 @@ pub(crate) fn look(keys: &Keys, kid: &str) -> Option<Ask<countersign_jwks::Waiti
         Some(set) => Some(set.generation()),
         None => None,
     };
-    Some(keys.ask(Miss { generation, kid: Some(kid), algorithm: Algorithm::Ed25519 }))
+    Some(keys.ask(Miss { generation, kid: Some(kid), algorithm: Algorithm::Ed25519, token: None }))
 }

@@ -1,0 +1,131 @@
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+
+use crate::compact::UnverifiedToken;
+use crate::json;
+
+/// Who a token says that it is from, before anybody has vouched for it: good for choosing whose keys it is tried with, and for
+/// nothing else.
+///
+/// It can be compared and looked up. It is neither shown nor turned into text that could be mistaken for a claim; the claim is
+/// compared once more, after a key [bound to its issuer](crate::VerifyingKey::bound_to_issuer) has verified the token.
+#[derive(Clone, Copy)]
+pub struct UnverifiedIssuer<'a>(&'a str);
+
+impl<'a> UnverifiedIssuer<'a> {
+    /// Whether it is this one, character by character.
+    #[must_use]
+    pub fn is(self, issuer: &str) -> bool {
+        self.0 == issuer
+    }
+
+    /// What `map` has under its name.
+    #[must_use]
+    pub fn find_in<'m, K, V, S>(self, map: &'m HashMap<K, V, S>) -> Option<&'m V>
+    where
+        K: Borrow<str> + Eq + Hash,
+        S: BuildHasher,
+    {
+        map.get(self.0)
+    }
+
+    /// What stands between `prefix` and `suffix`, if it begins and ends with these: the tenant in the name of a tenant's issuer.
+    /// Hostile text of any length.
+    #[must_use]
+    pub fn between(self, prefix: &str, suffix: &str) -> Option<&'a str> {
+        self.0.strip_prefix(prefix)?.strip_suffix(suffix)
+    }
+}
+
+/// Does not show it.
+impl fmt::Debug for UnverifiedIssuer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UnverifiedIssuer")
+    }
+}
+
+impl UnverifiedToken<'_> {
+    /// What `look` makes of the token's `iss`, which nobody has vouched for. `None` if it has none that is a string, or if its
+    /// payload is not one JSON object, each name once, in strict base64url.
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    /// use countersign_token::{Algorithm, HeaderScratch, SigningKey, UnverifiedToken};
+    ///
+    /// let keys = HashMap::from([("https://a.example", 1), ("https://b.example", 2)]);
+    /// let token = SigningKey::generate(Algorithm::Es256)?.sign(&serde_json::json!({ "iss": "https://b.example" }))?;
+    /// let mut scratch = HeaderScratch::new();
+    /// let token = UnverifiedToken::parse(&token, 8192, &mut scratch)?;
+    /// assert_eq!(token.with_unverified_issuer(|issuer| issuer.find_in(&keys).copied()), Some(Some(2)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn with_unverified_issuer<T>(&self, look: impl FnOnce(UnverifiedIssuer<'_>) -> T) -> Option<T> {
+        self.look_at_unverified_payload(|payload| {
+            let mut issuer = None;
+            json::members(payload, usize::MAX, |name, value| {
+                if name == "iss" {
+                    issuer = value.string();
+                }
+            })
+            .ok()?;
+            Some(look(UnverifiedIssuer(issuer.as_deref()?)))
+        })?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base64url;
+    use crate::header::HeaderScratch;
+
+    fn issuer_is(payload: &str, issuer: &str) -> Option<bool> {
+        // `{"alg":"ES256"}`
+        let token = format!("eyJhbGciOiJFUzI1NiJ9.{payload}.AA");
+        let mut scratch = HeaderScratch::new();
+        let token = UnverifiedToken::parse(&token, 8192, &mut scratch).unwrap();
+        token.with_unverified_issuer(|unverified| unverified.is(issuer))
+    }
+
+    #[test]
+    fn an_issuer_is_a_string_that_stands_once_in_one_object() {
+        for (payload, expected) in [
+            (r#"{"iss":"a"}"#, Some(true)),
+            (r#"{"sub":"x","iss":"\u0061"}"#, Some(true)),
+            (r#"{"iss":"A"}"#, Some(false)),
+            (r#"{"iss":"a "}"#, Some(false)),
+            (r#"{"iss":["a"]}"#, None),
+            (r#"{"iss":null}"#, None),
+            (r#"{"sub":"a"}"#, None),
+            (r#"{"x":{"iss":"a"}}"#, None),
+            (r#"{"iss":"a","iss":"a"}"#, None),
+            (r#"{"iss":"a"} {}"#, None),
+            (r#""iss""#, None),
+        ] {
+            assert_eq!(issuer_is(&base64url::encode(payload.as_bytes()), "a"), expected, "{payload}");
+        }
+        assert_eq!(issuer_is("!", "a"), None);
+    }
+
+    #[test]
+    fn nothing_of_it_is_shown() {
+        assert_eq!(format!("{:?}", UnverifiedIssuer("https://evil.example")), "UnverifiedIssuer");
+    }
+
+    #[test]
+    fn a_tenant_stands_between_prefix_and_suffix() {
+        let between = |issuer: &'static str| UnverifiedIssuer(issuer).between("https://l/", "/v2");
+        for (issuer, tenant) in [
+            ("https://l/t1/v2", Some("t1")),
+            ("https://l//v2", Some("")),
+            ("https://l/v2", None),
+            ("https://l/a/b/v2", Some("a/b")),
+            ("http://l/t1/v2", None),
+            ("https://l/t1/v2/", None),
+        ] {
+            assert_eq!(between(issuer), tenant, "{issuer}");
+        }
+    }
+}
