@@ -1,24 +1,21 @@
 //! The task that executes a [`Plan`]. It holds its source weakly, so that it ends with the last of those who use it.
 
-use std::future::{pending, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::future::pending;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
-use std::task::Poll;
 use std::time::Duration;
 
-use countersign_token::{Answer, FetchError, FetchRequest, Fetched, JwkSet, KeySet, MAX_KID_BYTES, Origin, SkippedKey};
+use countersign_token::{Answer, FetchError, KeySet, MAX_KID_BYTES, SkippedKey};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::cache::{Keeper, Kept};
 use crate::events::KeyEvent;
 use crate::handle::MAX_SKIPPED_SHOWN;
-use crate::hints::Hints;
-use crate::plan::{Action, Disbelief, Event, Plan, Start, Wanted};
-use crate::shared::{MAX_REFRESHES, Shared, since_epoch};
-
-/// The longest key set document, bytes, decompressed. 256 RSA keys with certificate chains fit.
-pub const MAX_BODY_BYTES: usize = 512 * 1024;
+use crate::load::{Document, Landing, Load, Look};
+use crate::plan::{Action, Disbelief, Event, Plan, Restored, Start, Wanted};
+use crate::shared::{MAX_REFRESHES, Shared};
+use crate::unwind;
 
 /// The longest error text that is kept, characters: some come from the peer.
 const MAX_ERROR_CHARS: usize = 512;
@@ -39,12 +36,20 @@ pub(crate) struct Mismatched {
 /// An operator who wants a look, and to hear how it ended.
 pub(crate) type Refresh = oneshot::Sender<Result<(), Arc<str>>>;
 
+/// A snapshot that somebody has kept, and who wants to hear whether it is in force now.
+pub(crate) struct Import {
+    pub(crate) restored: Restored,
+    pub(crate) document: Document,
+    pub(crate) reply: oneshot::Sender<bool>,
+}
+
 /// What outlives a task: it is handed from the one that died to the next.
 pub(crate) struct Engine {
     pub(crate) plan: Plan<oneshot::Sender<Answer>>,
     pub(crate) asks: mpsc::Receiver<Asked>,
     pub(crate) mismatches: mpsc::Receiver<Mismatched>,
     pub(crate) refreshes: mpsc::Receiver<Refresh>,
+    pub(crate) imports: mpsc::Receiver<Import>,
 }
 
 impl Engine {
@@ -53,6 +58,7 @@ impl Engine {
         self.plan.interrupt();
         while self.asks.try_recv().is_ok() {}
         while self.refreshes.try_recv().is_ok() {}
+        while self.imports.try_recv().is_ok() {}
     }
 }
 
@@ -80,24 +86,27 @@ impl Drop for Task {
 
 type Flight = Pin<Box<dyn Future<Output = Landing> + Send>>;
 
-/// What a fetch came to.
-enum Landing {
-    Fetched(JwkSet, Box<Hints>),
-    NotModified(Box<Hints>),
-    Failed { error: String, retry_after: Option<Duration> },
-}
-
 /// What the task woke up for.
 enum Input {
     Event(Event<oneshot::Sender<Answer>>),
     Refresh(Refresh),
     Landed(Landing),
+    Import(Import),
+    Kept(Kept),
 }
 
 pub(crate) async fn run(mut task: Task) {
     let Task { engine: Some(engine), shared } = &mut task else { return };
     let mut timer = pin!(sleep_until(Instant::now()));
-    let mut driver = Driver { flight: None, refreshing: Vec::new() };
+    let Some(settings) = shared.upgrade().map(|shared| shared.settings().clone()) else { return };
+    let mut driver = Driver {
+        flight: None,
+        refreshing: Vec::new(),
+        clock_is_off: false,
+        keeper: Keeper::new(settings.cache, settings.label),
+    };
+    let load = settings.load.ok();
+    let mut changed = changes(load.as_deref());
     let mut input = Input::Event(Event::Tick);
     loop {
         match shared.upgrade() {
@@ -110,6 +119,12 @@ pub(crate) async fn run(mut task: Task) {
             result = landing(&mut driver.flight) => Some(Input::Landed(result)),
             () = &mut timer => Some(Input::Event(Event::Tick)),
             refresh = engine.refreshes.recv(), if driver.refreshing.len() < MAX_REFRESHES => refresh.map(Input::Refresh),
+            () = &mut changed => {
+                changed = changes(load.as_deref());
+                Some(Input::Event(Event::SourceChanged))
+            }
+            kept = driver.keeper.next() => Some(Input::Kept(kept)),
+            import = engine.imports.recv() => import.map(Input::Import),
             asked = engine.asks.recv() => asked.map(|Asked { wanted, generation, reply }| {
                 Input::Event(Event::Asked { wanted, generation, waiter: reply })
             }),
@@ -120,6 +135,14 @@ pub(crate) async fn run(mut task: Task) {
         // The queues close with the source.
         let Some(next) = next else { return };
         input = next;
+    }
+}
+
+/// Ends when the source has changed, if it can tell.
+fn changes<'a>(load: Option<&'a dyn Load>) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+    match load {
+        Some(load) => load.changed(),
+        None => Box::pin(pending()),
     }
 }
 
@@ -134,6 +157,9 @@ struct Driver {
     flight: Option<Flight>,
     /// Each with the number of fetches that had begun when it was asked for.
     refreshing: Vec<(u64, Refresh)>,
+    /// Whether somebody has been told that the provider's clock disagrees with ours.
+    clock_is_off: bool,
+    keeper: Keeper,
 }
 
 /// How a fetch ended.
@@ -144,18 +170,25 @@ struct End {
     skipped: Option<Vec<SkippedKey>>,
     clock_offset: Option<i64>,
     disbelief: Option<Disbelief>,
+    /// What it was read from.
+    body: Option<Arc<[u8]>>,
+    /// When it was generated at the latest, by the provider's clock.
+    generated: Option<Duration>,
+    /// Whether another set is in force now than before.
+    is_new: bool,
 }
 
 impl End {
-    fn of(landing: Landing) -> (Event<oneshot::Sender<Answer>>, Self) {
+    fn of(landing: Landing, issuer: Option<&Arc<str>>) -> (Event<oneshot::Sender<Answer>>, Self) {
         match landing {
-            Landing::Fetched(set, hints) => {
-                let (skipped, clock_offset) = (Some(set.skipped().to_vec()), hints.clock_offset);
-                let end = Self { skipped, clock_offset, ..Self::default() };
-                (Event::Fetched { set: Box::new(set.into_key_set()), hints }, end)
+            Landing::Fetched(document, hints) => {
+                let Document { keys, skipped, body } = document;
+                let (skipped, clock_offset) = (Some(skipped), hints.clock_offset);
+                let end = Self { skipped, clock_offset, body, generated: hints.date, ..Self::default() };
+                (Event::Fetched { set: Box::new(bound(keys, issuer)), hints }, end)
             }
             Landing::NotModified(hints) => {
-                let end = Self { clock_offset: hints.clock_offset, ..Self::default() };
+                let end = Self { clock_offset: hints.clock_offset, generated: hints.date, ..Self::default() };
                 (Event::NotModified(hints), end)
             }
             Landing::Failed { error, retry_after } => {
@@ -182,6 +215,7 @@ impl Driver {
     fn execute(&mut self, engine: &mut Engine, shared: &Arc<Shared>, input: Input) -> Instant {
         let plan = &mut engine.plan;
         let before = plan.fetches();
+        let mut memory: Option<Memory> = None;
         let (event, mut end) = match input {
             Input::Event(event) => (event, None),
             Input::Refresh(refresh) => {
@@ -190,9 +224,20 @@ impl Driver {
             }
             Input::Landed(landing) => {
                 self.flight = None;
-                let (event, end) = End::of(landing);
+                let (event, end) = End::of(landing, shared.settings().issuer.as_ref());
                 (event, Some(end))
             }
+            Input::Import(Import { restored, document, reply }) => {
+                memory = Some(Memory { age: restored.age, document, importer: Some(reply) });
+                (Event::Restored(Box::new(restored)), None)
+            }
+            Input::Kept(kept) => match read_back(shared, kept) {
+                Some((restored, document)) => {
+                    memory = Some(Memory { age: restored.age, document, importer: None });
+                    (Event::Restored(Box::new(restored)), None)
+                }
+                None => (Event::Tick, None),
+            },
         };
         let mut wake_at = Duration::MAX;
         let old = plan.last_good().cloned();
@@ -203,8 +248,13 @@ impl Driver {
                 Action::Fetch(start) => self.flight = Some(launch(shared, &start)),
                 Action::Publish(keys) => {
                     shared.publish(Arc::clone(&keys));
-                    if let Some(end) = &end {
+                    if let Some(end) = &mut end {
+                        end.is_new = true;
                         log_published(shared, &keys, end.skipped.as_deref().unwrap_or_default());
+                    }
+                    if let Some(memory) = memory.take() {
+                        memory.is_in_force(shared, &keys);
+                        continue;
                     }
                     // After keys that were too old, the same ones may come again.
                     if old.as_ref().is_none_or(|old| old.generation() != keys.generation()) {
@@ -219,16 +269,16 @@ impl Driver {
                     }
                 }
                 Action::Stale => {
-                    tracing::warn!(source = %shared.remote().label(), "the keys are stale");
+                    tracing::warn!(source = %shared.label(), "the keys are stale");
                     shared.tell(KeyEvent::Stale);
                 }
                 Action::Recovered => {
-                    tracing::info!(source = %shared.remote().label(), "the keys are fresh again");
+                    tracing::info!(source = %shared.label(), "the keys are fresh again");
                     shared.tell(KeyEvent::Recovered);
                 }
                 Action::Withdraw => {
                     shared.withdraw();
-                    tracing::warn!(source = %shared.remote().label(), "the keys are too old to be trusted");
+                    tracing::warn!(source = %shared.label(), "the keys are too old to be trusted");
                     shared.tell(KeyEvent::TooOld);
                 }
                 Action::Deny(absent) => shared.deny(absent),
@@ -236,10 +286,14 @@ impl Driver {
                 Action::Arm(at) => wake_at = at,
             }
         }
+        let is_kept = end.as_ref().is_some_and(|end| end.error.is_none() && self.keeper.is_due(end.is_new));
         if let Some(end) = end {
             self.end(before, shared, end);
         }
         report_plan(shared, plan);
+        if is_kept && let Some(snapshot) = shared.export() {
+            self.keeper.store(snapshot);
+        }
         shared.instant(wake_at)
     }
 
@@ -248,7 +302,7 @@ impl Driver {
         let error: Option<Arc<str>> =
             end.error.map(|error| error.escape_debug().take(MAX_ERROR_CHARS).collect::<String>().into());
         if let Some(error) = &error {
-            let (source, reason) = (shared.remote().label(), Arc::clone(error));
+            let (source, reason) = (shared.label(), Arc::clone(error));
             if end.disbelief.is_some() {
                 tracing::warn!(%source, %reason, "did not believe the keys that were fetched");
                 shared.tell(KeyEvent::Refused { reason });
@@ -257,6 +311,7 @@ impl Driver {
                 shared.tell(KeyEvent::Failed { error: reason });
             }
         }
+        self.compare_clocks(shared, end.clock_offset);
         // A fetch that proves nothing is followed by another at once, and that one is what was asked for.
         let counts = end.disbelief != Some(Disbelief::Outlived);
         for (after, refresh) in std::mem::take(&mut self.refreshing) {
@@ -269,14 +324,74 @@ impl Driver {
         shared.report(|progress| {
             if error.is_some() {
                 progress.failed += 1;
-            } else if let Some(skipped) = end.skipped {
-                progress.skipped_total = skipped.len();
-                progress.skipped = skipped.into_iter().take(MAX_SKIPPED_SHOWN).map(shortened).collect();
+                progress.refused += u64::from(end.disbelief.is_some());
+            } else {
+                progress.generated = end.generated.or(progress.generated);
+                if let Some(skipped) = end.skipped {
+                    progress.document = end.body;
+                    progress.skip(skipped.into_iter().map(shortened));
+                }
             }
             progress.clock_offset = end.clock_offset.or(progress.clock_offset);
             progress.last_error = error;
             true
         });
+    }
+
+    /// Says so once when the provider's clock is off, and again only after it was not.
+    fn compare_clocks(&mut self, shared: &Shared, offset: Option<i64>) {
+        let Some(seconds) = offset else { return };
+        let is_off = Duration::from_secs(seconds.unsigned_abs()) > shared.settings().clock_tolerance;
+        if is_off && !self.clock_is_off {
+            tracing::warn!(source = %shared.label(), seconds, "the provider's clock is ahead of ours by that");
+            shared.tell(KeyEvent::ClockOff { seconds });
+        }
+        self.clock_is_off = is_off;
+    }
+}
+
+/// A set that somebody has kept, while the plan decides whether it counts.
+struct Memory {
+    age: Duration,
+    document: Document,
+    importer: Option<oneshot::Sender<bool>>,
+}
+
+impl Memory {
+    fn is_in_force(self, shared: &Shared, keys: &KeySet) {
+        let age = self.age;
+        tracing::info!(source = %shared.label(), keys = keys.len(), age = age.as_secs(), "keys restored");
+        shared.tell(KeyEvent::Restored { keys: keys.len(), age });
+        shared.report(|progress| {
+            progress.document = self.document.body;
+            progress.skip(self.document.skipped.into_iter().map(shortened));
+            true
+        });
+        if let Some(importer) = self.importer {
+            let _ = importer.send(true);
+        }
+    }
+}
+
+/// What the cache has kept, if it is of use.
+fn read_back(shared: &Shared, kept: Kept) -> Option<(Restored, Document)> {
+    let source = shared.label();
+    match kept {
+        Kept::Loaded(Ok(Some(snapshot))) => match shared.read(&snapshot) {
+            Ok(restored) => return Some(restored),
+            Err(error) => tracing::warn!(%source, %error, "the cached keys are of no use"),
+        },
+        Kept::Loaded(Ok(None)) | Kept::Stored(Ok(())) => {}
+        Kept::Loaded(Err(error)) => tracing::warn!(%source, %error, "the cached keys could not be read"),
+        Kept::Stored(Err(error)) => tracing::warn!(%source, %error, "the keys could not be cached"),
+    }
+    None
+}
+
+pub(crate) fn bound(keys: KeySet, issuer: Option<&Arc<str>>) -> KeySet {
+    match issuer {
+        Some(issuer) => keys.bound_to_issuer(Arc::clone(issuer)),
+        None => keys,
     }
 }
 
@@ -295,57 +410,26 @@ fn report_plan<W>(shared: &Shared, plan: &Plan<W>) {
 }
 
 fn launch(shared: &Shared, start: &Start) -> Flight {
-    let fetch = shared.fetch();
-    let mut request = FetchRequest::new(shared.remote().url().as_str(), MAX_BODY_BYTES, start.timeout);
-    request.revalidate = start.revalidate;
-    request.etag = start.validators.etag.as_deref().map(Into::into);
-    request.last_modified = start.validators.last_modified.as_deref().map(Into::into);
-    tracing::debug!(source = %shared.remote().label(), number = start.number, kind = ?start.kind, "fetching the keys");
+    let load = shared.settings().load.clone();
+    tracing::debug!(source = %shared.label(), number = start.number, kind = ?start.kind, "fetching the keys");
+    let look = Look {
+        timeout: start.timeout,
+        revalidate: start.revalidate,
+        validators: start.validators.clone(),
+        has_fresh_keys: start.has_fresh_keys,
+    };
     let timeout_after = start.timeout;
     Box::pin(async move {
-        let fetch = match fetch {
-            Ok(fetch) => fetch,
+        let load = match load {
+            Ok(load) => load,
             Err(error) => return Landing::failed(error.to_string()),
         };
-        let exchange = timeout(timeout_after, unwinding_is_failure(async { fetch.fetch(request).await }));
-        match exchange.await.unwrap_or(Err(FetchError::TimedOut)) {
-            Ok(fetched) => Landing::of(&fetched),
-            Err(error) => Landing::failed(error.to_string()),
-        }
+        let looking = timeout(
+            timeout_after,
+            unwind::caught(async { load.load(look).await }, || Landing::failed("the fetcher panicked")),
+        );
+        looking.await.unwrap_or_else(|_| Landing::failed(FetchError::TimedOut.to_string()))
     })
-}
-
-/// A panic of somebody's [`Fetch`](countersign_token::Fetch) is a fetch that failed: it must not end the task, which would
-/// cost everybody the keys in force until the next request starts it again.
-async fn unwinding_is_failure(fetch: impl Future<Output = Result<Fetched, FetchError>>) -> Result<Fetched, FetchError> {
-    let mut fetch = pin!(fetch);
-    poll_fn(|context| {
-        // What it leaves half done is its own, and it is not polled again.
-        catch_unwind(AssertUnwindSafe(|| fetch.as_mut().poll(context)))
-            .unwrap_or_else(|_| Poll::Ready(Err(FetchError::Broken("the fetcher panicked".into()))))
-    })
-    .await
-}
-
-impl Landing {
-    fn failed(error: String) -> Self {
-        Self::Failed { error, retry_after: None }
-    }
-
-    /// What an answer is. Whatever [`Fetch`](countersign_token::Fetch) says, only status 200 brings a key set.
-    fn of(fetched: &Fetched) -> Self {
-        let hints = Box::new(Hints::of(fetched, since_epoch()));
-        match fetched.status {
-            200 if fetched.body.len() > MAX_BODY_BYTES => Self::failed(FetchError::TooLarge.to_string()),
-            200 => match JwkSet::parse(&fetched.body, Origin::Remote) {
-                Ok(set) => Self::Fetched(set, hints),
-                Err(error) => Self::failed(error.to_string()),
-            },
-            304 => Self::NotModified(hints),
-            300..=399 => Self::failed(FetchError::Redirected.to_string()),
-            status => Self::Failed { error: format!("the answer has status {status}"), retry_after: hints.retry_after },
-        }
-    }
 }
 
 fn log_published(shared: &Shared, keys: &KeySet, skipped: &[SkippedKey]) {
@@ -354,7 +438,7 @@ fn log_published(shared: &Shared, keys: &KeySet, skipped: &[SkippedKey]) {
     reasons.sort_unstable();
     reasons.dedup();
     tracing::info!(
-        source = %shared.remote().label(),
+        source = %shared.label(),
         generation = keys.generation(),
         keys = keys.len(),
         skipped = skipped.len(),
@@ -365,7 +449,7 @@ fn log_published(shared: &Shared, keys: &KeySet, skipped: &[SkippedKey]) {
 
 fn log_skipped(shared: &Shared, skipped: &[SkippedKey]) {
     for key in skipped.iter().take(MAX_SKIPPED_SHOWN).cloned().map(shortened) {
-        let source = shared.remote().label();
+        let source = shared.label();
         tracing::debug!(%source, index = key.index, kid = ?key.kid, reason = %key.reason, "key skipped");
     }
 }

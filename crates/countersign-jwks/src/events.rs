@@ -1,6 +1,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use countersign_token::KeySet;
 use tokio::sync::broadcast;
@@ -38,6 +39,19 @@ pub enum KeyEvent {
         /// Why, in words; control characters are escaped.
         reason: Arc<str>,
     },
+    /// Keys that a cache, or an export, has kept are in force until the first fetch ends.
+    Restored {
+        /// How many.
+        keys: usize,
+        /// How long ago their provider confirmed them.
+        age: Duration,
+    },
+    /// The provider's clock disagrees with ours by more than is [tolerated](crate::Remote::clock_tolerance): tokens will be refused as
+    /// expired, or as not valid yet, that are neither. Said once until they agree again.
+    ClockOff {
+        /// How far the provider's clock is ahead, seconds; negative if it is behind.
+        seconds: i64,
+    },
     /// The watcher was so slow that this many events were dropped. [`KeysHandle::status`](crate::KeysHandle::status) says how
     /// things are.
     Missed(u64),
@@ -60,6 +74,10 @@ impl fmt::Display for KeyEvent {
             Self::TooOld => f.write_str("the keys are too old to be trusted"),
             Self::Recovered => f.write_str("the keys are fresh again"),
             Self::Refused { reason } => write!(f, "an answer was not believed: {reason}"),
+            Self::Restored { keys, age } => {
+                write!(f, "{keys} keys that were kept are in force, {} s old", age.as_secs())
+            }
+            Self::ClockOff { seconds } => write!(f, "the provider's clock is ahead of ours by {seconds} s"),
             Self::Missed(count) => write!(f, "{count} events were missed"),
             Self::Failed { error } => write!(f, "the keys could not be fetched: {error}"),
         }

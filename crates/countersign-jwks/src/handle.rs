@@ -7,8 +7,11 @@ use std::time::Duration;
 use countersign_token::{SkippedKey, Unready};
 use tokio::sync::oneshot;
 
+use crate::cache::ImportError;
 use crate::events::KeyEvents;
 use crate::keys::Source;
+use crate::plan::FETCH_TIMEOUT;
+use crate::waiting::timer;
 
 /// The most skipped keys that [`KeyStatus`] names; the rest is only counted.
 pub const MAX_SKIPPED_SHOWN: usize = 32;
@@ -46,8 +49,15 @@ pub struct KeyStatus {
     pub last_error: Option<String>,
     /// How many fetches were started.
     pub fetches_started: u64,
-    /// How many of them failed.
+    /// How many of them failed, or brought what was not believed.
     pub fetches_failed: u64,
+    /// How many brought keys that were not believed: see [`KeyEvent::Refused`](crate::KeyEvent::Refused).
+    pub answers_refused: u64,
+    /// How long a key that the provider has withdrawn can still be accepted, while the provider answers: the lifetime and one fetch.
+    /// `None` for keys that do not change.
+    pub withdrawn_after: Option<Duration>,
+    /// How long it can while the provider does not answer; then no token is accepted ([`max_stale`](crate::Remote::max_stale)).
+    pub max_stale: Option<Duration>,
 }
 
 /// The state of a source, in one word.
@@ -85,6 +95,9 @@ impl KeysHandle {
                 last_error: None,
                 fetches_started: 0,
                 fetches_failed: 0,
+                answers_refused: 0,
+                withdrawn_after: None,
+                max_stale: None,
             },
             Source::Remote(shared) => {
                 let running = shared.ensure_running();
@@ -115,6 +128,9 @@ impl KeysHandle {
                     last_error: progress.last_error.map(|error| error.as_ref().into()),
                     fetches_started: progress.started,
                     fetches_failed: progress.failed,
+                    answers_refused: progress.refused,
+                    withdrawn_after: Some(progress.lifetime.saturating_add(FETCH_TIMEOUT)),
+                    max_stale: Some(shared.settings().lifetimes.max_stale()),
                 }
             }
         }
@@ -148,6 +164,72 @@ impl KeysHandle {
             }
             // It cannot close: `shared` has the sending end.
             let _ = progress.changed().await;
+        }
+    }
+
+    /// Waits until there are usable keys, but not longer than `deadline`.
+    ///
+    /// Sources start by themselves, with the first use at the latest; requests that come before the first keys wait for them, two seconds at
+    /// most. Call this before serving to wait instead, or to fail.
+    ///
+    /// # Errors
+    /// [`NotReady`], with the reason, once the deadline has passed or where there is no tokio runtime.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use countersign_jwks::Keys;
+    /// # async fn start(keys: Keys) -> Result<(), Box<dyn std::error::Error>> {
+    /// // Block with a deadline, and serve whatever comes of it: requests get 503 until the provider is back.
+    /// if let Err(error) = keys.handle().ready_within(Duration::from_secs(5)).await {
+    ///     eprintln!("starting without keys: {error}");
+    /// }
+    /// // Or fail: somebody will start the process again.
+    /// keys.handle().ready_within(Duration::from_secs(30)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn ready_within(&self, deadline: Duration) -> Result<(), NotReady> {
+        let Some(timer) = timer(deadline) else {
+            return if self.is_ready() {
+                Ok(())
+            } else {
+                Err(NotReady { reason: Unready::NoRuntime, last_error: None })
+            };
+        };
+        tokio::select! {
+            biased;
+            ready = self.ready() => ready.map_err(|reason| NotReady { reason, last_error: None }),
+            () = timer => {
+                let status = self.status();
+                let reason = match status.state {
+                    KeyState::Unusable(reason) => reason,
+                    KeyState::Empty => Unready::NoKeys,
+                    _ => Unready::Starting,
+                };
+                Err(NotReady { reason, last_error: status.last_error })
+            }
+        }
+    }
+
+    /// The keys in force, as a document that [`import`](Self::import) reads: for a warm start without a [`KeyCache`](crate::KeyCache). `None`
+    /// while there are none, or if they did not come from a provider.
+    #[must_use]
+    pub fn export(&self) -> Option<Vec<u8>> {
+        match &self.0 {
+            Source::Remote(shared) => shared.export(),
+            Source::Fixed(_) => None,
+        }
+    }
+
+    /// Puts exported keys in force until the first fetch has ended, unless there are keys already: says whether it did. To do it twice is to
+    /// do it once.
+    ///
+    /// # Errors
+    /// [`ImportError`]: too old, not whole, or of another source.
+    pub async fn import(&self, snapshot: &[u8]) -> Result<bool, ImportError> {
+        match &self.0 {
+            Source::Remote(shared) => shared.import(snapshot).await,
+            Source::Fixed(_) => Err(ImportError::NotRemote),
         }
     }
 
@@ -193,6 +275,28 @@ impl fmt::Debug for KeysHandle {
         f.debug_tuple("KeysHandle").field(&self.0).finish()
     }
 }
+
+/// Why there were no usable keys in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NotReady {
+    /// In general.
+    pub reason: Unready,
+    /// Why the last fetch failed, if it did.
+    pub last_error: Option<String>,
+}
+
+impl fmt::Display for NotReady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason.fmt(f)?;
+        match &self.last_error {
+            Some(error) => write!(f, " ({error})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for NotReady {}
 
 /// The end of a look that was asked for.
 #[derive(Debug)]

@@ -33,6 +33,14 @@ pub(crate) struct Hints {
 pub(crate) struct Validators {
     pub(crate) etag: Option<Arc<str>>,
     pub(crate) last_modified: Option<Arc<str>>,
+    /// Which of a source's places said so.
+    pub(crate) place: u64,
+}
+
+impl Validators {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.etag.is_none() && self.last_modified.is_none()
+    }
 }
 
 impl Hints {
@@ -64,7 +72,11 @@ impl Hints {
             age,
             // The `Date` of what a cache has kept tells nothing of anybody's clock.
             clock_offset: date.filter(|_| age.is_zero()).map(|date| seconds_between(now, date)),
-            validators: Validators { etag: validator(&fetched.etag), last_modified: validator(&fetched.last_modified) },
+            validators: Validators {
+                etag: validator(&fetched.etag),
+                last_modified: validator(&fetched.last_modified),
+                place: 0,
+            },
             retry_after: fetched.retry_after,
         }
     }

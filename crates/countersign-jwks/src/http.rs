@@ -13,8 +13,8 @@ use reqwest::header::{
 use reqwest::{Client, Response, redirect, retry};
 use url::Url;
 
+use crate::address::is_loopback;
 use crate::hints::delta_seconds;
-use crate::remote::is_loopback;
 
 /// For the connection alone, out of [`FetchRequest::timeout`]: an address that swallows packets leaves time for the
 /// next one.

@@ -34,7 +34,7 @@ impl Keys {
     /// [`Remote::check`] the settings first: a source that does not pass fetches nothing and never becomes ready.
     #[must_use]
     pub fn remote(remote: Remote) -> Self {
-        let shared = Arc::new(Shared::new(remote));
+        let shared = Arc::new(Shared::new(remote.settings()));
         // No runtime yet is what "otherwise with the first use" is about.
         let _ = shared.ensure_running();
         Self(Source::Remote(shared))
@@ -58,7 +58,7 @@ impl fmt::Debug for Source {
         match self {
             Self::Fixed(set) => f.debug_tuple("Fixed").field(set).finish(),
             Self::Remote(shared) => {
-                f.debug_struct("Remote").field("source", shared.remote()).field("keys", &shared.snapshot()).finish()
+                f.debug_struct("Remote").field("source", &shared.label()).field("keys", &shared.snapshot()).finish()
             }
         }
     }

@@ -42,26 +42,41 @@
 //!
 //! [countersign]: https://docs.rs/countersign
 
+mod address;
+mod cache;
+mod discovery;
 mod driver;
+mod error;
 mod events;
+mod failover;
 mod handle;
 mod hints;
 #[cfg(feature = "reqwest")]
 mod http;
+mod jwks_url;
 mod keys;
+mod lifetimes;
+mod load;
 mod plan;
 mod remote;
+mod settings;
 mod shared;
+mod unwind;
 mod waiting;
 
-pub use driver::MAX_BODY_BYTES;
+pub use cache::{
+    CacheError, CacheFuture, FileCache, ImportError, KeyCache, MAX_SNAPSHOT_BYTES, MIN_CACHE_SECRET_BYTES,
+};
+pub use error::SourceError;
 pub use events::{KeyEvent, KeyEvents, MAX_EVENTS};
-pub use handle::{KeyState, KeyStatus, KeysHandle, MAX_SKIPPED_SHOWN, RefreshError, Refreshing};
+pub use handle::{KeyState, KeyStatus, KeysHandle, MAX_SKIPPED_SHOWN, NotReady, RefreshError, Refreshing};
 #[cfg(feature = "reqwest")]
 pub use http::{CONNECT_TIMEOUT, HttpFetch};
 pub use keys::{Keys, Snapshot};
-pub use remote::{
+pub use lifetimes::{
     DEFAULT_LIFETIME, DEFAULT_MAX_LIFETIME, DEFAULT_MAX_STALE, MAX_LIFETIME, MAX_MAX_STALE, MIN_DEFAULT_LIFETIME,
-    MIN_LIFETIME, Remote, SourceError,
+    MIN_LIFETIME,
 };
+pub use load::MAX_BODY_BYTES;
+pub use remote::{DEFAULT_CLOCK_TOLERANCE, Remote};
 pub use waiting::Waiting;

@@ -25,7 +25,7 @@ mod random;
 mod rule;
 
 pub(crate) use absent::Absent;
-pub(crate) use clock::Now;
+pub(crate) use clock::{Now, PAST};
 use random::Random;
 use rule::Rule;
 
@@ -58,7 +58,7 @@ type Map<K, V> = std::collections::HashMap<K, V, std::hash::BuildHasherDefault<s
 const MAX_SOUGHT: usize = MAX_WAITERS;
 
 /// A fetch while there are usable keys: from connecting to the last byte.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A fetch while there are none: no longer than requests wait for it.
 const FETCH_TIMEOUT_WITHOUT_KEYS: Duration = Duration::from_secs(2);
@@ -143,6 +143,20 @@ pub(crate) enum Event<W> {
     Mismatched { wanted: Wanted, generation: Option<u64> },
     /// An operator wants a look.
     RefreshAsked,
+    /// The source has noticed by itself that it is not what it was: a file was written.
+    SourceChanged,
+    /// Somebody remembers a set from before this process, or from another one.
+    Restored(Box<Restored>),
+}
+
+/// A set of keys that was good some time ago, whoever has kept it since.
+#[derive(Debug)]
+pub(crate) struct Restored {
+    pub(crate) set: KeySet,
+    /// How long ago its provider confirmed it.
+    pub(crate) age: Duration,
+    /// When it was generated at the latest, by the provider's clock.
+    pub(crate) generated: Option<Duration>,
 }
 
 /// What is to be done, in this order.
@@ -178,6 +192,8 @@ pub(crate) struct Start {
     pub(crate) revalidate: bool,
     /// Those of the set that is known already.
     pub(crate) validators: Validators,
+    /// Whether there is a set in force that has not outlived what it is good for.
+    pub(crate) has_fresh_keys: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,6 +225,8 @@ pub(crate) struct Plan<W> {
     seen: Option<Now>,
     /// How many fetches had begun when the clocks were last seen to disagree, until one that began later has ended.
     recheck: Option<u64>,
+    /// The same for when the source was last noticed to have changed.
+    changed: Option<u64>,
 
     /// The last good set, and whether it is in force: it is not once it is too old. A confirmed empty set is in force: an
     /// unknown key is then the token's fault, although nobody calls the source ready.
@@ -292,6 +310,7 @@ impl<W> Plan<W> {
             random: Random(config.seed),
             seen: None,
             recheck: None,
+            changed: None,
             set: None,
             in_force: false,
             confirmed: Now::ZERO,
@@ -335,6 +354,8 @@ impl<W> Plan<W> {
             Event::Asked { wanted, generation, waiter } => self.asked(now, wanted, generation, waiter, &mut actions),
             Event::Mismatched { wanted, generation } => self.mismatched(now.monotonic, wanted, generation),
             Event::RefreshAsked => self.needed = true,
+            Event::SourceChanged => self.changed = Some(self.fetches),
+            Event::Restored(restored) => self.restored(now, *restored, &mut actions),
         }
         self.grow_old(now, &mut actions);
         self.start_if_due(now, &mut actions);
@@ -372,10 +393,8 @@ impl<W> Plan<W> {
         match self.flight {
             Some(flight) => flight.begun.monotonic + flight.timeout,
             // Whoever asks next makes a forced fetch needed, so this is when that one could begin.
-            None if self.needs_look() || self.in_force => {
-                self.scheduled_at.min(self.recheck_at()).min(self.forced_at())
-            }
-            None => self.scheduled_at.min(self.recheck_at()),
+            None if self.needs_look() || self.in_force => self.due_at().min(self.forced_at()),
+            None => self.due_at(),
         }
     }
 
@@ -444,7 +463,7 @@ impl<W> Plan<W> {
         }
         let is_forced = self.needs_look() && now.monotonic >= self.forced_at();
         // A scheduled fetch first: it serves those who asked, and does not use the spacing up.
-        let kind = if now.monotonic >= self.scheduled_at.min(self.recheck_at()) {
+        let kind = if now.monotonic >= self.due_at() {
             Kind::Scheduled
         } else if is_forced {
             self.last_forced = Some(now.monotonic);
@@ -462,15 +481,16 @@ impl<W> Plan<W> {
         let is_second_look = kind == Kind::Forced && self.spacing > MIN_SPACING;
         let validators = if is_second_look { Validators::default() } else { self.validators.clone() };
         self.needed = false;
-        let conditional = validators != Validators::default();
+        let conditional = !validators.is_empty();
         self.flight = Some(Flight { number: self.fetches, kind, begun: now, timeout, outlived: false, conditional });
-        actions.push(Action::Fetch(Start { number: self.fetches, kind, timeout, revalidate, validators }));
+        let (number, has_fresh_keys) = (self.fetches, self.has_usable_keys() && !self.stale);
+        actions.push(Action::Fetch(Start { number, kind, timeout, revalidate, validators, has_fresh_keys }));
     }
 
     fn next_tick(&self, now: Now) -> Duration {
         let mut at = Duration::MAX;
         if self.flight.is_none() {
-            at = at.min(self.scheduled_at).min(self.recheck_at());
+            at = at.min(self.due_at());
             if self.needs_look() {
                 at = at.min(self.forced_at());
             }
@@ -500,9 +520,13 @@ impl<W> Plan<W> {
         self.last_forced.map_or(Duration::ZERO, |last| last + self.spacing).max(self.not_before)
     }
 
-    /// When to look because the clocks disagree: at once, but not more often than that however often they do.
-    fn recheck_at(&self) -> Duration {
-        self.recheck.map_or(Duration::MAX, |_| self.last_begun.map_or(Duration::ZERO, |begun| begun + MIN_SPACING))
+    /// When the next look is due that nobody has to ask for. Because the clocks disagree, or the source has changed: at once, but not
+    /// more often than that however often they do.
+    fn due_at(&self) -> Duration {
+        match self.recheck.or(self.changed) {
+            Some(_) => self.scheduled_at.min(self.last_begun.map_or(Duration::ZERO, |begun| begun + MIN_SPACING)),
+            None => self.scheduled_at,
+        }
     }
 
     fn is_too_old(&self, now: Now) -> bool {

@@ -3,118 +3,53 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_token::Fetch;
-use url::{Host, ParseError, Url};
+use url::Url;
 
-use crate::plan::Config;
+use crate::address::{self, is_loopback, is_protected};
+use crate::cache::{KeyCache, Seal};
+use crate::discovery::Discovery;
+use crate::error::SourceError;
+use crate::failover::Failover;
+use crate::jwks_url::JwksUrl;
+use crate::lifetimes::Lifetimes;
+use crate::load::Load;
+use crate::settings::Settings;
 
-/// How long a key set is good for if neither its answer nor [`Remote::default_lifetime`] says.
-pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(5 * 60);
+/// How far the clocks of provider and verifier may disagree before that is an event, unless
+/// [`Remote::clock_tolerance`] says otherwise: half the default leeway of the time rules.
+pub const DEFAULT_CLOCK_TOLERANCE: Duration = Duration::from_secs(15);
 
-/// The shortest default lifetime: as often as strangers can make us look.
-pub const MIN_DEFAULT_LIFETIME: Duration = Duration::from_secs(1);
-
-/// The longest lifetime that a key set can be given, by default or by its answer. A key that the provider withdraws is trusted
-/// for about that long, so a day is generous.
-pub const MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// What a key set is good for at least, whatever its answer says (or the default lifetime, if that is shorter): providers say
-/// `no-store` and mean nobody any harm.
-pub const MIN_LIFETIME: Duration = Duration::from_secs(60);
-
-/// What a key set is good for at most, whatever its answer says, unless [`Remote::max_lifetime`] says otherwise.
-pub const DEFAULT_MAX_LIFETIME: Duration = Duration::from_secs(60 * 60);
-
-/// How long after the last success a set is still believed unless [`Remote::max_stale`] says otherwise.
-pub const DEFAULT_MAX_STALE: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// The longest time that a set can be believed without hearing from its provider: a long outage's worth. Whoever needs
-/// more wants static keys.
-pub const MAX_MAX_STALE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-
-/// How many lifetimes `max_stale` must have room for, so that one failed refresh does not end trust.
-const LIFETIMES_IN_MAX_STALE: u32 = 2;
-
-/// A JWK Set (RFC 7517 §5) behind a URL, and how to look at it.
+/// Keys that somebody publishes, and how to look at them: a JWK Set (RFC 7517 §5) behind a URL, or an issuer whose metadata says
+/// where its keys are.
 ///
 /// Setters accept anything; [`check`](Self::check) says what does not go. A source that was never checked and does not
 /// pass fetches nothing: it is never ready, and its handle says why.
 #[derive(Clone)]
 pub struct Remote {
-    url: Url,
-    default_lifetime: Duration,
-    max_lifetime: Option<Duration>,
-    max_stale: Option<Duration>,
+    place: Place,
+    fallbacks: Vec<Place>,
+    lifetimes: Lifetimes,
+    issuer: Option<Arc<str>>,
+    clock_tolerance: Duration,
+    cache: Option<Arc<dyn KeyCache>>,
+    seal: Seal,
+}
+
+/// A place where keys may be, and how to get there.
+#[derive(Clone)]
+struct Place {
+    location: Location,
     allow_http: bool,
+    same_origin: bool,
     fetch: Option<Arc<dyn Fetch>>,
 }
 
-/// Why a source cannot be used. Texts name the setting; they do not repeat the URL, which may hold a secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SourceError {
-    /// Not an absolute URL.
-    NotAUrl,
-    /// A URL without a host.
-    NoHost,
-    /// A scheme other than `https` and `http`.
-    Scheme,
-    /// A user name or password in the URL: it would end up in logs.
-    Credentials,
-    /// Plain `http` to a host that is not loopback, without [`Remote::dangerous_allow_http`].
-    PlainHttp,
-    /// The default lifetime is not between [`MIN_DEFAULT_LIFETIME`] and [`MAX_LIFETIME`].
-    DefaultLifetime(Duration),
-    /// `max_lifetime` is not between the default lifetime (or [`MIN_LIFETIME`], if that is longer) and [`MAX_LIFETIME`].
-    MaxLifetime {
-        /// What was set.
-        max_lifetime: Duration,
-        /// The default lifetime in force.
-        default_lifetime: Duration,
-    },
-    /// `max_stale` is more than [`MAX_MAX_STALE`] or less than twice the longest lifetime.
-    MaxStale {
-        /// What was set.
-        max_stale: Duration,
-        /// The longest lifetime that an answer can give a key set.
-        max_lifetime: Duration,
-    },
-    /// Nothing to fetch with: the feature `reqwest` is off and [`Remote::fetch`] was not called.
-    NoFetch,
+#[derive(Clone)]
+enum Location {
+    Jwks(Url),
+    /// The name is kept as it was written: it is compared octet by octet.
+    Issuer(Arc<str>, Url),
 }
-
-impl fmt::Display for SourceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotAUrl => f.write_str("not an absolute URL"),
-            Self::NoHost => f.write_str("the URL has no host"),
-            Self::Scheme => f.write_str("the URL is neither https nor http"),
-            Self::Credentials => f.write_str("the URL contains a user name or password"),
-            Self::PlainHttp => f.write_str(
-                "plain http to a host that is not loopback: keys fetched over it are anybody's \
-                 (dangerous_allow_http() accepts that)",
-            ),
-            Self::DefaultLifetime(lifetime) => {
-                write!(
-                    f,
-                    "a default_lifetime of {lifetime:?} is not between {MIN_DEFAULT_LIFETIME:?} and {MAX_LIFETIME:?}"
-                )
-            }
-            Self::MaxLifetime { max_lifetime, default_lifetime } => write!(
-                f,
-                "max_lifetime of {max_lifetime:?} is not between {:?} and {MAX_LIFETIME:?}",
-                default_lifetime.max(&MIN_LIFETIME)
-            ),
-            Self::MaxStale { max_stale, max_lifetime } => write!(
-                f,
-                "max_stale of {max_stale:?} is not between {LIFETIMES_IN_MAX_STALE} times max_lifetime, which is \
-                 {max_lifetime:?}, and {MAX_MAX_STALE:?}"
-            ),
-            Self::NoFetch => f.write_str("nothing to fetch with: enable the feature `reqwest` or set `fetch`"),
-        }
-    }
-}
-
-impl std::error::Error for SourceError {}
 
 impl Remote {
     /// The key set at `url`.
@@ -122,54 +57,129 @@ impl Remote {
     /// # Errors
     /// [`SourceError`] if `url` is not an `https` or `http` URL with a host and without credentials.
     pub fn new(url: impl AsRef<str>) -> Result<Self, SourceError> {
-        let mut url = Url::parse(url.as_ref()).map_err(|error| match error {
-            ParseError::EmptyHost => SourceError::NoHost,
-            _ => SourceError::NotAUrl,
-        })?;
-        if !matches!(url.scheme(), "https" | "http") {
-            return Err(SourceError::Scheme);
+        Ok(Self::at(Location::Jwks(address::parse(url.as_ref())?), None))
+    }
+
+    /// The keys of `issuer`, wherever its metadata says that they are: OpenID Connect Discovery 1.0 §4, then RFC 8414 §3, whichever
+    /// it has. Each key is [bound](countersign_token::VerifyingKey::bound_to_issuer) to the issuer.
+    ///
+    /// Metadata is used only if its `issuer` is the same, octet by octet. It is read again once an hour, or when a key is missing and it is
+    /// older than a minute; as long as that fails, the place that is known is used.
+    ///
+    /// # Errors
+    /// [`SourceError`] as [`new`](Self::new); [`SourceError::NotAnIssuer`] if it has a query or a fragment.
+    ///
+    /// ```
+    /// use countersign_jwks::{Keys, Remote};
+    ///
+    /// let keys = Keys::remote(Remote::discover("https://login.example/tenant")?);
+    /// # Ok::<(), countersign_jwks::SourceError>(())
+    /// ```
+    pub fn discover(issuer: impl AsRef<str>) -> Result<Self, SourceError> {
+        let issuer: Arc<str> = issuer.as_ref().into();
+        let url = address::parse(&issuer)?;
+        if issuer.contains(['?', '#']) {
+            return Err(SourceError::NotAnIssuer);
         }
-        if url.host().is_none() {
-            return Err(SourceError::NoHost);
+        Ok(Self::at(Location::Issuer(Arc::clone(&issuer), url), Some(issuer)))
+    }
+
+    fn at(location: Location, issuer: Option<Arc<str>>) -> Self {
+        Self {
+            place: Place { location, allow_http: false, same_origin: false, fetch: None },
+            fallbacks: Vec::new(),
+            lifetimes: Lifetimes::default(),
+            issuer,
+            clock_tolerance: DEFAULT_CLOCK_TOLERANCE,
+            cache: None,
+            seal: Seal::default(),
         }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(SourceError::Credentials);
-        }
-        url.set_fragment(None);
-        let fetch = default_fetch();
-        Ok(Self {
-            url,
-            default_lifetime: DEFAULT_LIFETIME,
-            max_lifetime: None,
-            max_stale: None,
-            allow_http: false,
-            fetch,
-        })
+    }
+
+    /// Binds each key to this issuer, so that it vouches for tokens of no other
+    /// ([`VerifyingKey::bound_to_issuer`](countersign_token::VerifyingKey::bound_to_issuer)). [`discover`](Self::discover) does so by itself.
+    #[must_use]
+    pub fn bound_to_issuer(mut self, issuer: impl Into<Arc<str>>) -> Self {
+        self.issuer = Some(issuer.into());
+        self
+    }
+
+    /// Where to look when that fails: a mirror. Of `other` only the place counts, with how to get there; all else stays as it is here.
+    ///
+    /// It is asked only if the places before it fail *and* the keys in force have outlived what they are good for, or there
+    /// are none: a mirror that lags behind must not bring a withdrawn key back while there are better keys. Once the
+    /// first place answers again, its keys replace those of the mirror.
+    #[must_use]
+    pub fn or_else(mut self, other: Self) -> Self {
+        self.fallbacks.push(other.place);
+        self.fallbacks.extend(other.fallbacks);
+        self
+    }
+
+    /// Refuses metadata whose `jwks_uri` is at another origin (scheme, host, port) than the issuer. Off by default, because
+    /// large issuers keep their keys elsewhere.
+    #[must_use]
+    pub fn same_origin(mut self) -> Self {
+        self.place.same_origin = true;
+        self
     }
 
     /// How long a key set is good for if its answer does not say (`Cache-Control`, `Expires`). The next look is due after
-    /// 75 % ± 10 % of that, whatever the traffic. [`DEFAULT_LIFETIME`] unless set; from [`MIN_DEFAULT_LIFETIME`] to [`MAX_LIFETIME`].
+    /// 75 % ± 10 % of that, whatever the traffic. [`DEFAULT_LIFETIME`](crate::DEFAULT_LIFETIME) unless set; from
+    /// [`MIN_DEFAULT_LIFETIME`](crate::MIN_DEFAULT_LIFETIME) to [`MAX_LIFETIME`](crate::MAX_LIFETIME).
     #[must_use]
     pub fn default_lifetime(mut self, lifetime: Duration) -> Self {
-        self.default_lifetime = lifetime;
+        self.lifetimes.default = lifetime;
         self
     }
 
     /// How long a key set is good for at most, whatever its answer says: how long a key that the provider has withdrawn can
-    /// still be accepted while the provider answers. [`DEFAULT_MAX_LIFETIME`] unless set, or the default lifetime if that is longer; from
-    /// there to [`MAX_LIFETIME`].
+    /// still be accepted while the provider answers. [`DEFAULT_MAX_LIFETIME`](crate::DEFAULT_MAX_LIFETIME) unless set, or the default
+    /// lifetime if that is longer; from there to [`MAX_LIFETIME`](crate::MAX_LIFETIME).
     #[must_use]
     pub fn max_lifetime(mut self, max_lifetime: Duration) -> Self {
-        self.max_lifetime = Some(max_lifetime);
+        self.lifetimes.max = Some(max_lifetime);
         self
     }
 
     /// How long after the last successful look the keys are still believed; after that no token is accepted. Unless set, it is
-    /// [`DEFAULT_MAX_STALE`] or twice the [longest lifetime](Self::max_lifetime), whichever is longer; from the latter to
-    /// [`MAX_MAX_STALE`].
+    /// [`DEFAULT_MAX_STALE`](crate::DEFAULT_MAX_STALE) or twice the [longest lifetime](Self::max_lifetime), whichever is longer; from
+    /// the latter to [`MAX_MAX_STALE`](crate::MAX_MAX_STALE).
     #[must_use]
     pub fn max_stale(mut self, max_stale: Duration) -> Self {
-        self.max_stale = Some(max_stale);
+        self.lifetimes.stale = Some(max_stale);
+        self
+    }
+
+    /// How far the provider's clock (`Date`) may be off before that is a [`KeyEvent::ClockOff`](crate::KeyEvent::ClockOff) and a
+    /// warning in the log. [`DEFAULT_CLOCK_TOLERANCE`] unless set.
+    #[must_use]
+    pub fn clock_tolerance(mut self, tolerance: Duration) -> Self {
+        self.clock_tolerance = tolerance;
+        self
+    }
+
+    /// Writes the keys down there whenever they change, and once a minute while they are confirmed; a process that starts reads them there, and
+    /// serves with them until its first fetch has ended: see [`KeyCache`]. They are refused if they are older than
+    /// [`max_stale`](Self::max_stale) or not whole, and never replace keys that were fetched.
+    #[must_use]
+    pub fn cache(self, cache: impl KeyCache) -> Self {
+        self.shared_cache(Arc::new(cache))
+    }
+
+    /// As [`cache`](Self::cache), with one that other sources use too.
+    #[must_use]
+    pub fn shared_cache(mut self, cache: Arc<dyn KeyCache>) -> Self {
+        self.cache = Some(cache);
+        self
+    }
+
+    /// Seals snapshots with this secret (HMAC with SHA-256), and believes no others: then whoever can write to the
+    /// [cache](Self::cache), or to where [exports](crate::KeysHandle::export) are kept, cannot bring in keys of his own. At least
+    /// [`MIN_CACHE_SECRET_BYTES`](crate::MIN_CACHE_SECRET_BYTES), the same in all processes that share the cache.
+    #[must_use]
+    pub fn cache_secret(mut self, secret: impl AsRef<[u8]>) -> Self {
+        self.seal = Seal::new(secret.as_ref());
         self
     }
 
@@ -177,14 +187,18 @@ impl Remote {
     /// tokens: only for networks in which something else vouches for the peer.
     #[must_use]
     pub fn dangerous_allow_http(mut self) -> Self {
-        self.allow_http = true;
+        self.place.allow_http = true;
         self
     }
 
     /// Fetches with this instead of with `HttpFetch`.
     #[must_use]
-    pub fn fetch(mut self, fetch: impl Fetch) -> Self {
-        self.fetch = Some(Arc::new(fetch));
+    pub fn fetch(self, fetch: impl Fetch) -> Self {
+        self.shared_fetch(Arc::new(fetch))
+    }
+
+    pub(crate) fn shared_fetch(mut self, fetch: Arc<dyn Fetch>) -> Self {
+        self.place.fetch = Some(fetch);
         self
     }
 
@@ -193,101 +207,101 @@ impl Remote {
     /// # Errors
     /// [`SourceError`], the first that applies.
     pub fn check(&self) -> Result<(), SourceError> {
-        if self.url.scheme() == "http" && !self.allow_http && !is_loopback(&self.url) {
+        self.load().map(drop)
+    }
+
+    /// The issuer that each key is bound to, if it is.
+    pub(crate) fn issuer(&self) -> Option<&Arc<str>> {
+        self.issuer.as_ref()
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            load: self.load(),
+            label: self.place.location.label().into(),
+            lifetimes: self.lifetimes,
+            issuer: self.issuer.clone(),
+            clock_tolerance: self.clock_tolerance,
+            cache: self.cache.clone(),
+            seal: self.seal.clone(),
+        }
+    }
+
+    /// What looks, if the settings pass.
+    fn load(&self) -> Result<Arc<dyn Load>, SourceError> {
+        let first = self.place.load()?;
+        self.lifetimes.check()?;
+        if !self.seal.is_long_enough() {
+            return Err(SourceError::CacheSecret);
+        }
+        let mut all = vec![first];
+        for place in &self.fallbacks {
+            all.push(place.load()?);
+        }
+        Ok(if all.len() == 1 { all.remove(0) } else { Arc::new(Failover::new(all)) })
+    }
+}
+
+impl Place {
+    fn load(&self) -> Result<Arc<dyn Load>, SourceError> {
+        let (Location::Jwks(url) | Location::Issuer(_, url)) = &self.location;
+        if !self.allow_http && !is_protected(url) {
             return Err(SourceError::PlainHttp);
         }
-        if !(MIN_DEFAULT_LIFETIME..=MAX_LIFETIME).contains(&self.default_lifetime) {
-            return Err(SourceError::DefaultLifetime(self.default_lifetime));
+        let fetch = self.fetch.clone().or_else(default_fetch).ok_or(SourceError::NoFetch)?;
+        Ok(match &self.location {
+            Location::Jwks(url) => Arc::new(JwksUrl::new(url.clone(), fetch)),
+            Location::Issuer(issuer, url) => {
+                // A stranger's metadata must not lead us to what listens on this machine only.
+                let allow_loopback_http = url.scheme() == "http" && is_loopback(url);
+                let discovery = Discovery::new(Arc::clone(issuer), url, fetch);
+                let discovery = if self.same_origin { discovery.same_origin() } else { discovery };
+                Arc::new(discovery.allow_http(self.allow_http, allow_loopback_http))
+            }
+        })
+    }
+}
+
+impl Location {
+    fn label(&self) -> String {
+        match self {
+            Self::Jwks(url) => address::label(url),
+            Self::Issuer(issuer, _) => issuer.as_ref().into(),
         }
-        let max_lifetime = self.longest_lifetime();
-        if !(self.default_lifetime.max(MIN_LIFETIME)..=MAX_LIFETIME).contains(&max_lifetime) {
-            return Err(SourceError::MaxLifetime { max_lifetime, default_lifetime: self.default_lifetime });
-        }
-        let max_stale = self.stale_limit();
-        if !(max_lifetime * LIFETIMES_IN_MAX_STALE..=MAX_MAX_STALE).contains(&max_stale) {
-            return Err(SourceError::MaxStale { max_stale, max_lifetime });
-        }
-        if self.fetch.is_none() {
-            return Err(SourceError::NoFetch);
-        }
-        Ok(())
-    }
-
-    /// The URL without its query, which may hold a secret: for logs.
-    pub(crate) fn label(&self) -> String {
-        let mut url = self.url.clone();
-        url.set_query(None);
-        url.into()
-    }
-
-    pub(crate) fn url(&self) -> &Url {
-        &self.url
-    }
-
-    /// What the plan needs to know.
-    pub(crate) fn config(&self, seed: u64) -> Config {
-        Config {
-            lifetime: self.default_lifetime,
-            // Settings that do not pass fetch nothing, but they must not panic.
-            min_lifetime: MIN_LIFETIME.min(self.default_lifetime).min(self.longest_lifetime()),
-            max_lifetime: self.longest_lifetime(),
-            max_stale: self.stale_limit(),
-            seed,
-        }
-    }
-
-    fn longest_lifetime(&self) -> Duration {
-        self.max_lifetime.unwrap_or(DEFAULT_MAX_LIFETIME.max(self.default_lifetime))
-    }
-
-    fn stale_limit(&self) -> Duration {
-        let least = self.longest_lifetime().saturating_mul(LIFETIMES_IN_MAX_STALE);
-        self.max_stale.unwrap_or(DEFAULT_MAX_STALE.max(least))
-    }
-
-    /// What to fetch with, if the settings pass.
-    pub(crate) fn checked_fetch(&self) -> Result<Arc<dyn Fetch>, SourceError> {
-        self.check()?;
-        self.fetch.clone().ok_or(SourceError::NoFetch)
     }
 }
 
 impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Remote")
-            .field("url", &self.label())
-            .field("default_lifetime", &self.default_lifetime)
-            .field("max_lifetime", &self.longest_lifetime())
-            .field("max_stale", &self.stale_limit())
-            .field("allow_http", &self.allow_http)
+            .field("location", &self.place.location.label())
+            .field("fallbacks", &self.fallbacks.len())
+            .field("default_lifetime", &self.lifetimes.default)
+            .field("max_lifetime", &self.lifetimes.longest())
+            .field("max_stale", &self.lifetimes.max_stale())
+            .field("allow_http", &self.place.allow_http)
             .finish_non_exhaustive()
-    }
-}
-
-/// Whether what is sent to this host stays on this machine, as far as the URL says: 127.0.0.0/8, `::1`, `localhost`.
-pub(crate) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
-        None => false,
     }
 }
 
 #[cfg(feature = "reqwest")]
 #[expect(clippy::unnecessary_wraps, reason = "there is none without the feature")]
-fn default_fetch() -> Option<Arc<dyn Fetch>> {
+pub(crate) fn default_fetch() -> Option<Arc<dyn Fetch>> {
     Some(Arc::new(crate::HttpFetch::new()))
 }
 
 #[cfg(not(feature = "reqwest"))]
-fn default_fetch() -> Option<Arc<dyn Fetch>> {
+pub(crate) fn default_fetch() -> Option<Arc<dyn Fetch>> {
     None
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "reqwest")]
+    use crate::lifetimes::{
+        DEFAULT_LIFETIME, DEFAULT_MAX_LIFETIME, MAX_LIFETIME, MAX_MAX_STALE, MIN_DEFAULT_LIFETIME, MIN_LIFETIME,
+    };
 
     #[test]
     fn a_url_is_absolute_http_with_a_host_and_without_credentials() {
@@ -305,7 +319,7 @@ mod tests {
         ] {
             assert_eq!(Remote::new(url).err(), Some(error), "{url}");
         }
-        assert!(Remote::new("https://example.com/keys?tenant=1#x").unwrap().url().fragment().is_none());
+        assert!(address::parse("https://example.com/keys?tenant=1#x").unwrap().fragment().is_none());
     }
 
     #[cfg(feature = "reqwest")]
@@ -339,7 +353,7 @@ mod tests {
         ] {
             assert_eq!(fine.check(), Ok(()), "{fine:?}");
         }
-        assert_eq!(remote().default_lifetime(day).stale_limit(), day * 2);
+        assert_eq!(remote().default_lifetime(day).lifetimes.max_stale(), day * 2);
         for lifetime in [Duration::ZERO, MIN_DEFAULT_LIFETIME / 2, MAX_LIFETIME * 2, Duration::MAX] {
             assert_eq!(remote().default_lifetime(lifetime).check(), Err(SourceError::DefaultLifetime(lifetime)));
         }
@@ -355,6 +369,6 @@ mod tests {
     fn debug_shows_no_query() {
         let remote = Remote::new("https://example.com/keys?code=hunter2").unwrap();
         assert!(!format!("{remote:?}").contains("hunter2"));
-        assert!(!remote.label().contains("hunter2"));
+        assert!(!remote.settings().label.contains("hunter2"));
     }
 }

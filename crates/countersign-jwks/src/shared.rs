@@ -7,16 +7,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, Guard};
-use countersign_token::{Answer, Ask, Fetch, KeySet, MAX_KID_BYTES, Miss, SkippedKey, Unready};
+use countersign_token::{Answer, Ask, KeySet, MAX_KID_BYTES, Miss, SkippedKey, Unready};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::driver::{self, Asked, Engine, Mismatched, Refresh};
+use crate::cache::{ImportError, Snapshot};
+use crate::driver::{self, Asked, Engine, Import, Mismatched, Refresh, bound};
 use crate::events::{KeyEvent, MAX_EVENTS};
-use crate::plan::{Absent, MAX_WAITERS, MIN_RETRY_AFTER, Now, Plan, Wanted};
-use crate::remote::{Remote, SourceError};
+use crate::handle::MAX_SKIPPED_SHOWN;
+use crate::load::Document;
+use crate::plan::{Absent, MAX_WAITERS, MIN_RETRY_AFTER, Now, PAST, Plan, Restored, Wanted};
+use crate::settings::Settings;
 use crate::waiting::{Waiting, timer};
 
 /// How many signature mismatches await the task's attention. They cost requests nothing when they are lost, and have a
@@ -26,9 +29,12 @@ const MAX_MISMATCHES: usize = 64;
 /// How many refreshes operators may have asked for at once. A queue of their own, which no stranger can fill.
 pub(crate) const MAX_REFRESHES: usize = 64;
 
+/// How many snapshots await the task's attention: one would do.
+const MAX_IMPORTS: usize = 4;
+
 pub(crate) struct Shared {
-    remote: Remote,
-    fetch: Result<Arc<dyn Fetch>, SourceError>,
+    settings: Settings,
+    /// When [`PAST`] is over.
     epoch: Instant,
 
     /// The set in force, or `nothing` while there is none *or no task that looks after it*: so a request that finds
@@ -46,6 +52,7 @@ pub(crate) struct Shared {
     asks: mpsc::Sender<Asked>,
     mismatches: mpsc::Sender<Mismatched>,
     refreshes: mpsc::Sender<Refresh>,
+    imports: mpsc::Sender<Import>,
 
     /// Whether `parked` is empty; spares running sources the lock.
     running: AtomicBool,
@@ -72,6 +79,18 @@ pub(crate) struct Progress {
     pub(crate) skipped_total: usize,
     pub(crate) started: u64,
     pub(crate) failed: u64,
+    /// How many of those brought keys that were not believed.
+    pub(crate) refused: u64,
+    /// What the last set that was believed was read from, and when it was generated at the latest, by the provider's clock.
+    pub(crate) document: Option<Arc<[u8]>>,
+    pub(crate) generated: Option<Duration>,
+}
+
+impl Progress {
+    pub(crate) fn skip(&mut self, skipped: impl ExactSizeIterator<Item = SkippedKey>) {
+        self.skipped_total = skipped.len();
+        self.skipped = skipped.take(MAX_SKIPPED_SHOWN).collect();
+    }
 }
 
 /// There is no tokio runtime in this thread's context, or it has no timers.
@@ -79,22 +98,23 @@ pub(crate) struct Progress {
 pub(crate) struct NoRuntime;
 
 impl Shared {
-    pub(crate) fn new(remote: Remote) -> Self {
+    pub(crate) fn new(settings: Settings) -> Self {
         let (asks, asked) = mpsc::channel(MAX_WAITERS);
         let (mismatches, mismatched) = mpsc::channel(MAX_MISMATCHES);
         let (refreshes, refresh_asked) = mpsc::channel(MAX_REFRESHES);
+        let (imports, imported) = mpsc::channel(MAX_IMPORTS);
         // A hash of nothing with random keys: the standard library's only source of randomness.
         let seed = RandomState::new().hash_one(());
         let engine = Engine {
-            plan: Plan::new(remote.config(seed)),
+            plan: Plan::new(settings.lifetimes.config(seed)),
             asks: asked,
             mismatches: mismatched,
             refreshes: refresh_asked,
+            imports: imported,
         };
         let nothing = Arc::new(KeySet::default());
         Self {
-            fetch: remote.checked_fetch(),
-            remote,
+            settings,
             epoch: Instant::now(),
             keys: ArcSwap::new(Arc::clone(&nothing)),
             nothing,
@@ -105,6 +125,7 @@ impl Shared {
             asks,
             mismatches,
             refreshes,
+            imports,
             running: AtomicBool::new(false),
             parked: Mutex::new(Some(Box::new(engine))),
         }
@@ -171,8 +192,13 @@ impl Shared {
 
     // For handles.
 
-    pub(crate) fn remote(&self) -> &Remote {
-        &self.remote
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What the source is called in logs.
+    pub(crate) fn label(&self) -> &str {
+        &self.settings.label
     }
 
     pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
@@ -193,6 +219,40 @@ impl Shared {
         self.refreshes.try_send(refresh).ok().map(|()| ended)
     }
 
+    /// The keys in force as a snapshot, if they came as a document.
+    pub(crate) fn export(&self) -> Option<Vec<u8>> {
+        self.snapshot()?;
+        let progress = self.progress.borrow().clone();
+        let age = self.now().age(progress.confirmed?);
+        let snapshot = Snapshot {
+            source: self.label().into(),
+            confirmed: since_epoch().saturating_sub(age).as_secs(),
+            generated: progress.generated.map(|generated| generated.as_secs()),
+            // What could be read as a key set is UTF-8.
+            jwks: String::from_utf8(progress.document?.to_vec()).ok()?,
+        };
+        Some(snapshot.write(&self.settings.seal))
+    }
+
+    /// What may be believed of a snapshot.
+    pub(crate) fn read(&self, snapshot: &[u8]) -> Result<(Restored, Document), ImportError> {
+        let snapshot = Snapshot::read(snapshot, &self.settings.seal)?;
+        let max_stale = self.settings.lifetimes.max_stale();
+        let (restored, document) = snapshot.restored(self.label(), max_stale, since_epoch())?;
+        let set = bound(restored.set, self.settings.issuer.as_ref());
+        Ok((Restored { set, ..restored }, document))
+    }
+
+    /// Hands a snapshot to the task, and hears whether it is in force then.
+    pub(crate) async fn import(self: &Arc<Self>, snapshot: &[u8]) -> Result<bool, ImportError> {
+        let (restored, document) = self.read(snapshot)?;
+        self.ensure_running().map_err(|_| ImportError::NoRuntime)?;
+        let (reply, imported) = oneshot::channel();
+        self.imports.send(Import { restored, document, reply }).await.map_err(|_| ImportError::NoRuntime)?;
+        // Dropped unless it was put in force.
+        Ok(imported.await.unwrap_or(false))
+    }
+
     // For the task.
 
     pub(crate) fn now(&self) -> Now {
@@ -200,17 +260,13 @@ impl Shared {
     }
 
     fn monotonic(&self) -> Duration {
-        Instant::now().saturating_duration_since(self.epoch)
+        PAST + Instant::now().saturating_duration_since(self.epoch)
     }
 
     /// The point in time `at` after the epoch; never further away than timers reach.
     pub(crate) fn instant(&self, at: Duration) -> Instant {
         const FAR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-        self.epoch.checked_add(at).unwrap_or_else(|| Instant::now() + FAR)
-    }
-
-    pub(crate) fn fetch(&self) -> Result<Arc<dyn Fetch>, SourceError> {
-        self.fetch.clone()
+        self.epoch.checked_add(at.saturating_sub(PAST)).unwrap_or_else(|| Instant::now() + FAR)
     }
 
     pub(crate) fn trust_until(&self, at: Duration) {

@@ -109,6 +109,8 @@ pub enum Unready {
     TooOld,
     /// There is no async runtime to run the fetching task on.
     NoRuntime,
+    /// The issuer has withdrawn all its keys.
+    NoKeys,
 }
 
 impl fmt::Display for Unready {
@@ -117,6 +119,7 @@ impl fmt::Display for Unready {
             Self::Starting => "the first fetch of the keys has not ended yet",
             Self::NeverFetched => "the keys could not be fetched yet",
             Self::TooOld => "the keys are too old to be trusted",
+            Self::NoKeys => "the issuer has no usable keys any more",
             Self::NoRuntime => "there is no async runtime to fetch the keys on",
         })
     }

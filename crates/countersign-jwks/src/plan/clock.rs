@@ -4,13 +4,17 @@ use std::time::Duration;
 /// machine that was suspended by more.
 const JUMP: Duration = Duration::from_secs(5);
 
+/// What the monotonic clock of a source shows when it is made. So there is room before it for what is older than the source: keys that
+/// somebody remembers.
+pub(crate) const PAST: Duration = Duration::from_secs(31 * 24 * 60 * 60);
+
 /// The time of an event, on both clocks.
 ///
 /// Distances are kept on the monotonic clock, which nobody can set. But Linux stops that one while the machine is suspended, so
 /// an *age*, which must not be forgotten over a freeze, is the larger of what the two clocks say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Now {
-    /// Since the source was made; never goes back.
+    /// Since the source was made, and [`PAST`]; never goes back.
     pub(crate) monotonic: Duration,
     /// Since the Unix epoch, as the system believes.
     pub(crate) wall: Duration,

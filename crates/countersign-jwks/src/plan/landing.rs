@@ -8,7 +8,7 @@ use countersign_token::{Answer, KeySet};
 
 use super::{
     Action, BACKOFF_JITTER, CONFIRM_AFTER, Disbelief, Flight, GENERATED_TOLERANCE, Kind, MAX_BACKOFF, MAX_RETRY_AFTER,
-    MAX_SPACING, MIN_BACKOFF, MIN_SPACING, Map, Now, Plan, REFRESH_AT, REFRESH_JITTER, Refused, Rule,
+    MAX_SPACING, MIN_BACKOFF, MIN_SPACING, Map, Now, Plan, REFRESH_AT, REFRESH_JITTER, Refused, Restored, Rule,
 };
 use crate::hints::{DATE_RESOLUTION, Hints};
 
@@ -46,6 +46,33 @@ impl<W> Plan<W> {
         } else {
             self.succeeded(now, flight, false, hints, actions);
         }
+    }
+
+    /// Somebody's memory of a set is better than none, and worse than anything that was fetched: it counts only where there is
+    /// nothing, and only while it would still be trusted had it been ours. The look that is due stays due.
+    pub(super) fn restored(&mut self, now: Now, restored: Restored, actions: &mut Vec<Action<W>>) {
+        let Restored { set, age, generated } = restored;
+        let is_young = age < self.config.max_stale || !self.keeps(Rule::RestoredIsYoung);
+        let is_first = self.set.is_none() || !self.keeps(Rule::FetchedOutweighsRestored);
+        if !is_first || !is_young || set.is_empty() {
+            return;
+        }
+        let generation = self.set.as_ref().map_or(1, |set| set.generation() + 1);
+        let set = Arc::new(set.with_generation(generation));
+        self.confirmed = Now { monotonic: now.monotonic.saturating_sub(age), wall: now.wall.saturating_sub(age) };
+        // Not from the future, or nothing that is fetched would be newer.
+        self.generated = generated.map(|generated| generated.min(now.wall));
+        self.in_force = true;
+        self.set = Some(Arc::clone(&set));
+        actions.push(Action::Publish(Arc::clone(&set)));
+        for waiter in std::mem::take(&mut self.waiters) {
+            if waiter.wanted.is_in(&set) {
+                actions.push(Action::Answer(waiter.reply, Answer::Changed));
+            } else {
+                self.waiters.push_back(waiter);
+            }
+        }
+        self.sought.retain(|wanted, _| !wanted.is_in(&set));
     }
 
     /// The set that is the last good one now has just been confirmed by its provider.
@@ -215,6 +242,7 @@ impl<W> Plan<W> {
     pub(super) fn land(&mut self) -> Option<Flight> {
         let flight = self.flight.take()?;
         self.recheck = self.recheck.filter(|begun| flight.number <= *begun);
+        self.changed = self.changed.filter(|begun| flight.number <= *begun);
         Some(flight)
     }
 

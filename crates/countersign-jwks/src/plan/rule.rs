@@ -17,11 +17,15 @@ pub(crate) enum Rule {
     OutlivedIsDisbelieved,
     /// The clocks are compared.
     ClocksAreCompared,
+    /// A remembered set that is older than may be trusted is not believed.
+    RestoredIsYoung,
+    /// What was fetched is not replaced by what somebody remembers.
+    FetchedOutweighsRestored,
 }
 
 #[cfg(test)]
 impl Rule {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::SpacingCountsFailures,
         Self::AbsenceIsRemembered,
         Self::EmptinessIsConfirmed,
@@ -30,5 +34,7 @@ impl Rule {
         Self::ValidatorsAreOfTheSetInForce,
         Self::OutlivedIsDisbelieved,
         Self::ClocksAreCompared,
+        Self::RestoredIsYoung,
+        Self::FetchedOutweighsRestored,
     ];
 }

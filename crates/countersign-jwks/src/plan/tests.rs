@@ -133,11 +133,71 @@ fn the_first_fetch_is_due_at_once_and_short_of_time() {
             timeout: FETCH_TIMEOUT_WITHOUT_KEYS,
             revalidate: false,
             validators: Validators::default(),
+            has_fresh_keys: false,
         })
     );
     let did = step(&mut plan, SEC, fetched(set([0])));
     assert_eq!(did.published.unwrap().generation(), 1);
     assert_eq!(plan.unready(), None);
+}
+
+#[test]
+fn a_source_that_has_changed_is_looked_at_at_once_and_not_more_often_than_once_a_second() {
+    let mut plan = started([0]);
+    let did = step(&mut plan, 10 * SEC, Event::SourceChanged);
+    assert_eq!(did.start.unwrap().kind, Kind::Scheduled);
+    // It goes on changing while it is read, so it is read again.
+    assert!(step(&mut plan, 10 * SEC + MS, Event::SourceChanged).start.is_none());
+    let did = step(&mut plan, 10 * SEC + 2 * MS, fetched(set([0, 1])));
+    assert!(did.published.is_some() && did.start.is_none());
+    assert_eq!(did.armed, 11 * SEC);
+    assert!(step(&mut plan, 11 * SEC, Event::Tick).start.is_some());
+    let did = step(&mut plan, 11 * SEC, fetched(set([1])));
+    assert!(did.published.is_some() && did.armed > 100 * SEC, "{did:?}");
+}
+
+fn restored(indices: impl IntoIterator<Item = usize>, age: Duration) -> Event<u32> {
+    Event::Restored(Box::new(Restored { set: *set(indices), age, generated: None }))
+}
+
+#[test]
+fn a_remembered_set_serves_until_the_first_fetch_and_never_after_it() {
+    let mut plan = new_plan();
+    assert!(step(&mut plan, PAST, Event::Tick).start.is_some());
+    ask(&mut plan, PAST, 1, "k0");
+    ask(&mut plan, PAST, 2, "k1");
+    let did = step(&mut plan, PAST + MS, restored([0], 2 * INTERVAL));
+    assert_eq!(did.published.unwrap().generation(), 1);
+    assert_eq!(did.answers, [(1, Answer::Changed)], "the other one waits for the fetch");
+    assert!(did.stale, "it has outlived what it is good for");
+    assert!(step(&mut plan, PAST + 2 * MS, restored([2], Duration::ZERO)).idle(), "it is remembered once");
+    let did = step(&mut plan, PAST + SEC, fetched(set([1])));
+    assert_eq!((did.published.unwrap().generation(), did.answers), (2, vec![(2, Answer::Changed)]));
+    assert!(did.recovered);
+    assert!(step(&mut plan, PAST + SEC, restored([0], Duration::ZERO)).idle());
+}
+
+#[test]
+fn a_remembered_set_is_refused_when_it_is_too_old_and_dropped_when_it_becomes_so() {
+    let mut plan = new_plan();
+    step(&mut plan, PAST, Event::Tick);
+    assert!(step(&mut plan, PAST, restored([0], MAX_STALE)).published.is_none());
+    assert!(step(&mut plan, PAST, restored([], SEC)).published.is_none(), "nothing is nothing to remember");
+    assert!(step(&mut plan, PAST, restored([0], MAX_STALE - 10 * SEC)).published.is_some());
+    // The look that is due at once has not ended; it and all that follow fail.
+    step(&mut plan, PAST, failed());
+    let withdrawn_at = loop {
+        let at = due(&plan);
+        let did = step(&mut plan, at, Event::Tick);
+        if did.withdrawn {
+            break at;
+        }
+        if did.start.is_some() {
+            step(&mut plan, at, failed());
+        }
+    };
+    assert_eq!(withdrawn_at, PAST + 10 * SEC);
+    assert_eq!(plan.unready(), Some(Unready::TooOld));
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn stale_once_and_recovered_once() {
 #[test]
 fn requests_are_conditional_on_the_set_in_force() {
     let hints = |etag: &str| {
-        let validators = Validators { etag: Some(etag.into()), last_modified: Some("then".into()) };
+        let validators = Validators { etag: Some(etag.into()), last_modified: Some("then".into()), place: 0 };
         Hints { validators, ..Hints::default() }
     };
     let mut plan = new_plan();
@@ -66,7 +66,7 @@ fn requests_are_conditional_on_the_set_in_force() {
 #[test]
 fn not_modified_is_a_verdict_on_keys_that_are_sought() {
     let mut plan = new_plan();
-    let validators = Validators { etag: Some("\"1\"".into()), last_modified: None };
+    let validators = Validators { etag: Some("\"1\"".into()), last_modified: None, place: 0 };
     answered(&mut plan, set([0]), Hints { validators, ..Hints::default() });
     assert!(ask(&mut plan, 10 * SEC, 1, "k1").forced());
     let did = step(&mut plan, 10 * SEC, Event::NotModified(Box::default()));
@@ -119,7 +119,7 @@ fn a_date_in_the_future_is_outdone_by_the_next_right_one() {
     let ahead = 40 * 86_400;
     for not_modified in [false, true] {
         let mut plan = new_plan();
-        let validators = Validators { etag: Some("\"1\"".into()), last_modified: None };
+        let validators = Validators { etag: Some("\"1\"".into()), last_modified: None, place: 0 };
         answered(&mut plan, set([0]), Hints { validators, ..dated(0, 0) });
         let at = due(&plan);
         step(&mut plan, at, Event::Tick);
@@ -207,7 +207,7 @@ fn what_lands_long_after_its_time_out_proves_nothing() {
 #[test]
 fn validators_that_lie_hide_no_key() {
     let mut plan = new_plan();
-    let validators = Validators { etag: Some("\"1\"".into()), last_modified: None };
+    let validators = Validators { etag: Some("\"1\"".into()), last_modified: None, place: 0 };
     answered(&mut plan, set([0]), Hints { validators, ..Hints::default() });
     let first = ask(&mut plan, 10 * SEC, 1, "k1").start.unwrap();
     assert!(first.validators.etag.is_some());

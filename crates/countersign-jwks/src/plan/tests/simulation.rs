@@ -106,6 +106,10 @@ struct World {
     absent: HashMap<String, Now>,
     /// Reads the generation after the look-up instead of before.
     generation_after_look_up: bool,
+    /// The age of the set that somebody remembers in this very step.
+    remembered: Option<Duration>,
+    /// Whether a fetched set was ever in force.
+    has_fetched: bool,
 
     broken: Option<String>,
 }
@@ -117,22 +121,22 @@ impl World {
         let max_age = random.one_in(2).then(|| random.below(7_200));
         let mut world = Self {
             plan: Plan::new(config(seed)),
-            now: Duration::ZERO,
+            now: PAST,
             suspended: Duration::ZERO,
             set_by: 0,
-            disturbed: Duration::ZERO,
+            disturbed: PAST,
             suspended_at: None,
             set_back_at: None,
             is_deceived: false,
             mode: Mode::Up,
-            up_since: Duration::ZERO,
+            up_since: PAST,
             latency,
             max_age,
             sends_dates: !random.one_in(4),
             sends_etags: !random.one_in(3),
-            versions: vec![Version { keys: vec![0], since: Duration::ZERO }],
+            versions: vec![Version { keys: vec![0], since: PAST }],
             newest: 0,
-            timer: Duration::ZERO,
+            timer: PAST,
             flight: None,
             last_forced: None,
             waiting: HashMap::new(),
@@ -140,14 +144,19 @@ impl World {
             made_up: 0,
             in_force: None,
             in_force_generated: None,
-            last_success_real: Duration::ZERO,
+            last_success_real: PAST,
             empty_since: None,
             absent: HashMap::new(),
             generation_after_look_up: false,
+            remembered: None,
+            has_fetched: false,
             broken: None,
             random,
         };
         world.step(Event::Tick);
+        if world.random.one_in(3) {
+            world.remember();
+        }
         world
     }
 
@@ -156,6 +165,7 @@ impl World {
         let mut world = Self::new(seed);
         world.latency = latency;
         world.flight = None;
+        world.in_force = None;
         world.plan = Plan::new(config(seed));
         world.step(Event::Tick);
         world
@@ -302,7 +312,11 @@ impl World {
             date: self.sends_dates.then_some(date),
             age,
             clock_offset: (self.sends_dates && age.is_zero()).then(|| offset(date)),
-            validators: Validators { etag: etag.filter(|_| self.sends_etags).map(Into::into), last_modified: None },
+            validators: Validators {
+                etag: etag.filter(|_| self.sends_etags).map(Into::into),
+                last_modified: None,
+                place: 0,
+            },
             retry_after: None,
         };
         let event = match &flight.brings {
@@ -339,9 +353,10 @@ impl World {
 
     fn published_by(&mut self, set: Arc<KeySet>, landed: Option<&Airborne>) {
         let Some(flight) = landed else {
-            self.check(false, "a set was published out of nothing");
+            self.restored(set);
             return;
         };
+        self.has_fetched = true;
         if let (Some(old), Brings::Set { generated, .. }) = (&self.in_force, &flight.brings) {
             let grows = set.generation() > old.generation();
             let is_emptied = set.is_empty() && !old.is_empty();
@@ -355,6 +370,32 @@ impl World {
             self.in_force_generated = self.sends_dates.then_some(*generated);
         }
         self.absent.retain(|kid, _| !wanted(kid).is_in(&set));
+        self.in_force = Some(set);
+    }
+
+    /// Somebody remembers a set that was published some time ago.
+    fn remember(&mut self) {
+        let age = Duration::from_secs(self.random.below(2) * self.random.below(2 * MAX_STALE.as_secs()));
+        let then = self.real().saturating_sub(age);
+        let version = self.versions.iter().rposition(|version| version.since <= then).unwrap_or(0);
+        let generated = self.sends_dates.then_some(EPOCH + then);
+        self.remembered = Some(age);
+        let set = *set(self.versions[version].keys.iter().copied());
+        self.step(Event::Restored(Box::new(Restored { set, age, generated })));
+        self.remembered = None;
+    }
+
+    fn restored(&mut self, set: Arc<KeySet>) {
+        let Some(age) = self.remembered else {
+            self.check(false, "a set was published out of nothing");
+            return;
+        };
+        self.check(!self.has_fetched && self.in_force.is_none(), "a set in force was replaced by a remembered one");
+        self.check(age < MAX_STALE, "a remembered set is trusted although it is too old");
+        self.last_success_real = self.real().saturating_sub(age);
+        self.in_force_generated = self.sends_dates.then(|| (EPOCH + self.last_success_real).min(self.clocks().wall));
+        // Until the look that is due has ended, nobody can know what was withdrawn meanwhile.
+        self.up_since = self.real();
         self.in_force = Some(set);
     }
 
@@ -539,6 +580,8 @@ impl World {
                 self.suspend(30 * SEC);
                 self.rotate();
             }
+            25 => self.remember(),
+            26 => self.step(Event::SourceChanged),
             _ => {
                 let kid = format!("k{}", self.newest);
                 self.request(&kid);

@@ -1,0 +1,79 @@
+use std::fmt;
+use std::time::Duration;
+
+use crate::cache::MIN_CACHE_SECRET_BYTES;
+use crate::lifetimes::{LIFETIMES_IN_MAX_STALE, MAX_LIFETIME, MAX_MAX_STALE, MIN_DEFAULT_LIFETIME, MIN_LIFETIME};
+
+/// Why a source cannot be used. Texts name the setting; they do not repeat the URL, which may hold a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// Not an absolute URL.
+    NotAUrl,
+    /// A URL without a host.
+    NoHost,
+    /// A scheme other than `https` and `http`.
+    Scheme,
+    /// A user name or password in the URL: it would end up in logs.
+    Credentials,
+    /// Plain `http` to a host that is not loopback, without [`Remote::dangerous_allow_http`](crate::Remote::dangerous_allow_http).
+    PlainHttp,
+    /// The default lifetime is not between [`MIN_DEFAULT_LIFETIME`] and [`MAX_LIFETIME`].
+    DefaultLifetime(Duration),
+    /// `max_lifetime` is not between the default lifetime (or [`MIN_LIFETIME`], if that is longer) and [`MAX_LIFETIME`].
+    MaxLifetime {
+        /// What was set.
+        max_lifetime: Duration,
+        /// The default lifetime in force.
+        default_lifetime: Duration,
+    },
+    /// `max_stale` is more than [`MAX_MAX_STALE`] or less than twice the longest lifetime.
+    MaxStale {
+        /// What was set.
+        max_stale: Duration,
+        /// The longest lifetime that an answer can give a key set.
+        max_lifetime: Duration,
+    },
+    /// Not the URL of an issuer: it has a query or a fragment (RFC 8414 §2).
+    NotAnIssuer,
+    /// A `cache_secret` shorter than [`MIN_CACHE_SECRET_BYTES`](crate::MIN_CACHE_SECRET_BYTES).
+    CacheSecret,
+    /// Nothing to fetch with: the feature `reqwest` is off and [`Remote::fetch`](crate::Remote::fetch) was not called.
+    NoFetch,
+}
+
+impl fmt::Display for SourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAUrl => f.write_str("not an absolute URL"),
+            Self::NoHost => f.write_str("the URL has no host"),
+            Self::Scheme => f.write_str("the URL is neither https nor http"),
+            Self::Credentials => f.write_str("the URL contains a user name or password"),
+            Self::PlainHttp => f.write_str(
+                "plain http to a host that is not loopback: keys fetched over it are anybody's \
+                 (dangerous_allow_http() accepts that)",
+            ),
+            Self::DefaultLifetime(lifetime) => {
+                write!(
+                    f,
+                    "a default_lifetime of {lifetime:?} is not between {MIN_DEFAULT_LIFETIME:?} and {MAX_LIFETIME:?}"
+                )
+            }
+            Self::MaxLifetime { max_lifetime, default_lifetime } => write!(
+                f,
+                "max_lifetime of {max_lifetime:?} is not between {:?} and {MAX_LIFETIME:?}",
+                default_lifetime.max(&MIN_LIFETIME)
+            ),
+            Self::MaxStale { max_stale, max_lifetime } => write!(
+                f,
+                "max_stale of {max_stale:?} is not between {LIFETIMES_IN_MAX_STALE} times max_lifetime, which is \
+                 {max_lifetime:?}, and {MAX_MAX_STALE:?}"
+            ),
+            Self::NotAnIssuer => f.write_str("the URL of an issuer has neither query nor fragment"),
+            Self::CacheSecret => write!(f, "a cache_secret has at least {MIN_CACHE_SECRET_BYTES} bytes"),
+            Self::NoFetch => f.write_str("nothing to fetch with: enable the feature `reqwest` or set `fetch`"),
+        }
+    }
+}
+
+impl std::error::Error for SourceError {}

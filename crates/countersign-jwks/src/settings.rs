@@ -1,0 +1,24 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cache::{KeyCache, Seal};
+use crate::error::SourceError;
+use crate::lifetimes::Lifetimes;
+use crate::load::Load;
+
+/// What a source's task needs to know, whatever kind of source it is.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    /// What looks, if the settings pass; a source whose settings do not is never ready, and says why.
+    pub(crate) load: Result<Arc<dyn Load>, SourceError>,
+    /// What it is called in logs.
+    pub(crate) label: Arc<str>,
+    pub(crate) lifetimes: Lifetimes,
+    /// Whose keys they are, if that is known.
+    pub(crate) issuer: Option<Arc<str>>,
+    /// How far the provider's clock may be off before somebody is told.
+    pub(crate) clock_tolerance: Duration,
+    /// Where its keys are written down.
+    pub(crate) cache: Option<Arc<dyn KeyCache>>,
+    pub(crate) seal: Seal,
+}
