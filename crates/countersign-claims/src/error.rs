@@ -130,7 +130,9 @@ impl fmt::Display for ClaimError {
                 write!(f, "from `iat` {issued_at} to `exp` {expires_at}: longer than {max_lifetime:?}")
             }
             Self::WrongIssuer { found, wanted } => write!(f, "`iss` is {found}, wanted is one of {wanted:?}"),
-            Self::KeyOfNoIssuer => f.write_str("the key is bound to no issuer, and only keys that are may verify tokens here"),
+            Self::KeyOfNoIssuer => {
+                f.write_str("the key is bound to no issuer, and only keys that are may verify tokens here")
+            }
             Self::WrongAudience { found, wanted } => write!(f, "`aud` is {found}, wanted is one of {wanted:?}"),
             Self::WrongSubject => f.write_str("`sub` does not satisfy the configured rule"),
             Self::WrongType(found) => write!(f, "`typ` is {found}, which is not that of an access token"),

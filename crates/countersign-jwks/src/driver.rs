@@ -91,7 +91,7 @@ enum Input {
     Event(Event<oneshot::Sender<Answer>>),
     Refresh(Refresh),
     Landed(Landing),
-    Import(Import),
+    Import(Box<Import>),
     Kept(Kept),
 }
 
@@ -124,7 +124,7 @@ pub(crate) async fn run(mut task: Task) {
                 Some(Input::Event(Event::SourceChanged))
             }
             kept = driver.keeper.next() => Some(Input::Kept(kept)),
-            import = engine.imports.recv() => import.map(Input::Import),
+            import = engine.imports.recv() => import.map(|import| Input::Import(Box::new(import))),
             asked = engine.asks.recv() => asked.map(|Asked { wanted, generation, reply }| {
                 Input::Event(Event::Asked { wanted, generation, waiter: reply })
             }),
@@ -182,7 +182,7 @@ impl End {
     fn of(landing: Landing, issuer: Option<&Arc<str>>) -> (Event<oneshot::Sender<Answer>>, Self) {
         match landing {
             Landing::Fetched(document, hints) => {
-                let Document { keys, skipped, body } = document;
+                let Document { keys, skipped, body } = *document;
                 let (skipped, clock_offset) = (Some(skipped), hints.clock_offset);
                 let end = Self { skipped, clock_offset, body, generated: hints.date, ..Self::default() };
                 (Event::Fetched { set: Box::new(bound(keys, issuer)), hints }, end)
@@ -227,7 +227,8 @@ impl Driver {
                 let (event, end) = End::of(landing, shared.settings().issuer.as_ref());
                 (event, Some(end))
             }
-            Input::Import(Import { restored, document, reply }) => {
+            Input::Import(import) => {
+                let Import { restored, document, reply } = *import;
                 memory = Some(Memory { age: restored.age, document, importer: Some(reply) });
                 (Event::Restored(Box::new(restored)), None)
             }
@@ -253,7 +254,7 @@ impl Driver {
                         log_published(shared, &keys, end.skipped.as_deref().unwrap_or_default());
                     }
                     if let Some(memory) = memory.take() {
-                        memory.is_in_force(shared, &keys);
+                        memory.takes_effect(shared, &keys);
                         continue;
                     }
                     // After keys that were too old, the same ones may come again.
@@ -358,7 +359,7 @@ struct Memory {
 }
 
 impl Memory {
-    fn is_in_force(self, shared: &Shared, keys: &KeySet) {
+    fn takes_effect(self, shared: &Shared, keys: &KeySet) {
         let age = self.age;
         tracing::info!(source = %shared.label(), keys = keys.len(), age = age.as_secs(), "keys restored");
         shared.tell(KeyEvent::Restored { keys: keys.len(), age });

@@ -2,6 +2,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::cache::MIN_CACHE_SECRET_BYTES;
+use crate::issuers::{MAX_ISSUERS, MIN_IDLE_AFTER};
 use crate::lifetimes::{LIFETIMES_IN_MAX_STALE, MAX_LIFETIME, MAX_MAX_STALE, MIN_DEFAULT_LIFETIME, MIN_LIFETIME};
 
 /// Why a source cannot be used. Texts name the setting; they do not repeat the URL, which may hold a secret.
@@ -38,6 +39,20 @@ pub enum SourceError {
     NotAnIssuer,
     /// A `cache_secret` shorter than [`MIN_CACHE_SECRET_BYTES`](crate::MIN_CACHE_SECRET_BYTES).
     CacheSecret,
+    /// No issuer and no tenants.
+    NoIssuer,
+    /// An issuer is listed twice.
+    IssuerTwice,
+    /// More issuers, or room for more tenants, than [`MAX_ISSUERS`](crate::MAX_ISSUERS).
+    TooManyIssuers,
+    /// A template of tenants' issuers without `{tenant}`, or with more than one.
+    Template,
+    /// `idle_after` is less than [`MIN_IDLE_AFTER`](crate::MIN_IDLE_AFTER).
+    IdleAfter(Duration),
+    /// A source with many issuers as a member of a union, which has one set of keys for every token.
+    IssuersInUnion,
+    /// The source has not many issuers but one.
+    OneIssuer,
     /// Nothing to fetch with: the feature `reqwest` is off and [`Remote::fetch`](crate::Remote::fetch) was not called.
     NoFetch,
 }
@@ -71,6 +86,13 @@ impl fmt::Display for SourceError {
             ),
             Self::NotAnIssuer => f.write_str("the URL of an issuer has neither query nor fragment"),
             Self::CacheSecret => write!(f, "a cache_secret has at least {MIN_CACHE_SECRET_BYTES} bytes"),
+            Self::NoIssuer => f.write_str("no issuer and no tenants are listed"),
+            Self::IssuerTwice => f.write_str("an issuer is listed twice"),
+            Self::TooManyIssuers => write!(f, "more than {MAX_ISSUERS} issuers or tenants"),
+            Self::Template => f.write_str("a template of tenants' issuers has `{tenant}` in one place"),
+            Self::IdleAfter(time) => write!(f, "idle_after of {time:?} is less than {MIN_IDLE_AFTER:?}"),
+            Self::IssuersInUnion => f.write_str("a source with many issuers cannot be a member of a union"),
+            Self::OneIssuer => f.write_str("the source has not many issuers but one"),
             Self::NoFetch => f.write_str("nothing to fetch with: enable the feature `reqwest` or set `fetch`"),
         }
     }

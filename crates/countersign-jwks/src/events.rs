@@ -1,6 +1,8 @@
 use std::collections::HashSet;
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use countersign_token::KeySet;
@@ -100,17 +102,45 @@ impl KeyEvent {
     }
 }
 
+/// An event, and the name of the source in logs.
+pub(crate) type Named = (Arc<str>, KeyEvent);
+
 /// The events of a source from now on. Made by [`KeysHandle::events`](crate::KeysHandle::events).
 #[derive(Debug)]
-pub struct KeyEvents(pub(crate) Option<broadcast::Receiver<KeyEvent>>);
+pub struct KeyEvents(pub(crate) Vec<broadcast::Receiver<Named>>);
 
 impl KeyEvents {
     /// Waits for the next event. `None` if there can be no more: keys that never change have none, and the source may be gone.
+    ///
+    /// # Cancel safety
+    /// No event is lost if the future is dropped.
     pub async fn next(&mut self) -> Option<KeyEvent> {
-        match self.0.as_mut()?.recv().await {
-            Ok(event) => Some(event),
-            Err(RecvError::Lagged(count)) => Some(KeyEvent::Missed(count)),
-            Err(RecvError::Closed) => None,
+        self.next_named().await.map(|(_, event)| event)
+    }
+
+    /// The same, with the name that the source has in logs: its URL without the query, or its issuer. For sources with many.
+    pub async fn next_named(&mut self) -> Option<(Arc<str>, KeyEvent)> {
+        loop {
+            let (index, received) = {
+                let mut receiving: Vec<_> = self.0.iter_mut().map(|receiver| Box::pin(receiver.recv())).collect();
+                if receiving.is_empty() {
+                    return None;
+                }
+                poll_fn(|context| {
+                    for (index, receiving) in receiving.iter_mut().enumerate() {
+                        if let Poll::Ready(received) = receiving.as_mut().poll(context) {
+                            return Poll::Ready((index, received));
+                        }
+                    }
+                    Poll::Pending
+                })
+                .await
+            };
+            match received {
+                Ok(named) => return Some(named),
+                Err(RecvError::Lagged(count)) => return Some(("".into(), KeyEvent::Missed(count))),
+                Err(RecvError::Closed) => drop(self.0.swap_remove(index)),
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -8,9 +9,12 @@ use countersign_token::{SkippedKey, Unready};
 use tokio::sync::oneshot;
 
 use crate::cache::ImportError;
+use crate::error::SourceError;
 use crate::events::KeyEvents;
 use crate::keys::Source;
 use crate::plan::FETCH_TIMEOUT;
+use crate::remote::Remote;
+use crate::shared::Shared;
 use crate::waiting::timer;
 
 /// The most skipped keys that [`KeyStatus`] names; the rest is only counted.
@@ -79,64 +83,46 @@ pub enum KeyState {
 }
 
 impl KeysHandle {
-    /// The state of the keys.
+    /// The state of the keys. Of several sources together it is the best of theirs, and the sums; [`parts`](Self::parts) has each.
     #[must_use]
     pub fn status(&self) -> KeyStatus {
         match &self.0 {
-            Source::Fixed(set) => KeyStatus {
-                state: KeyState::Static,
-                generation: Some(set.generation()),
-                keys: set.len(),
-                skipped: Vec::new(),
-                skipped_total: 0,
-                last_success: None,
-                lifetime: None,
-                clock_offset: None,
-                last_error: None,
-                fetches_started: 0,
-                fetches_failed: 0,
-                answers_refused: 0,
-                withdrawn_after: None,
-                max_stale: None,
-            },
-            Source::Remote(shared) => {
-                let running = shared.ensure_running();
-                let progress = shared.progress().borrow().clone();
-                let set = shared.snapshot();
-                let last_success = progress.confirmed.map(|then| shared.now().age(then));
-                let state = match &set {
-                    Some(set) if set.is_empty() => KeyState::Empty,
-                    Some(_) if progress.stale => KeyState::Stale,
-                    Some(_) => KeyState::Ready,
-                    None if running.is_err() => KeyState::Unusable(Unready::NoRuntime),
-                    None => match progress.unready {
-                        Some(Unready::Starting) => KeyState::Starting,
-                        Some(reason) => KeyState::Unusable(reason),
-                        // The task hangs, or it would have said so.
-                        None => KeyState::Unusable(Unready::TooOld),
-                    },
-                };
-                KeyStatus {
-                    state,
-                    generation: set.as_ref().map(|set| set.generation()),
-                    keys: set.as_ref().map_or(0, |set| set.len()),
-                    skipped: progress.skipped.to_vec(),
-                    skipped_total: progress.skipped_total,
-                    last_success,
-                    lifetime: set.is_some().then_some(progress.lifetime),
-                    clock_offset: progress.clock_offset,
-                    last_error: progress.last_error.map(|error| error.as_ref().into()),
-                    fetches_started: progress.started,
-                    fetches_failed: progress.failed,
-                    answers_refused: progress.refused,
-                    withdrawn_after: Some(progress.lifetime.saturating_add(FETCH_TIMEOUT)),
-                    max_stale: Some(shared.settings().lifetimes.max_stale()),
-                }
+            Source::Fixed(set) => {
+                KeyStatus { generation: Some(set.generation()), keys: set.len(), ..KeyStatus::new(KeyState::Static) }
+            }
+            Source::Remote(shared) => status_of(shared),
+            Source::Union(_) | Source::Issuers(_) => {
+                let parts = self.parts().into_iter().map(|part| part.status()).reduce(KeyStatus::beside);
+                // Issuers that begin with their first token.
+                parts.unwrap_or(KeyStatus::new(KeyState::Starting))
             }
         }
     }
 
-    /// Whether there are usable keys. Static keys are ready, even if there are none.
+    /// The sources of which this one is made: the members of a union, the issuers that have begun. None for a single one.
+    #[must_use]
+    pub fn parts(&self) -> Vec<Self> {
+        match &self.0 {
+            Source::Fixed(_) | Source::Remote(_) => Vec::new(),
+            Source::Union(union) => union.members().iter().map(|member| Self(member.0.clone())).collect(),
+            Source::Issuers(router) => {
+                router.start();
+                router.running().into_iter().map(|shared| Self(Source::Remote(shared))).collect()
+            }
+        }
+    }
+
+    /// What the source is called in logs, if it has a name: its URL without the query, or its issuer.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        match &self.0 {
+            Source::Remote(shared) => Some(shared.label()),
+            Source::Fixed(_) | Source::Union(_) | Source::Issuers(_) => None,
+        }
+    }
+
+    /// Whether there are usable keys. Static keys are ready, even if there are none. Of several sources one is enough; issuers that
+    /// begin with their first token are ready.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         match &self.0 {
@@ -146,6 +132,11 @@ impl KeysHandle {
                 let _ = shared.ensure_running();
                 shared.has_usable_keys()
             }
+            Source::Union(_) => self.parts().iter().any(|part| match &part.0 {
+                Source::Fixed(set) => !set.is_empty(),
+                _ => part.is_ready(),
+            }),
+            Source::Issuers(router) => router.is_ready(),
         }
     }
 
@@ -154,17 +145,55 @@ impl KeysHandle {
     /// # Errors
     /// [`Unready::NoRuntime`] if there is no tokio runtime to fetch them on.
     pub async fn ready(&self) -> Result<(), Unready> {
-        let Source::Remote(shared) = &self.0 else { return Ok(()) };
-        let mut progress = shared.progress();
-        loop {
-            progress.mark_unchanged();
-            shared.ensure_running().map_err(|_| Unready::NoRuntime)?;
-            if shared.has_usable_keys() {
-                return Ok(());
-            }
-            // It cannot close: `shared` has the sending end.
-            let _ = progress.changed().await;
+        if self.is_ready() {
+            return Ok(());
         }
+        if let Source::Remote(shared) = &self.0 {
+            return ready(shared).await;
+        }
+        let parts = self.parts();
+        let mut waiting: Vec<_> =
+            parts.iter().filter(|part| !part.is_fixed()).map(|part| Box::pin(part.ready())).collect();
+        let mut failure = Unready::NoKeys;
+        poll_fn(|context| {
+            let mut at = 0;
+            while let Some(one) = waiting.get_mut(at) {
+                match one.as_mut().poll(context) {
+                    Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+                    Poll::Ready(Err(reason)) => {
+                        failure = reason;
+                        drop(waiting.swap_remove(at));
+                    }
+                    Poll::Pending => at += 1,
+                }
+            }
+            if waiting.is_empty() { Poll::Ready(Err(failure)) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    /// Adds an issuer to those of [`Keys::issuers`](crate::Keys::issuers), or gives one another source. Its keys are bound to it.
+    ///
+    /// # Errors
+    /// [`SourceError`], of the settings; [`SourceError::OneIssuer`] if this is not a source with many; [`SourceError::TooManyIssuers`].
+    pub fn add_issuer(&self, issuer: impl AsRef<str>, remote: Remote) -> Result<(), SourceError> {
+        match &self.0 {
+            Source::Issuers(router) => router.add(issuer.as_ref(), remote),
+            _ => Err(SourceError::OneIssuer),
+        }
+    }
+
+    /// Removes an issuer from those of [`Keys::issuers`](crate::Keys::issuers), and says whether it was there: no token of it is
+    /// accepted any more. A tenant that is still admitted begins anew with its next token.
+    pub fn dismiss_issuer(&self, issuer: impl AsRef<str>) -> bool {
+        match &self.0 {
+            Source::Issuers(router) => router.remove(issuer.as_ref()),
+            _ => false,
+        }
+    }
+
+    fn is_fixed(&self) -> bool {
+        matches!(self.0, Source::Fixed(_))
     }
 
     /// Waits until there are usable keys, but not longer than `deadline`.
@@ -217,7 +246,7 @@ impl KeysHandle {
     pub fn export(&self) -> Option<Vec<u8>> {
         match &self.0 {
             Source::Remote(shared) => shared.export(),
-            Source::Fixed(_) => None,
+            _ => None,
         }
     }
 
@@ -229,7 +258,7 @@ impl KeysHandle {
     pub async fn import(&self, snapshot: &[u8]) -> Result<bool, ImportError> {
         match &self.0 {
             Source::Remote(shared) => shared.import(snapshot).await,
-            Source::Fixed(_) => Err(ImportError::NotRemote),
+            _ => Err(ImportError::NotRemote),
         }
     }
 
@@ -250,15 +279,22 @@ impl KeysHandle {
     #[must_use]
     pub fn events(&self) -> KeyEvents {
         KeyEvents(match &self.0 {
-            Source::Fixed(_) => None,
-            Source::Remote(shared) => Some(shared.events()),
+            Source::Fixed(_) => Vec::new(),
+            Source::Remote(shared) => vec![shared.events()],
+            Source::Union(_) => self.parts().into_iter().flat_map(|part| part.events().0).collect(),
+            Source::Issuers(router) => vec![router.events()],
         })
     }
 
     /// Asks for a look at the source now, which is as soon as the distance to the last forced look allows: at most 5 s
     /// from now, after the end of a look that is under way. The look happens even if nobody waits for its end.
+    ///
+    /// Of several sources each is looked at, and the first failure is the outcome.
     pub fn refresh(&self) -> Refreshing {
-        let Source::Remote(shared) = &self.0 else { return Refreshing(Outcome::Known(Some(Ok(())))) };
+        let Source::Remote(shared) = &self.0 else {
+            let parts = self.parts().into_iter().map(|part| part.refresh()).collect();
+            return Refreshing(Outcome::Several { parts, failure: None });
+        };
         let error = match shared.ensure_running() {
             Ok(()) => match shared.refresh() {
                 Some(ended) => return Refreshing(Outcome::Awaited(ended)),
@@ -267,6 +303,111 @@ impl KeysHandle {
             Err(_) => Unready::NoRuntime.to_string(),
         };
         Refreshing(Outcome::Known(Some(Err(RefreshError(error)))))
+    }
+}
+
+fn status_of(shared: &Arc<Shared>) -> KeyStatus {
+    let running = shared.ensure_running();
+    let progress = shared.progress().borrow().clone();
+    let set = shared.snapshot();
+    let state = match &set {
+        Some(set) if set.is_empty() => KeyState::Empty,
+        Some(_) if progress.stale => KeyState::Stale,
+        Some(_) => KeyState::Ready,
+        None if running.is_err() => KeyState::Unusable(Unready::NoRuntime),
+        None => match progress.unready {
+            Some(Unready::Starting) => KeyState::Starting,
+            Some(reason) => KeyState::Unusable(reason),
+            // The task hangs, or it would have said so.
+            None => KeyState::Unusable(Unready::TooOld),
+        },
+    };
+    KeyStatus {
+        state,
+        generation: set.as_ref().map(|set| set.generation()),
+        keys: set.as_ref().map_or(0, |set| set.len()),
+        skipped: progress.skipped.to_vec(),
+        skipped_total: progress.skipped_total,
+        last_success: progress.confirmed.map(|then| shared.now().age(then)),
+        lifetime: set.is_some().then_some(progress.lifetime),
+        clock_offset: progress.clock_offset,
+        last_error: progress.last_error.map(|error| error.as_ref().into()),
+        fetches_started: progress.started,
+        fetches_failed: progress.failed,
+        answers_refused: progress.refused,
+        withdrawn_after: Some(progress.lifetime.saturating_add(FETCH_TIMEOUT)),
+        max_stale: Some(shared.settings().lifetimes.max_stale()),
+    }
+}
+
+async fn ready(shared: &Arc<Shared>) -> Result<(), Unready> {
+    let mut progress = shared.progress();
+    loop {
+        progress.mark_unchanged();
+        shared.ensure_running().map_err(|_| Unready::NoRuntime)?;
+        if shared.has_usable_keys() {
+            return Ok(());
+        }
+        // It cannot close: `shared` has the sending end.
+        let _ = progress.changed().await;
+    }
+}
+
+impl KeyStatus {
+    fn new(state: KeyState) -> Self {
+        Self {
+            state,
+            generation: None,
+            keys: 0,
+            skipped: Vec::new(),
+            skipped_total: 0,
+            last_success: None,
+            lifetime: None,
+            clock_offset: None,
+            last_error: None,
+            fetches_started: 0,
+            fetches_failed: 0,
+            answers_refused: 0,
+            withdrawn_after: None,
+            max_stale: None,
+        }
+    }
+
+    /// Of two sources together: the better state, the sums, and of times the worse.
+    fn beside(mut self, other: Self) -> Self {
+        if other.state.rank() < self.state.rank() {
+            self.state = other.state;
+        }
+        self.generation = None;
+        self.keys += other.keys;
+        self.skipped.extend(other.skipped);
+        self.skipped.truncate(MAX_SKIPPED_SHOWN);
+        self.skipped_total += other.skipped_total;
+        self.last_success = self.last_success.max(other.last_success);
+        self.lifetime = self.lifetime.max(other.lifetime);
+        self.clock_offset =
+            [self.clock_offset, other.clock_offset].into_iter().flatten().max_by_key(|offset| offset.unsigned_abs());
+        self.last_error = self.last_error.or(other.last_error);
+        self.fetches_started += other.fetches_started;
+        self.fetches_failed += other.fetches_failed;
+        self.answers_refused += other.answers_refused;
+        self.withdrawn_after = self.withdrawn_after.max(other.withdrawn_after);
+        self.max_stale = self.max_stale.max(other.max_stale);
+        self
+    }
+}
+
+impl KeyState {
+    /// The better, the less.
+    fn rank(self) -> u8 {
+        match self {
+            Self::Ready => 0,
+            Self::Static => 1,
+            Self::Stale => 2,
+            Self::Empty => 3,
+            Self::Starting => 4,
+            Self::Unusable(_) => 5,
+        }
     }
 }
 
@@ -306,6 +447,7 @@ pub struct Refreshing(Outcome);
 enum Outcome {
     Known(Option<Result<(), RefreshError>>),
     Awaited(oneshot::Receiver<Result<(), Arc<str>>>),
+    Several { parts: Vec<Refreshing>, failure: Option<RefreshError> },
 }
 
 impl Future for Refreshing {
@@ -318,6 +460,16 @@ impl Future for Refreshing {
                 // Polled again after its end.
                 None => Poll::Pending,
             },
+            Outcome::Several { parts, failure } => {
+                parts.retain_mut(|part| match Pin::new(part).poll(context) {
+                    Poll::Ready(outcome) => {
+                        *failure = failure.take().or(outcome.err());
+                        false
+                    }
+                    Poll::Pending => true,
+                });
+                if parts.is_empty() { Poll::Ready(failure.take().map_or(Ok(()), Err)) } else { Poll::Pending }
+            }
             Outcome::Awaited(ended) => Pin::new(ended).poll(context).map(|ended| match ended {
                 Ok(result) => result.map_err(|error| RefreshError(error.as_ref().into())),
                 Err(_) => Err(RefreshError("the task that fetches the keys has died".into())),

@@ -47,7 +47,7 @@ impl JwksUrl {
         hints.validators.place = self.place;
         match fetched.status {
             200 => match Document::published(fetched.body) {
-                Ok(document) => Landing::Fetched(document, hints),
+                Ok(document) => Landing::Fetched(Box::new(document), hints),
                 Err(error) => Landing::failed(error),
             },
             304 => Landing::NotModified(hints),

@@ -1,18 +1,23 @@
 use std::fmt;
 use std::ops::Deref;
+use std::ptr;
 use std::sync::Arc;
 
 use arc_swap::Guard;
-use countersign_token::{Answer, Ask, KeySet, KeySource, Miss};
+use countersign_token::{Answer, Ask, KeySet, KeySource, Miss, UnverifiedToken};
 
+use crate::error::SourceError;
 use crate::handle::KeysHandle;
+use crate::issuers::Issuers;
 use crate::remote::Remote;
+use crate::router::Router;
 use crate::shared::Shared;
+use crate::union::{Merged, Union};
 use crate::waiting::Waiting;
 
-/// The keys of one issuer: static, or refreshed from a URL by a task.
+/// Where a verifier's keys come from: static, refreshed by a task, several sources together, or those of many issuers.
 ///
-/// Clones are the same source; its task ends with the last of them (and of its handles).
+/// Clones are the same source; its tasks end with the last of them (and of its handles).
 #[derive(Clone)]
 pub struct Keys(pub(crate) Source);
 
@@ -20,6 +25,8 @@ pub struct Keys(pub(crate) Source);
 pub(crate) enum Source {
     Fixed(Arc<KeySet>),
     Remote(Arc<Shared>),
+    Union(Arc<Union>),
+    Issuers(Arc<Router>),
 }
 
 impl Keys {
@@ -29,21 +36,89 @@ impl Keys {
         Self(Source::Fixed(Arc::new(keys)))
     }
 
-    /// Keys from a URL. Within a tokio runtime the first fetch starts at once, otherwise with the first use.
+    /// Keys that somebody publishes. Within a tokio runtime the first fetch starts at once, otherwise with the first use.
     ///
     /// [`Remote::check`] the settings first: a source that does not pass fetches nothing and never becomes ready.
     #[must_use]
     pub fn remote(remote: Remote) -> Self {
-        let shared = Arc::new(Shared::new(remote.settings()));
+        Self::looked_after(Shared::new(remote.settings()))
+    }
+
+    fn looked_after(shared: Shared) -> Self {
+        let shared = Arc::new(shared);
         // No runtime yet is what "otherwise with the first use" is about.
         let _ = shared.ensure_running();
         Self(Source::Remote(shared))
+    }
+
+    /// The keys of all these sources: a token is tried with whatever any of them has for it, and a missing key is looked for in all
+    /// of them at once. As long as one has keys, there are keys.
+    ///
+    /// A union does not say whose keys they are: bind those of different issuers to their issuers
+    /// ([`Remote::bound_to_issuer`]), or use [`issuers`](Self::issuers). For a mirror of the same keys there is [`Remote::or_else`].
+    ///
+    /// # Errors
+    /// [`SourceError::IssuersInUnion`].
+    ///
+    /// ```
+    /// use countersign_jwks::{Keys, Remote};
+    /// use countersign_token::KeySet;
+    ///
+    /// let old = Keys::remote(Remote::new("https://old.example/jwks.json")?);
+    /// let new = Keys::remote(Remote::new("https://new.example/jwks.json")?);
+    /// let keys = Keys::union([old, new, Keys::fixed(KeySet::default())])?;
+    /// # Ok::<(), countersign_jwks::SourceError>(())
+    /// ```
+    pub fn union(members: impl IntoIterator<Item = Self>) -> Result<Self, SourceError> {
+        let members: Vec<_> = members.into_iter().collect();
+        if members.iter().any(|member| matches!(member.0, Source::Issuers(_))) {
+            return Err(SourceError::IssuersInUnion);
+        }
+        Ok(Self(Source::Union(Arc::new(Union::new(members)))))
+    }
+
+    /// The keys of many issuers, each for its own tokens. Within a tokio runtime those that are not lazy start at once,
+    /// otherwise with the first use.
+    ///
+    /// [`Issuers::check`] the settings first: an issuer that does not pass is never ready.
+    ///
+    /// Give the verifier a policy with [`issuer_of_key`](https://docs.rs/countersign-claims) to have it demand what is so anyhow.
+    #[must_use]
+    pub fn issuers(issuers: Issuers) -> Self {
+        let router = Router::new(issuers);
+        router.start();
+        Self(Source::Issuers(router))
     }
 
     /// Readiness, state, and refresh on demand.
     #[must_use]
     pub fn handle(&self) -> KeysHandle {
         KeysHandle(self.0.clone())
+    }
+
+    /// Whether they are keys that never change.
+    #[must_use]
+    pub fn is_fixed(&self) -> bool {
+        matches!(self.0, Source::Fixed(_))
+    }
+
+    /// The set in force, to be kept.
+    pub(crate) fn current(&self) -> Option<Arc<KeySet>> {
+        match &self.0 {
+            Source::Fixed(set) => Some(Arc::clone(set)),
+            Source::Remote(shared) => shared.snapshot().map(|guard| Arc::clone(&guard)),
+            Source::Union(union) => union.current(),
+            Source::Issuers(_) => None,
+        }
+    }
+
+    /// Whether this is the set in force.
+    pub(crate) fn is_at(&self, set: Option<&Arc<KeySet>>) -> bool {
+        match (self.snapshot(), set) {
+            (Some(current), Some(set)) => ptr::eq(&*current, &**set),
+            (None, None) => true,
+            _ => false,
+        }
     }
 }
 
@@ -60,6 +135,8 @@ impl fmt::Debug for Source {
             Self::Remote(shared) => {
                 f.debug_struct("Remote").field("source", &shared.label()).field("keys", &shared.snapshot()).finish()
             }
+            Self::Union(union) => f.debug_tuple("Union").field(&union.members()).finish(),
+            Self::Issuers(router) => f.debug_struct("Issuers").field("running", &router.running().len()).finish(),
         }
     }
 }
@@ -68,10 +145,20 @@ impl KeySource for Keys {
     type Snapshot<'a> = Snapshot<'a>;
     type Waiting = Waiting;
 
+    /// `None` for the keys of many issuers: which there are depends on the token.
     fn snapshot(&self) -> Option<Snapshot<'_>> {
         match &self.0 {
             Source::Fixed(set) => Some(Snapshot(Held::Fixed(set))),
             Source::Remote(shared) => shared.snapshot().map(|guard| Snapshot(Held::Remote(guard))),
+            Source::Union(union) => union.snapshot().map(|guard| Snapshot(Held::Merged(guard))),
+            Source::Issuers(_) => None,
+        }
+    }
+
+    fn snapshot_for(&self, token: &UnverifiedToken<'_>) -> Option<Snapshot<'_>> {
+        match &self.0 {
+            Source::Issuers(router) => router.snapshot_for(token).map(|guard| Snapshot(Held::Remote(guard))),
+            _ => self.snapshot(),
         }
     }
 
@@ -79,12 +166,17 @@ impl KeySource for Keys {
         match &self.0 {
             Source::Fixed(_) => Ask::Answered(Answer::Absent),
             Source::Remote(shared) => shared.ask(miss),
+            Source::Union(union) => union.ask(miss),
+            Source::Issuers(router) => router.ask(miss),
         }
     }
 
     fn signature_mismatch(&self, miss: Miss<'_>) {
-        if let Source::Remote(shared) = &self.0 {
-            shared.signature_mismatch(miss);
+        match &self.0 {
+            Source::Fixed(_) => {}
+            Source::Remote(shared) => shared.signature_mismatch(miss),
+            Source::Union(union) => union.signature_mismatch(miss),
+            Source::Issuers(router) => router.signature_mismatch(miss),
         }
     }
 }
@@ -95,6 +187,7 @@ pub struct Snapshot<'a>(Held<'a>);
 enum Held<'a> {
     Fixed(&'a KeySet),
     Remote(Guard<Arc<KeySet>>),
+    Merged(Guard<Arc<Merged>>),
 }
 
 impl Deref for Snapshot<'_> {
@@ -104,6 +197,7 @@ impl Deref for Snapshot<'_> {
         match &self.0 {
             Held::Fixed(set) => set,
             Held::Remote(guard) => guard,
+            Held::Merged(guard) => &guard.set,
         }
     }
 }

@@ -53,14 +53,18 @@ mod handle;
 mod hints;
 #[cfg(feature = "reqwest")]
 mod http;
+mod issuers;
 mod jwks_url;
 mod keys;
 mod lifetimes;
+mod limited;
 mod load;
 mod plan;
 mod remote;
+mod router;
 mod settings;
 mod shared;
+mod union;
 mod unwind;
 mod waiting;
 
@@ -72,6 +76,9 @@ pub use events::{KeyEvent, KeyEvents, MAX_EVENTS};
 pub use handle::{KeyState, KeyStatus, KeysHandle, MAX_SKIPPED_SHOWN, NotReady, RefreshError, Refreshing};
 #[cfg(feature = "reqwest")]
 pub use http::{CONNECT_TIMEOUT, HttpFetch};
+pub use issuers::{
+    DEFAULT_IDLE_AFTER, DEFAULT_MAX_TENANTS, Issuers, MAX_ISSUERS, MAX_TENANT_BYTES, MIN_IDLE_AFTER, Tenants,
+};
 pub use keys::{Keys, Snapshot};
 pub use lifetimes::{
     DEFAULT_LIFETIME, DEFAULT_MAX_LIFETIME, DEFAULT_MAX_STALE, MAX_LIFETIME, MAX_MAX_STALE, MIN_DEFAULT_LIFETIME,
@@ -79,4 +86,5 @@ pub use lifetimes::{
 };
 pub use load::MAX_BODY_BYTES;
 pub use remote::{DEFAULT_CLOCK_TOLERANCE, Remote};
+pub use router::MAX_FETCHES;
 pub use waiting::Waiting;

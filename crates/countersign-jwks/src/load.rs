@@ -42,7 +42,7 @@ pub(crate) struct Look {
 
 /// What a look came to.
 pub(crate) enum Landing {
-    Fetched(Document, Box<Hints>),
+    Fetched(Box<Document>, Box<Hints>),
     NotModified(Box<Hints>),
     Failed { error: String, retry_after: Option<Duration> },
 }

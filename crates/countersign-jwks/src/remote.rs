@@ -1,8 +1,9 @@
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use countersign_token::Fetch;
+use tokio::sync::Semaphore;
 use url::Url;
 
 use crate::address::{self, is_loopback, is_protected};
@@ -12,6 +13,7 @@ use crate::error::SourceError;
 use crate::failover::Failover;
 use crate::jwks_url::JwksUrl;
 use crate::lifetimes::Lifetimes;
+use crate::limited::Limited;
 use crate::load::Load;
 use crate::settings::Settings;
 
@@ -30,7 +32,7 @@ pub struct Remote {
     fallbacks: Vec<Place>,
     lifetimes: Lifetimes,
     issuer: Option<Arc<str>>,
-    clock_tolerance: Duration,
+    clock_tolerance: Option<Duration>,
     cache: Option<Arc<dyn KeyCache>>,
     seal: Seal,
 }
@@ -42,6 +44,7 @@ struct Place {
     allow_http: bool,
     same_origin: bool,
     fetch: Option<Arc<dyn Fetch>>,
+    permits: Option<Arc<Semaphore>>,
 }
 
 #[derive(Clone)]
@@ -86,11 +89,11 @@ impl Remote {
 
     fn at(location: Location, issuer: Option<Arc<str>>) -> Self {
         Self {
-            place: Place { location, allow_http: false, same_origin: false, fetch: None },
+            place: Place { location, allow_http: false, same_origin: false, fetch: None, permits: None },
             fallbacks: Vec::new(),
             lifetimes: Lifetimes::default(),
             issuer,
-            clock_tolerance: DEFAULT_CLOCK_TOLERANCE,
+            clock_tolerance: None,
             cache: None,
             seal: Seal::default(),
         }
@@ -155,7 +158,14 @@ impl Remote {
     /// warning in the log. [`DEFAULT_CLOCK_TOLERANCE`] unless set.
     #[must_use]
     pub fn clock_tolerance(mut self, tolerance: Duration) -> Self {
-        self.clock_tolerance = tolerance;
+        self.clock_tolerance = Some(tolerance);
+        self
+    }
+
+    /// The same, unless it is set already: for layers that know the leeway of their time rules.
+    #[must_use]
+    pub fn clock_tolerance_or(mut self, tolerance: Duration) -> Self {
+        self.clock_tolerance.get_or_insert(tolerance);
         self
     }
 
@@ -210,20 +220,26 @@ impl Remote {
         self.load().map(drop)
     }
 
-    /// The issuer that each key is bound to, if it is.
-    pub(crate) fn issuer(&self) -> Option<&Arc<str>> {
-        self.issuer.as_ref()
+    /// Fetches only with a permit, and with `fetch` unless it has its own.
+    pub(crate) fn sharing(mut self, fetch: Option<&Arc<dyn Fetch>>, permits: &Arc<Semaphore>) -> Self {
+        for place in std::iter::once(&mut self.place).chain(&mut self.fallbacks) {
+            place.fetch = place.fetch.take().or_else(|| fetch.cloned());
+            place.permits = Some(Arc::clone(permits));
+        }
+        self
     }
 
-    pub(crate) fn settings(&self) -> Settings {
+    pub(crate) fn settings(self) -> Settings {
         Settings {
             load: self.load(),
             label: self.place.location.label().into(),
             lifetimes: self.lifetimes,
-            issuer: self.issuer.clone(),
-            clock_tolerance: self.clock_tolerance,
-            cache: self.cache.clone(),
-            seal: self.seal.clone(),
+            issuer: self.issuer,
+            clock_tolerance: self.clock_tolerance.unwrap_or(DEFAULT_CLOCK_TOLERANCE),
+            cache: self.cache,
+            seal: self.seal,
+            events: None,
+            router: Weak::new(),
         }
     }
 
@@ -249,6 +265,10 @@ impl Place {
             return Err(SourceError::PlainHttp);
         }
         let fetch = self.fetch.clone().or_else(default_fetch).ok_or(SourceError::NoFetch)?;
+        let fetch = match self.permits.clone() {
+            Some(permits) => Arc::new(Limited { fetch, permits }),
+            None => fetch,
+        };
         Ok(match &self.location {
             Location::Jwks(url) => Arc::new(JwksUrl::new(url.clone(), fetch)),
             Location::Issuer(issuer, url) => {

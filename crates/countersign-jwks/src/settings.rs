@@ -1,10 +1,14 @@
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
+
+use tokio::sync::broadcast;
 
 use crate::cache::{KeyCache, Seal};
 use crate::error::SourceError;
+use crate::events::Named;
 use crate::lifetimes::Lifetimes;
 use crate::load::Load;
+use crate::router::Router;
 
 /// What a source's task needs to know, whatever kind of source it is.
 #[derive(Clone)]
@@ -21,4 +25,8 @@ pub(crate) struct Settings {
     /// Where its keys are written down.
     pub(crate) cache: Option<Arc<dyn KeyCache>>,
     pub(crate) seal: Seal,
+    /// Who else hears of its events.
+    pub(crate) events: Option<broadcast::Sender<Named>>,
+    /// The router, if it is the source of one of several issuers; otherwise nothing.
+    pub(crate) router: Weak<Router>,
 }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::cache::{ImportError, Snapshot};
 use crate::driver::{self, Asked, Engine, Import, Mismatched, Refresh, bound};
-use crate::events::{KeyEvent, MAX_EVENTS};
+use crate::events::{KeyEvent, MAX_EVENTS, Named};
 use crate::handle::MAX_SKIPPED_SHOWN;
 use crate::load::Document;
 use crate::plan::{Absent, MAX_WAITERS, MIN_RETRY_AFTER, Now, PAST, Plan, Restored, Wanted};
@@ -47,7 +47,7 @@ pub(crate) struct Shared {
     trusted_until: AtomicU64,
     absent: ArcSwap<Absent>,
     progress: watch::Sender<Progress>,
-    events: broadcast::Sender<KeyEvent>,
+    events: broadcast::Sender<Named>,
 
     asks: mpsc::Sender<Asked>,
     mismatches: mpsc::Sender<Mismatched>,
@@ -186,6 +186,11 @@ impl Shared {
         }
     }
 
+    /// The same answer, if it is not one of several issuers' source: of those one that cannot be reached is no outage.
+    pub(crate) fn among_others(&self, answer: Answer) -> Answer {
+        self.settings.router.upgrade().map_or(answer, |router| router.softened(answer))
+    }
+
     fn is_trusted(&self) -> bool {
         self.monotonic() < Duration::from_millis(self.trusted_until.load(Ordering::Acquire))
     }
@@ -205,7 +210,7 @@ impl Shared {
         self.progress.subscribe()
     }
 
-    pub(crate) fn events(&self) -> broadcast::Receiver<KeyEvent> {
+    pub(crate) fn events(&self) -> broadcast::Receiver<Named> {
         self.events.subscribe()
     }
 
@@ -293,7 +298,11 @@ impl Shared {
     /// Tells whoever watches.
     pub(crate) fn tell(&self, event: KeyEvent) {
         // Nobody need watch.
-        let _ = self.events.send(event);
+        let named = (Arc::clone(&self.settings.label), event);
+        if let Some(others) = &self.settings.events {
+            let _ = others.send(named.clone());
+        }
+        let _ = self.events.send(named);
     }
 
     /// Starts the task unless it runs. The keys that a task before it left behind are in force again at once, if they

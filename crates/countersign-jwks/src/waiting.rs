@@ -13,25 +13,44 @@ use tokio::time::{Sleep, sleep};
 
 use crate::plan::MAX_WAIT;
 use crate::shared::Shared;
+use crate::union::Answers;
 
 pin_project! {
     /// A request's wait for a key: at most 2 s.
     #[must_use = "futures do nothing unless polled"]
     pub struct Waiting {
         #[pin]
-        answer: oneshot::Receiver<Answer>,
-        // The task answers in time by itself; this is for a task that hangs. None where there is no tokio to ask.
-        #[pin]
-        timer: Option<Sleep>,
-        shared: Arc<Shared>,
-        generation: Option<u64>,
+        wait: Wait,
+    }
+}
+
+pin_project! {
+    #[project = WaitProjection]
+    enum Wait {
+        /// For one source.
+        One {
+            #[pin]
+            answer: oneshot::Receiver<Answer>,
+            // The task answers in time by itself; this is for a task that hangs. None where there is no tokio to ask.
+            #[pin]
+            timer: Option<Sleep>,
+            shared: Arc<Shared>,
+            generation: Option<u64>,
+        },
+        /// For whichever of several has the key. Only unions have such, and the heap costs them nothing that they would notice.
+        Several { waiting: Vec<Pin<Box<Waiting>>>, answers: Answers },
     }
 }
 
 impl Waiting {
     /// `generation` is that of the snapshot that lacked the key.
     pub(crate) fn new(shared: Arc<Shared>, answer: oneshot::Receiver<Answer>, generation: Option<u64>) -> Self {
-        Self { answer, timer: timer(MAX_WAIT), shared, generation }
+        Self { wait: Wait::One { answer, timer: timer(MAX_WAIT), shared, generation } }
+    }
+
+    /// `answers` are those of the sources that have answered already.
+    pub(crate) fn several(waiting: Vec<Self>, answers: Answers) -> Self {
+        Self { wait: Wait::Several { waiting: waiting.into_iter().map(Box::pin).collect(), answers } }
     }
 }
 
@@ -44,20 +63,34 @@ impl Future for Waiting {
     type Output = Answer;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
-        let this = self.project();
-        if let Poll::Ready(answer) = this.answer.poll(context) {
-            // An error means that the task died, and its runtime with it.
-            return Poll::Ready(answer.unwrap_or_else(|_| this.shared.not_now(*this.generation)));
-        }
-        match this.timer.as_pin_mut().map(|timer| timer.poll(context)) {
-            Some(Poll::Ready(())) => Poll::Ready(this.shared.not_now(*this.generation)),
-            _ => Poll::Pending,
+        match self.project().wait.project() {
+            WaitProjection::One { answer, timer, shared, generation } => {
+                let answer = match answer.poll(context) {
+                    // An error means that the task died, and its runtime with it.
+                    Poll::Ready(answer) => answer.unwrap_or_else(|_| shared.not_now(*generation)),
+                    Poll::Pending => match timer.as_pin_mut().map(|timer| timer.poll(context)) {
+                        Some(Poll::Ready(())) => shared.not_now(*generation),
+                        _ => return Poll::Pending,
+                    },
+                };
+                Poll::Ready(shared.among_others(answer))
+            }
+            WaitProjection::Several { waiting, answers } => {
+                waiting.retain_mut(|one| match one.as_mut().poll(context) {
+                    Poll::Ready(answer) => {
+                        answers.add(answer);
+                        false
+                    }
+                    Poll::Pending => true,
+                });
+                if answers.is_change() || waiting.is_empty() { Poll::Ready(answers.together()) } else { Poll::Pending }
+            }
         }
     }
 }
 
 impl fmt::Debug for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Waiting").field("generation", &self.generation).finish_non_exhaustive()
+        f.debug_struct("Waiting").finish_non_exhaustive()
     }
 }

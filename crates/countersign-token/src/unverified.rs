@@ -23,7 +23,7 @@ impl<'a> UnverifiedIssuer<'a> {
 
     /// What `map` has under its name.
     #[must_use]
-    pub fn find_in<'m, K, V, S>(self, map: &'m HashMap<K, V, S>) -> Option<&'m V>
+    pub fn find_in<K, V, S>(self, map: &HashMap<K, V, S>) -> Option<&V>
     where
         K: Borrow<str> + Eq + Hash,
         S: BuildHasher,

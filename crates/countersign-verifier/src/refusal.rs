@@ -125,7 +125,9 @@ impl fmt::Display for Refusal {
             Self::AlgorithmNotAllowed(algorithm) => write!(f, "the algorithm {algorithm} is not allowed here"),
             Self::KidRequired => f.write_str("the token has no `kid`, and one is required here"),
             Self::UnknownKey => f.write_str("no key in force has the token's `kid` and can do its algorithm"),
-            Self::UnknownIssuer => f.write_str("the token's `iss` is none of the issuers whose tokens are accepted here"),
+            Self::UnknownIssuer => {
+                f.write_str("the token's `iss` is none of the issuers whose tokens are accepted here")
+            }
             Self::KeyNotSought(fault) => {
                 write!(f, "no key fits, and none was looked for, because its claims would be refused: {fault}")
             }

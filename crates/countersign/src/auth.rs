@@ -3,7 +3,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use countersign_claims::{ClaimsType, Clock, ConfigError, Policy, Scopes};
-use countersign_jwks::{Keys, Remote, SourceError};
+use countersign_jwks::{Issuers, Keys, Remote, SourceError};
 use countersign_token::{AlgorithmSet, Fetch, KeySet, KeySource};
 use countersign_tower::{RequireJwt, RequireJwtLayer};
 use countersign_verifier::Verifier;
@@ -45,7 +45,7 @@ pub struct JwtAuth {
     realm: Option<Box<str>>,
     required: Vec<Scopes>,
     clock: Option<Arc<dyn Clock>>,
-    /// The first setting of a source that static keys do not have.
+    /// The first setting of a single fetched source, where there is none.
     misplaced: Option<&'static str>,
     /// Made once and shared by clones, because frameworks call `layer` once per route, each time on a clone.
     built: Arc<OnceLock<RequireJwtLayer<Keys>>>,
@@ -59,6 +59,7 @@ struct Source {
 
 enum KeysFrom {
     Remote(Box<Remote>),
+    Issuers(Box<Issuers>),
     Given,
 }
 
@@ -89,6 +90,65 @@ impl JwtAuth {
     /// [`SourceError`] if it is not an absolute `http` or `https` URL with a host and without user name and password.
     pub fn try_new(jwks_url: impl AsRef<str>) -> Result<Self, SourceError> {
         Ok(Self::from_remote(Remote::new(jwks_url.as_ref())?))
+    }
+
+    /// Takes the keys from wherever the metadata of `issuer` says that they are (OpenID Connect Discovery, RFC 8414), and demands
+    /// that `iss` is that issuer. The metadata counts only if it is the same issuer's, octet by octet: see [`Remote::discover`].
+    ///
+    /// ```
+    /// use countersign::JwtAuth;
+    ///
+    /// let auth = JwtAuth::discover("https://login.example").audience("orders").deny_unbound();
+    /// auth.check()?;
+    /// # Ok::<(), countersign::ConfigError>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If `issuer` is not such a URL as [`new`](Self::new) takes, or has a query or a fragment;
+    /// [`try_discover`](Self::try_discover) returns that as an error.
+    #[must_use]
+    #[track_caller]
+    pub fn discover(issuer: impl AsRef<str>) -> Self {
+        match Self::try_discover(issuer) {
+            Ok(auth) => auth,
+            #[expect(clippy::panic, reason = "documented: the one-liner is for constants in code")]
+            Err(error) => panic!("JwtAuth::discover: {error}"),
+        }
+    }
+
+    /// As [`discover`](Self::discover), for an issuer that comes from elsewhere than the code.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub fn try_discover(issuer: impl AsRef<str>) -> Result<Self, SourceError> {
+        let issuer = issuer.as_ref();
+        Ok(Self::from_remote(Remote::discover(issuer)?).issuer(issuer))
+    }
+
+    /// Accepts tokens of several issuers, each verified with that issuer's own keys: see [`Issuers`].
+    ///
+    /// ```
+    /// use countersign::{Issuers, JwtAuth, Tenants};
+    ///
+    /// let issuers = Issuers::new()
+    ///     .issuer("https://login.example")
+    ///     .tenants(Tenants::of("https://login.other.example/{tenant}/v2.0").allow(["t1", "t2"]));
+    /// let auth = JwtAuth::issuers(issuers).audience("orders");
+    /// auth.check()?;
+    /// # Ok::<(), countersign::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn issuers(issuers: Issuers) -> Self {
+        Self::from_source(Source { origin: KeysFrom::Issuers(Box::new(issuers)), keys: OnceLock::new() })
+            .policy_with(Policy::issuer_of_key)
+    }
+
+    /// Takes the keys from a source that was made elsewhere: a union, files, or one that several layers share.
+    ///
+    /// HMAC secrets among them need [`algorithms`](Self::algorithms), because only asymmetric algorithms are allowed by default.
+    #[must_use]
+    pub fn from_keys(keys: Keys) -> Self {
+        Self::from_source(Source { origin: KeysFrom::Given, keys: OnceLock::from(keys) })
     }
 
     /// Takes the keys from a remote source that was configured in detail.
@@ -269,21 +329,30 @@ impl JwtAuth {
         match &self.source.origin {
             KeysFrom::Remote(remote) => {
                 remote.check().map_err(|error| ConfigError::Other(error.to_string().into()))?;
-                if !algorithms.intersection(AlgorithmSet::HMAC).is_empty() {
-                    return Err(ConfigError::HmacWithFetchedKeys);
-                }
+            }
+            KeysFrom::Issuers(issuers) => {
+                issuers.check().map_err(|error| ConfigError::Other(error.to_string().into()))?;
             }
             KeysFrom::Given => {
-                if let Some(setting) = self.misplaced {
-                    let text = format!("{setting}() is about fetching keys, and these keys are configured here");
-                    return Err(ConfigError::Other(text.into()));
-                }
+                let keys = self.keys();
                 let usable =
                     |keys: &KeySet| keys.iter().any(|key| !key.algorithms().intersection(algorithms).is_empty());
-                if !self.keys().snapshot().is_some_and(|keys| usable(&keys)) {
+                // Keys that may change may become usable.
+                if keys.is_fixed() && !keys.snapshot().is_some_and(|keys| usable(&keys)) {
                     return Err(ConfigError::NoUsableKey);
                 }
             }
+        }
+        let is_fetched = !matches!(self.source.origin, KeysFrom::Given);
+        if is_fetched && !algorithms.intersection(AlgorithmSet::HMAC).is_empty() {
+            return Err(ConfigError::HmacWithFetchedKeys);
+        }
+        if let Some(setting) = self.misplaced {
+            let text = match &self.source.origin {
+                KeysFrom::Issuers(_) => format!("{setting}() is about one source; Issuers::each() sets it for many"),
+                _ => format!("{setting}() is about fetching keys, and these keys are configured here"),
+            };
+            return Err(ConfigError::Other(text.into()));
         }
         self.configure().check()
     }
@@ -291,7 +360,7 @@ impl JwtAuth {
     /// A look at readiness and keys. Starts fetching, if there is a runtime.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { keys: self.keys().handle(), warnings: self.warnings() }
+        Handle { keys: self.keys().handle(), warnings: self.warnings(), leeway: self.policy.leeway_in_force() }
     }
 
     /// The same check without HTTP: for messages, connections and protocols of your own. Scopes that are
@@ -323,8 +392,11 @@ impl JwtAuth {
     }
 
     fn keys(&self) -> &Keys {
+        // By then tokens begin to be refused that are good.
+        let clock_tolerance = self.policy.leeway_in_force() / 2;
         self.source.keys.get_or_init(|| match &self.source.origin {
-            KeysFrom::Remote(remote) => Keys::remote((**remote).clone()),
+            KeysFrom::Remote(remote) => Keys::remote((**remote).clone().clock_tolerance_or(clock_tolerance)),
+            KeysFrom::Issuers(issuers) => Keys::issuers((**issuers).clone().clock_tolerance(clock_tolerance)),
             // Set when it was made; an empty set refuses everything.
             KeysFrom::Given => Keys::fixed(KeySet::default()),
         })
@@ -400,7 +472,7 @@ impl JwtAuth {
                 let origin = KeysFrom::Remote(Box::new(change((**remote).clone())));
                 auth.source = Arc::new(Source { origin, keys: OnceLock::new() });
             }
-            KeysFrom::Given => {
+            KeysFrom::Given | KeysFrom::Issuers(_) => {
                 auth.misplaced.get_or_insert(setting);
             }
         })

@@ -1,0 +1,392 @@
+//! The sources of many issuers at work: chosen by a token's unverified issuer, started when needed, let go of when idle.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use countersign_token::{Answer, Ask, Fetch, KeySet, Miss, UnverifiedIssuer, UnverifiedToken};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, broadcast};
+use tokio::time::Instant;
+
+use crate::error::SourceError;
+use crate::events::{MAX_EVENTS, Named};
+use crate::issuers::{Admitted, Issuers, MAX_ISSUERS};
+use crate::plan::MIN_RETRY_AFTER;
+use crate::remote::{Remote, default_fetch};
+use crate::settings::Settings;
+use crate::shared::Shared;
+use crate::waiting::{Waiting, timer};
+
+/// How many fetches are under way at once, for all issuers of a source: as many sockets.
+pub const MAX_FETCHES: usize = 64;
+
+/// How many tenants that nobody has listed are admitted at once, and how many a second after that.
+const NEW_TENANTS: u32 = 256;
+const NEW_TENANTS_PER_SECOND: u32 = 32;
+
+/// A tenant that had a token within this time is not let go of to make room for another.
+const IN_USE: Duration = Duration::from_secs(60);
+
+/// For how long it is believed whether any issuer's tokens can be judged. It takes a look at all of them to know.
+const USABLE_BELIEVED: Duration = Duration::from_secs(1);
+
+pub(crate) struct Router {
+    issuers: Issuers,
+    /// By the name of the issuer.
+    entries: ArcSwap<HashMap<Box<str>, Arc<Entry>>>,
+    /// Held by whoever changes the entries, or starts one: never by a request whose issuer runs.
+    changing: Mutex<Admission>,
+    permits: Arc<Semaphore>,
+    /// One for all that have none of their own.
+    fetch: Option<Arc<dyn Fetch>>,
+    /// Whether the settings pass.
+    passes: bool,
+    events: broadcast::Sender<Named>,
+    epoch: Instant,
+    is_swept: AtomicBool,
+    /// Whether any issuer had usable keys, and when that was looked at: milliseconds, doubled, and one more for yes.
+    usable: AtomicU64,
+    this: Weak<Self>,
+}
+
+/// One issuer.
+struct Entry {
+    remote: Remote,
+    kind: Kind,
+    /// `None` while it is idle.
+    source: ArcSwapOption<Shared>,
+    /// When the last token of it came, milliseconds since the router's epoch.
+    used: AtomicU64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Listed,
+    /// Listed, and let go of when idle.
+    Lazy,
+    /// Let go of with its entry.
+    Tenant,
+}
+
+/// A bucket of tokens that fills with time.
+struct Admission {
+    left: f64,
+    counted: Instant,
+}
+
+/// What is known of an issuer.
+enum Found {
+    Source(Arc<Shared>),
+    Unknown,
+    /// There is no room at the moment.
+    Busy,
+}
+
+impl Router {
+    /// All issuers that are listed; none of them started yet.
+    pub(crate) fn new(issuers: Issuers) -> Arc<Self> {
+        let kind = if issuers.lazy { Kind::Lazy } else { Kind::Listed };
+        let entries = issuers.listed.iter().map(|(issuer, remote)| {
+            let remote = issuers.configured(remote.clone());
+            (Box::from(&**issuer), Arc::new(Entry::new(remote, kind)))
+        });
+        let entries = ArcSwap::from_pointee(entries.collect());
+        let passes = issuers.check().is_ok();
+        let now = Instant::now();
+        Arc::new_cyclic(|this| Self {
+            entries,
+            issuers,
+            changing: Mutex::new(Admission { left: f64::from(NEW_TENANTS), counted: now }),
+            permits: Arc::new(Semaphore::new(MAX_FETCHES)),
+            fetch: default_fetch(),
+            passes,
+            events: broadcast::Sender::new(MAX_EVENTS),
+            epoch: now,
+            is_swept: AtomicBool::new(false),
+            usable: AtomicU64::new(0),
+            this: this.clone(),
+        })
+    }
+
+    // For requests.
+
+    /// The keys of the issuer that the token says it is from, if it runs and has some.
+    pub(crate) fn snapshot_for(&self, token: &UnverifiedToken<'_>) -> Option<Guard<Arc<KeySet>>> {
+        token.with_unverified_issuer(|issuer| {
+            let entries = self.entries.load();
+            let entry = issuer.find_in(&entries)?;
+            let source = entry.source.load();
+            let shared = source.as_ref()?;
+            self.touch(entry);
+            shared.snapshot()
+        })?
+    }
+
+    pub(crate) fn ask(&self, miss: Miss<'_>) -> Ask<Waiting> {
+        let found = miss.token.and_then(|token| token.with_unverified_issuer(|issuer| self.find(issuer)));
+        match found {
+            Some(Found::Source(shared)) => match shared.ask(miss) {
+                Ask::Answered(answer) => Ask::Answered(self.softened(answer)),
+                wait => wait,
+            },
+            Some(Found::Busy) => Ask::Answered(Answer::NotYet { retry_after: MIN_RETRY_AFTER }),
+            Some(Found::Unknown) | None => Ask::Answered(Answer::UnknownIssuer),
+        }
+    }
+
+    pub(crate) fn signature_mismatch(&self, miss: Miss<'_>) {
+        let source = miss.token.and_then(|token| {
+            token.with_unverified_issuer(|issuer| issuer.find_in(&self.entries.load())?.source.load_full())?
+        });
+        if let Some(shared) = source {
+            shared.signature_mismatch(miss);
+        }
+    }
+
+    /// An issuer that cannot be reached is no outage while tokens of others can be judged.
+    pub(crate) fn softened(&self, answer: Answer) -> Answer {
+        match answer {
+            Answer::Unavailable { retry_after, .. } if self.is_any_usable() => Answer::NotYet { retry_after },
+            answer => answer,
+        }
+    }
+
+    // For handles.
+
+    pub(crate) fn events(&self) -> broadcast::Receiver<Named> {
+        self.events.subscribe()
+    }
+
+    /// Starts those that are not lazy, and the sweeper.
+    pub(crate) fn start(&self) {
+        if !self.issuers.lazy && self.passes {
+            for entry in self.entries.load().values() {
+                self.source_of(entry);
+            }
+        }
+    }
+
+    /// Whether tokens can be judged, as far as can be known before one comes: some issuer has usable keys, or all begin with their first token.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.start();
+        let entries = self.entries.load();
+        let mut listed = entries.values().filter(|entry| entry.kind == Kind::Listed).peekable();
+        listed.peek().is_none() || listed.any(|entry| entry.has_usable_keys())
+    }
+
+    /// Those that run.
+    pub(crate) fn running(&self) -> Vec<Arc<Shared>> {
+        self.entries.load().values().filter_map(|entry| entry.source.load_full()).collect()
+    }
+
+    /// Adds an issuer, or gives it another source. Tokens of it are judged with that from now on.
+    pub(crate) fn add(&self, issuer: &str, remote: Remote) -> Result<(), SourceError> {
+        let remote = self.issuers.configured(remote.bound_to_issuer(issuer));
+        remote.check()?;
+        if issuer.is_empty() {
+            return Err(SourceError::NotAnIssuer);
+        }
+        let lock = self.changing();
+        let mut entries = HashMap::clone(&self.entries.load());
+        if entries.len() >= MAX_ISSUERS && !entries.contains_key(issuer) {
+            return Err(SourceError::TooManyIssuers);
+        }
+        let kind = if self.issuers.lazy { Kind::Lazy } else { Kind::Listed };
+        entries.insert(issuer.into(), Arc::new(Entry::new(remote, kind)));
+        self.entries.store(Arc::new(entries));
+        drop(lock);
+        self.start();
+        Ok(())
+    }
+
+    /// Removes an issuer: no token of it is accepted from now on. A tenant that is still admitted begins anew with its next token.
+    pub(crate) fn remove(&self, issuer: &str) -> bool {
+        let _lock = self.changing();
+        let mut entries = HashMap::clone(&self.entries.load());
+        let was_there = entries.remove(issuer).is_some();
+        self.entries.store(Arc::new(entries));
+        was_there
+    }
+
+    // Starting, and letting go.
+
+    fn find(&self, issuer: UnverifiedIssuer<'_>) -> Found {
+        if let Some(entry) = issuer.find_in(&self.entries.load()) {
+            self.touch(entry);
+            return Found::Source(self.source_of(entry));
+        }
+        for tenants in &self.issuers.tenants {
+            let Some((before, behind)) = tenants.around() else { continue };
+            let Some(tenant) = issuer.between(before, behind) else { continue };
+            let Some(admitted) = tenants.admits(tenant) else { continue };
+            let Some(Ok(remote)) = tenants.source(tenant) else { continue };
+            return self.admit(&format!("{before}{tenant}{behind}"), remote, admitted);
+        }
+        Found::Unknown
+    }
+
+    /// Makes room for a tenant that is not there yet.
+    fn admit(&self, issuer: &str, remote: Remote, admitted: Admitted) -> Found {
+        let mut lock = self.changing();
+        let entries = self.entries.load();
+        if let Some(entry) = entries.get(issuer).cloned() {
+            // Somebody else was faster.
+            drop(lock);
+            return Found::Source(self.source_of(&entry));
+        }
+        if admitted == Admitted::Checked && !lock.take(Instant::now()) {
+            return Found::Busy;
+        }
+        let mut entries = HashMap::clone(&entries);
+        let tenants = || entries.iter().filter(|(_, entry)| entry.kind == Kind::Tenant);
+        if tenants().count() >= self.issuers.max_tenants {
+            // First one that never came to anything, then the one that was longest without a token.
+            let least =
+                tenants().min_by_key(|(_, entry)| (entry.has_usable_keys(), entry.used.load(Ordering::Relaxed)));
+            let Some(idle) = least.filter(|(_, entry)| !entry.has_usable_keys() || self.idle(entry) >= IN_USE) else {
+                return Found::Busy;
+            };
+            let idle = idle.0.clone();
+            entries.remove(&idle);
+        }
+        let entry = Arc::new(Entry::new(self.issuers.configured(remote), Kind::Tenant));
+        entries.insert(issuer.into(), Arc::clone(&entry));
+        self.entries.store(Arc::new(entries));
+        drop(lock);
+        self.touch(&entry);
+        Found::Source(self.source_of(&entry))
+    }
+
+    /// The source of an issuer, started if it is not. Without a runtime it does not run, and says so.
+    fn source_of(&self, entry: &Entry) -> Arc<Shared> {
+        if let Some(shared) = entry.source.load_full() {
+            return shared;
+        }
+        let lock = self.changing();
+        let shared = match entry.source.load_full() {
+            Some(shared) => shared,
+            None => {
+                let remote = entry.remote.clone().sharing(self.fetch.as_ref(), &self.permits);
+                let (events, router) = (Some(self.events.clone()), self.this.clone());
+                let settings = Settings { events, router, ..remote.settings() };
+                let shared = Arc::new(Shared::new(settings));
+                entry.used.store(self.now(), Ordering::Relaxed);
+                entry.source.store(Some(Arc::clone(&shared)));
+                shared
+            }
+        };
+        drop(lock);
+        // No runtime yet: the next token of it tries again.
+        let _ = shared.ensure_running();
+        self.sweep_from_now_on();
+        shared
+    }
+
+    /// Lets go of whoever is idle, as long as there is a runtime and the router.
+    fn sweep_from_now_on(&self) {
+        if self.is_swept.load(Ordering::Relaxed) {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else { return };
+        if timer(Duration::ZERO).is_none() || self.is_swept.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let sweeper = Sweeper(self.this.clone());
+        let every = self.issuers.idle_after / 4;
+        drop(runtime.spawn(async move {
+            while let Some(router) = sweeper.0.upgrade() {
+                router.sweep();
+                drop(router);
+                tokio::time::sleep(every).await;
+            }
+        }));
+    }
+
+    fn sweep(&self) {
+        let _lock = self.changing();
+        let entries = self.entries.load();
+        let is_idle = |entry: &Entry| entry.kind != Kind::Listed && self.idle(entry) >= self.issuers.idle_after;
+        let mut is_any_tenant = false;
+        for entry in entries.values().filter(|entry| is_idle(entry)) {
+            is_any_tenant |= entry.kind == Kind::Tenant;
+            // Its task ends with the last request that waits for it.
+            entry.source.store(None);
+        }
+        if is_any_tenant {
+            let is_kept = |entry: &Entry| entry.kind != Kind::Tenant || !is_idle(entry);
+            let kept = entries.iter().filter(|(_, entry)| is_kept(entry));
+            self.entries.store(Arc::new(kept.map(|(issuer, entry)| (issuer.clone(), Arc::clone(entry))).collect()));
+        }
+    }
+
+    // Helpers.
+
+    /// Milliseconds since the epoch; never 0, which stands for "never".
+    fn now(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
+    /// Written once a second and not with every token, or all cores would write it all the time.
+    fn touch(&self, entry: &Entry) {
+        let now = self.now();
+        if now.saturating_sub(entry.used.load(Ordering::Relaxed)) >= 1_000 {
+            entry.used.store(now, Ordering::Relaxed);
+        }
+    }
+
+    fn idle(&self, entry: &Entry) -> Duration {
+        Duration::from_millis(self.now().saturating_sub(entry.used.load(Ordering::Relaxed)))
+    }
+
+    fn is_any_usable(&self) -> bool {
+        let (now, known) = (self.now(), self.usable.load(Ordering::Relaxed));
+        if known != 0 && Duration::from_millis(now.saturating_sub(known >> 1)) < USABLE_BELIEVED {
+            return known & 1 == 1;
+        }
+        let is_usable = self.entries.load().values().any(|entry| entry.has_usable_keys());
+        self.usable.store((now << 1) | u64::from(is_usable), Ordering::Relaxed);
+        is_usable
+    }
+
+    fn changing(&self) -> MutexGuard<'_, Admission> {
+        // Nothing in the critical sections can leave it half done.
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn new(remote: Remote, kind: Kind) -> Self {
+        Self { remote, kind, source: ArcSwapOption::empty(), used: AtomicU64::new(0) }
+    }
+
+    fn has_usable_keys(&self) -> bool {
+        self.source.load().as_ref().is_some_and(|shared| shared.has_usable_keys())
+    }
+}
+
+impl Admission {
+    fn take(&mut self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.counted).as_secs_f64();
+        self.left = (self.left + passed * f64::from(NEW_TENANTS_PER_SECOND)).min(f64::from(NEW_TENANTS));
+        self.counted = now;
+        let is_left = self.left >= 1.0;
+        if is_left {
+            self.left -= 1.0;
+        }
+        is_left
+    }
+}
+
+/// Says that nobody sweeps any more, when its runtime drops it.
+struct Sweeper(Weak<Router>);
+
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        if let Some(router) = self.0.upgrade() {
+            router.is_swept.store(false, Ordering::Relaxed);
+        }
+    }
+}
