@@ -1,6 +1,6 @@
 //! What the tests of this crate share: key sets, and a `Fetch` that does as it is told.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -103,17 +103,85 @@ impl Fetch for Script {
             self.0.requests.lock().unwrap().push(request);
             let turn = self.turn();
             tokio::time::sleep(self.0.takes).await;
-            let mut fetched = Fetched::default();
-            (fetched.status, fetched.body) = match turn {
-                Turn::Answer(answer) => return Ok(*answer),
-                Turn::Keys(keys) => (200, document(keys)),
-                Turn::Body(status, body) => (status, body),
+            match turn {
                 Turn::Hang => std::future::pending().await,
-                Turn::Panic => panic!("as scripted"),
+                turn => Ok(played(turn)),
+            }
+        })
+    }
+}
+
+/// A network of documents by URL; what is not there is 404. Clones are the same.
+#[derive(Clone, Default)]
+pub(crate) struct Sites(Arc<Mutex<Net>>);
+
+#[derive(Default)]
+struct Net {
+    answers: HashMap<String, Turn>,
+    requests: Vec<FetchRequest>,
+    in_flight: usize,
+    most_in_flight: usize,
+}
+
+impl Sites {
+    pub(crate) fn set(&self, url: &str, turn: Turn) {
+        self.0.lock().unwrap().answers.insert(url.into(), turn);
+    }
+
+    /// Metadata of `issuer` at `url`.
+    pub(crate) fn metadata(&self, url: &str, issuer: &str, jwks_uri: &str) {
+        self.set(url, Turn::Body(200, json!({ "issuer": issuer, "jwks_uri": jwks_uri }).to_string().into_bytes()));
+    }
+
+    pub(crate) fn requests(&self) -> Vec<FetchRequest> {
+        self.0.lock().unwrap().requests.clone()
+    }
+
+    /// What was asked for so far, in order; and forgets it.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap().requests).into_iter().map(|request| request.url).collect()
+    }
+
+    pub(crate) fn most_in_flight(&self) -> usize {
+        self.0.lock().unwrap().most_in_flight
+    }
+}
+
+impl Fetch for Sites {
+    fn fetch(&self, request: FetchRequest) -> Pin<Box<dyn Future<Output = Result<Fetched, FetchError>> + Send + '_>> {
+        Box::pin(async move {
+            let turn = {
+                let mut net = self.0.lock().unwrap();
+                net.in_flight += 1;
+                net.most_in_flight = net.most_in_flight.max(net.in_flight);
+                let turn = net.answers.get(&request.url).cloned();
+                net.requests.push(request);
+                turn
             };
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let fetched = match turn {
+                Some(Turn::Hang) => {
+                    self.0.lock().unwrap().in_flight -= 1;
+                    std::future::pending().await
+                }
+                turn => played(turn.unwrap_or(Turn::Body(404, Vec::new()))),
+            };
+            self.0.lock().unwrap().in_flight -= 1;
             Ok(fetched)
         })
     }
+}
+
+fn played(turn: Turn) -> Fetched {
+    let mut fetched = Fetched::default();
+    (fetched.status, fetched.body) = match turn {
+        Turn::Answer(answer) => return *answer,
+        Turn::Keys(keys) => (200, document(keys)),
+        Turn::Body(status, body) => (status, body),
+        Turn::Hang => unreachable!("it does not answer"),
+        Turn::Panic => panic!("as scripted"),
+    };
+    fetched
 }
 
 /// Looks `kid` up as a verifier does, waiting if there is something to wait for. `None`: it was there at once.
