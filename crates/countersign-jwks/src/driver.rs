@@ -406,6 +406,8 @@ fn report_plan<W>(shared: &Shared, plan: &Plan<W>) {
         (progress.lifetime, progress.stale) = (lifetime, stale);
         progress.started = started;
         progress.retry_at = plan.next_look();
+        let news = news || progress.is_looking != plan.is_looking();
+        progress.is_looking = plan.is_looking();
         news
     });
 }

@@ -47,6 +47,8 @@ pub enum SourceError {
     TooManyIssuers,
     /// A template of tenants' issuers without `{tenant}`, or with more than one.
     Template,
+    /// A listed tenant whose name [cannot stand](crate::Tenants) where the template has it.
+    TenantName,
     /// `idle_after` is less than [`MIN_IDLE_AFTER`](crate::MIN_IDLE_AFTER).
     IdleAfter(Duration),
     /// A source with many issuers as a member of a union, which has one set of keys for every token.
@@ -90,6 +92,7 @@ impl fmt::Display for SourceError {
             Self::IssuerTwice => f.write_str("an issuer is listed twice"),
             Self::TooManyIssuers => write!(f, "more than {MAX_ISSUERS} issuers or tenants"),
             Self::Template => f.write_str("a template of tenants' issuers has `{tenant}` in one place"),
+            Self::TenantName => f.write_str("a listed tenant has a name that cannot stand in its place"),
             Self::IdleAfter(time) => write!(f, "idle_after of {time:?} is less than {MIN_IDLE_AFTER:?}"),
             Self::IssuersInUnion => f.write_str("a source with many issuers cannot be a member of a union"),
             Self::OneIssuer => f.write_str("the source has not many issuers but one"),

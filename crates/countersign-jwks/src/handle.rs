@@ -1,12 +1,13 @@
 use std::fmt;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use countersign_token::{SkippedKey, Unready};
 use tokio::sync::oneshot;
+use tokio::time::Sleep;
 
 use crate::cache::ImportError;
 use crate::error::SourceError;
@@ -192,6 +193,17 @@ impl KeysHandle {
         }
     }
 
+    /// Why, as far as the state says, or else because of `reason`.
+    fn not_ready(&self, reason: Unready) -> NotReady {
+        let status = self.status();
+        let reason = match status.state {
+            KeyState::Unusable(reason) => reason,
+            KeyState::Empty => Unready::NoKeys,
+            _ => reason,
+        };
+        NotReady { reason, last_error: status.last_error }
+    }
+
     fn is_fixed(&self) -> bool {
         matches!(self.0, Source::Fixed(_))
     }
@@ -227,17 +239,39 @@ impl KeysHandle {
         };
         tokio::select! {
             biased;
-            ready = self.ready() => ready.map_err(|reason| NotReady { reason, last_error: None }),
-            () = timer => {
-                let status = self.status();
-                let reason = match status.state {
-                    KeyState::Unusable(reason) => reason,
-                    KeyState::Empty => Unready::NoKeys,
-                    _ => Unready::Starting,
-                };
-                Err(NotReady { reason, last_error: status.last_error })
-            }
+            ready = self.ready() => ready.map_err(|reason| self.not_ready(reason)),
+            () = timer => Err(self.not_ready(Unready::Starting)),
         }
+    }
+
+    /// Waits until the keys have been looked at within their lifetime, but not longer than `deadline`: for a process that was
+    /// frozen and does not run while it is (a function runtime), so that nothing was refreshed meanwhile. Ready at once if they have; otherwise it
+    /// waits for the look that is under way, or asks for one.
+    ///
+    /// Keys that are not fresh are still good until [`max_stale`](crate::Remote::max_stale): after an error, go on.
+    ///
+    /// # Errors
+    /// [`NotReady`], with the reason, once the deadline has passed or where there is no tokio runtime.
+    pub async fn fresh_within(&self, deadline: Duration) -> Result<(), NotReady> {
+        let parts = match &self.0 {
+            Source::Remote(shared) => {
+                return fresh_within(shared, deadline).await.map_err(|reason| self.not_ready(reason));
+            }
+            _ => self.parts(),
+        };
+        let mut waiting: Vec<_> = parts.iter().map(|part| Box::pin(part.fresh_within(deadline))).collect();
+        let mut failure = None;
+        poll_fn(|context| {
+            waiting.retain_mut(|one| match one.as_mut().poll(context) {
+                Poll::Ready(outcome) => {
+                    failure = failure.take().or(outcome.err());
+                    false
+                }
+                Poll::Pending => true,
+            });
+            if waiting.is_empty() { Poll::Ready(failure.take().map_or(Ok(()), Err)) } else { Poll::Pending }
+        })
+        .await
     }
 
     /// The keys in force, as a document that [`import`](Self::import) reads: for a warm start without a [`KeyCache`](crate::KeyCache). `None`
@@ -351,6 +385,37 @@ async fn ready(shared: &Arc<Shared>) -> Result<(), Unready> {
         // It cannot close: `shared` has the sending end.
         let _ = progress.changed().await;
     }
+}
+
+async fn fresh_within(shared: &Arc<Shared>, deadline: Duration) -> Result<(), Unready> {
+    /// How long the task may take to begin the look that is due by itself: it has just been thawed too.
+    const THAW: Duration = Duration::from_millis(10);
+    let mut timer = pin!(sleep_for(deadline)?);
+    let mut thaw = pin!(sleep_for(THAW)?);
+    let mut progress = shared.progress();
+    let (mut is_thawed, mut has_asked) = (false, false);
+    loop {
+        progress.mark_unchanged();
+        shared.ensure_running().map_err(|_| Unready::NoRuntime)?;
+        if shared.has_fresh_keys() {
+            return Ok(());
+        }
+        // The end of the look that is under way will do; another is asked for only once.
+        if is_thawed && !has_asked && !progress.borrow().is_looking {
+            has_asked = true;
+            drop(shared.refresh());
+        }
+        tokio::select! {
+            biased;
+            changed = progress.changed() => drop(changed),
+            () = &mut timer => return Err(Unready::TooOld),
+            () = &mut thaw, if !is_thawed => is_thawed = true,
+        }
+    }
+}
+
+fn sleep_for(time: Duration) -> Result<Sleep, Unready> {
+    timer(time).ok_or(Unready::NoRuntime)
 }
 
 impl KeyStatus {

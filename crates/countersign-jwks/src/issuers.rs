@@ -190,8 +190,10 @@ impl Issuers {
             self.configured(remote.clone()).check()?;
         }
         for tenants in &self.tenants {
-            // Any name will do: what it stands for decides.
-            self.configured(tenants.source("t").ok_or(SourceError::Template)??).check()?;
+            tenants.check_names()?;
+            // Any name will do: what is around it decides.
+            let tenant = tenants.admitted.iter().next().map_or("t", |tenant| tenant);
+            self.configured(tenants.source(tenant).ok_or(SourceError::Template)??).check()?;
         }
         Ok(())
     }
@@ -288,6 +290,12 @@ impl Tenants {
         })
     }
 
+    /// Whether those that are listed can ever be admitted.
+    fn check_names(&self) -> Result<(), SourceError> {
+        let is_possible = |tenant: &str| is_plain(tenant) && !(self.is_in_host() && tenant.contains('.'));
+        if self.admitted.iter().all(|tenant| is_possible(tenant)) { Ok(()) } else { Err(SourceError::TenantName) }
+    }
+
     fn is_in_host(&self) -> bool {
         let in_host = |template: &str| {
             let before = template.split(TENANT).next().unwrap_or_default();
@@ -377,6 +385,9 @@ mod tests {
         assert_eq!(tenants("https://login.example/"), Err(SourceError::Template));
         assert_eq!(tenants("https://{tenant}.example/{tenant}"), Err(SourceError::Template));
         assert_eq!(tenants("http://login.example/{tenant}"), Err(SourceError::PlainHttp));
+        let named = |template: &str, name: &str| Issuers::new().tenants(Tenants::of(template).allow([name])).check();
+        assert_eq!(named("https://login.example/{tenant}", "a/b"), Err(SourceError::TenantName));
+        assert_eq!(named("https://{tenant}.login.example/", "a.b"), Err(SourceError::TenantName));
         assert_eq!(tenants("https://login.example/?t={tenant}"), Err(SourceError::NotAnIssuer));
         let one = || Issuers::new().issuer("https://a.example");
         assert_eq!(one().check(), Ok(()));

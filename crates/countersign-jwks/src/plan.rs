@@ -413,6 +413,11 @@ impl<W> Plan<W> {
         self.confirmed.monotonic.saturating_add(self.config.max_stale)
     }
 
+    /// Whether a fetch is in flight.
+    pub(crate) fn is_looking(&self) -> bool {
+        self.flight.is_some()
+    }
+
     /// How many fetches were started so far.
     pub(crate) fn fetches(&self) -> u64 {
         self.fetches

@@ -65,6 +65,8 @@ pub(crate) struct Shared {
 pub(crate) struct Progress {
     /// Why no set is in force, if none is.
     pub(crate) unready: Option<Unready>,
+    /// Whether a fetch is under way.
+    pub(crate) is_looking: bool,
     /// When asking again may help, since the epoch.
     pub(crate) retry_at: Duration,
     /// When the last good set was confirmed or replaced last, how long it was to be good for, and whether it has outlived that.
@@ -216,6 +218,15 @@ impl Shared {
 
     pub(crate) fn has_usable_keys(&self) -> bool {
         self.snapshot().is_some_and(|set| !set.is_empty())
+    }
+
+    /// Whether they have been looked at within their lifetime, by both clocks.
+    pub(crate) fn has_fresh_keys(&self) -> bool {
+        let (confirmed, lifetime) = {
+            let progress = self.progress.borrow();
+            (progress.confirmed, progress.lifetime)
+        };
+        self.has_usable_keys() && confirmed.is_some_and(|then| self.now().age(then) < lifetime)
     }
 
     /// Asks for a look now; `None` if too many have asked already.

@@ -289,3 +289,29 @@ async fn a_clock_that_is_off_is_told_once_until_it_agrees_again() {
     }
     assert_eq!(told, [(-40, true), (60, true)]);
 }
+
+/// A process that is frozen between requests, as functions are: nothing was refreshed meanwhile.
+#[tokio::test(start_paused = true)]
+async fn whoever_was_frozen_waits_for_one_look_and_not_longer_than_he_likes() {
+    let script = Script::taking(SEC / 10, [keys([0])]);
+    let source = script.keys();
+    let handle = source.handle();
+    handle.fresh_within(5 * SEC).await.unwrap();
+    assert_eq!(script.fetches(), 1, "the look under way will do");
+    handle.fresh_within(5 * SEC).await.unwrap();
+    assert_eq!(script.fetches(), 1, "they are fresh");
+    // As if its task had not run for ten minutes.
+    script.set(Turn::Hang);
+    sleep(600 * SEC).await;
+    assert_eq!(handle.status().state, KeyState::Stale);
+    let begun = tokio::time::Instant::now();
+    assert!(handle.fresh_within(SEC).await.is_err());
+    assert_eq!(begun.elapsed(), SEC);
+    assert!(handle.is_ready(), "stale keys are keys");
+    let before = script.fetches();
+    script.set(keys([1]));
+    handle.fresh_within(20 * SEC).await.unwrap();
+    assert_eq!(look_up(&source, "k1").await, None);
+    assert!(script.fetches() <= before + 1, "{} {before}", script.fetches());
+    assert_eq!(Keys::fixed(countersign_token::KeySet::default()).handle().fresh_within(SEC).await, Ok(()));
+}
