@@ -13,9 +13,11 @@
 //! - **liveness**: `/livez` looks at nothing. A pod that is restarted because the issuer is down loses the keys that it has,
 //!   and cannot get new ones.
 //! - **readiness**: `/readyz` is 503 as long as no token can be judged: before the first keys, and after `max_stale` without
-//!   a word from the issuer. Keys that are merely *stale* are good, and the pod stays ready: or else an issuer's outage would take
-//!   all pods out of service at once. A rollout during an outage waits, because the new pods are not ready, and the old ones serve.
-//! - **startup**: `/livez` again, and no path of its own. A startup probe that fails kills the pod too, so it must not wait for keys.
+//!   a word from the issuer. Keys that are merely *stale* are good, and the pod stays ready: or else an issuer's outage would
+//!   take all pods out of service at once. A rollout during an outage waits, because the new pods are not ready, and the old
+//!   ones serve.
+//! - **startup**: `/livez` again, and no path of its own. A startup probe that fails kills the pod too, so it must not wait
+//!   for keys.
 
 #![allow(clippy::print_stdout, reason = "standard output is the log of a container")]
 
@@ -82,8 +84,8 @@ fn word_for(state: KeyState) -> &'static str {
     }
 }
 
-/// Each rotation, failure and recovery, in a line each. `KeyEvent::TooOld` is the one to page somebody for, `Stale` the one that
-/// leaves time not to.
+/// Rotations, failures and recoveries, a line each. `KeyEvent::TooOld` is the one to page somebody for, `Stale` the one
+/// that leaves time.
 async fn log_key_events(handle: Handle) {
     let mut events = handle.keys().events();
     while let Some(event) = events.next().await {
@@ -132,8 +134,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Is over when the kubelet (SIGTERM) or a person (Ctrl-C) wants the process to end. From this call on, not only from the first
-/// poll, neither kills it.
+/// Is over when the kubelet (SIGTERM) or a person (Ctrl-C) wants the process to end. SIGTERM is heard from this call on, and
+/// not only from the first poll.
 fn told_to_stop() -> io::Result<impl Future<Output = ()>> {
     let terminated = terminated()?;
     Ok(async {

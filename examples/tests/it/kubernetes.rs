@@ -9,8 +9,8 @@ use tokio::time::sleep;
 
 const MANIFEST: &str = include_str!("../../kubernetes.yaml");
 
-/// How long after its issuer's return a service may need to notice: a look that hangs is abandoned after 2 s, the next begins
-/// within one more.
+/// How long after its issuer's return a service may need to notice: a look that hangs is abandoned after 2 s, the next
+/// begins within one more.
 const NOTICED_WITHIN: Duration = Duration::from_secs(4);
 
 /// Keys that are good for a second, so that an outage makes them stale soon.
