@@ -13,7 +13,7 @@ use countersign_testkit::{IdentityProvider, Token};
 
 pub use client::{Answer, Client};
 pub use documented::documented_calls_of;
-pub use running::{Running, example_binary};
+pub use running::{Running, example_binary, send_signal};
 
 /// The command line of an example that serves.
 #[derive(Debug, clap::Parser)]

@@ -3,9 +3,9 @@
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use countersign_testkit::IdentityProvider;
 
@@ -15,11 +15,13 @@ pub struct Running {
     child: Child,
     /// What it has said on standard output up to now, but for its address.
     pub said: Vec<String>,
+    /// The lines that nobody has read yet.
+    lines: mpsc::Receiver<String>,
     address: SocketAddr,
 }
 
 /// Long enough for any machine, and an end for a test whose example hangs.
-const STARTS_WITHIN: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Running {
     /// Starts an example that serves, on a free port and with these arguments, and waits until it listens.
@@ -36,21 +38,13 @@ impl Running {
             .spawn()
             .expect("it starts");
         let output = BufReader::new(child.stdout.take().expect("it has been asked for"));
-        let (lines, said) = mpsc::channel();
+        let (said, lines) = mpsc::channel();
         // It reads on when nobody listens any more: an example that cannot print would stop.
-        std::thread::spawn(move || output.lines().map_while(Result::ok).for_each(|line| drop(lines.send(line))));
-        let mut running = Self { child, said: Vec::new(), address: ([127, 0, 0, 1], 0).into() };
-        loop {
-            let line = said.recv_timeout(STARTS_WITHIN).expect("it says where it listens");
-            match line.strip_prefix("listening on ") {
-                Some(address) => {
-                    let address = address.trim_start_matches("http://");
-                    running.address = address.parse().expect("an address");
-                    return running;
-                }
-                None => running.said.push(line),
-            }
-        }
+        std::thread::spawn(move || output.lines().map_while(Result::ok).for_each(|line| drop(said.send(line))));
+        let mut running = Self { child, said: Vec::new(), lines, address: ([127, 0, 0, 1], 0).into() };
+        let address = running.hear("listening on ");
+        running.address = address.trim_start_matches("http://").parse().expect("an address");
+        running
     }
 
     /// As [`start`](Self::start), trusting this issuer, for the audience `orders`.
@@ -60,6 +54,48 @@ impl Running {
     #[must_use]
     pub fn start_trusting(name: &str, idp: &IdentityProvider) -> Self {
         Self::start(name, &["--jwks-url", &idp.jwks_url(), "--issuer", idp.issuer(), "--audience", "orders"])
+    }
+
+    /// Waits until it says a line that begins like this, and returns the rest of it. The lines before it are [`said`](Self::said).
+    ///
+    /// Stops the thread meanwhile, and with it whatever runs on its runtime.
+    ///
+    /// # Panics
+    /// If it says no such line in time.
+    pub fn hear(&mut self, beginning: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = self.lines.recv_timeout(left);
+            let line = line.map_err(|_| format!("no line {beginning:?} but {:?}", self.said)).expect("such a line");
+            match line.strip_prefix(beginning) {
+                Some(rest) => return rest.to_owned(),
+                None => self.said.push(line),
+            }
+        }
+    }
+
+    /// Asks it to end, with SIGTERM, and returns at once.
+    ///
+    /// # Panics
+    /// Where there are no signals.
+    pub fn terminate(&self) {
+        send_signal("TERM", self.child.id());
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// If it does not end in time.
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child of ours") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "it does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// The token that it has printed, if it has an issuer of its own.
@@ -103,4 +139,14 @@ pub fn example_binary(name: &str) -> PathBuf {
     let binary = profile_dir.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
     assert!(binary.exists(), "{} has not been built", binary.display());
     binary
+}
+
+/// Sends a signal to a process that a test has started: `"TERM"`, `"STOP"`, `"CONT"`. By the shell, because a system call would
+/// take `unsafe`.
+///
+/// # Panics
+/// If it cannot be sent: there is no such process, or there are no signals here.
+pub fn send_signal(signal: &str, process: u32) {
+    let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", signal, &process.to_string()]).status();
+    assert!(sent.expect("there is a shell").success(), "SIG{signal}");
 }

@@ -1,9 +1,10 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use countersign_token::Algorithm;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -21,6 +22,9 @@ pub const MAX_RECORDED_REQUESTS: usize = 1000;
 
 /// How many connections wait to be accepted.
 const BACKLOG: i32 = 1024;
+
+/// How long a process that the test is just starting may hold a copy of our socket: from `fork` to `exec`.
+const FORKED_FOR: Duration = Duration::from_secs(5);
 
 /// Where the attacker's keys are, for those who go and fetch what a token names.
 pub(crate) const ATTACKERS_PATH: &str = "/attacker/jwks.json";
@@ -318,7 +322,7 @@ impl IdentityProvider {
             // Ends the server, and with it its hold on the address.
             *server = Listening::Down(reserved);
             if let Listening::Down(reserved) = &*server {
-                reserved.bind(&self.address().into()).expect("the address was ours a moment ago");
+                take_back(reserved, self.address());
                 // To be reused by nobody else.
                 reserved.set_reuse_address(false).expect("a bound socket");
             }
@@ -376,6 +380,16 @@ impl IdentityProvider {
 impl fmt::Debug for IdentityProvider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IdentityProvider").field("jwks_url", &self.jwks_url()).finish_non_exhaustive()
+    }
+}
+
+/// Binds to the address that has just been given up.
+fn take_back(socket: &Socket, address: SocketAddr) {
+    let deadline = Instant::now() + FORKED_FOR;
+    while let Err(error) = socket.bind(&address.into()) {
+        let may_end = error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline;
+        assert!(may_end, "the address was ours a moment ago: {error}");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -4,6 +4,8 @@
 
 mod axum;
 mod hyper;
+#[cfg(unix)]
+mod kubernetes;
 mod quickstart;
 mod static_keys;
 mod tcp;

@@ -68,7 +68,7 @@ impl Load {
         loop {
             let mut tokens = self.shared.tokens.lock().await.clone();
             tokens.retain(|(of, _)| *of == generation);
-            let seen = self.shared.seen.lock().await.clone();
+            let seen = self.seen().await;
             let has = |seen: &[Seen], token: &str| seen.iter().any(|seen| seen.token == token && what(seen));
             if seen.iter().all(|seen| tokens.iter().all(|(_, token)| has(seen, token))) {
                 return Ok(());
@@ -81,6 +81,11 @@ impl Load {
             }
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// What each caller has seen up to now.
+    pub(crate) async fn seen(&self) -> Vec<Vec<Seen>> {
+        self.shared.seen.lock().await.clone()
     }
 
     /// Ends, and returns what each caller has seen. A request without an answer is an error.

@@ -14,6 +14,7 @@ mod load;
 mod minted;
 mod node;
 mod ours;
+mod outages;
 mod program;
 mod provider;
 mod python;
@@ -37,7 +38,7 @@ type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a part may take altogether. Six times what the longest needs on two cores.
-const PART_TIMEOUT: Duration = Duration::from_secs(240);
+const PART_TIMEOUT: Duration = Duration::from_secs(300);
 
 const PARTS: [&str; 4] = ["jose", "python", "provider", "grpc"];
 

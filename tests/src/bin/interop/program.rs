@@ -53,6 +53,11 @@ impl Program {
         self.line().await
     }
 
+    /// Kills it as an accident would: it closes nothing, and says nothing more.
+    pub(crate) async fn kill(mut self) -> Result<()> {
+        Ok(self.process.kill().await?)
+    }
+
     /// Closes its input, and waits until it has ended well.
     pub(crate) async fn finish(mut self) -> Result<()> {
         drop(self.input.take());

@@ -1,5 +1,5 @@
-//! npm `oidc-provider`, certified, as the issuer of a protected example: its tokens as they come over HTTP, and two restarts
-//! with new keys while the example is in use.
+//! npm `oidc-provider`, certified, as the issuer of a protected example: its tokens as they come over HTTP, two restarts
+//! with new keys while the example is in use, and the [outages](crate::outages).
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,6 +17,7 @@ use crate::example::Example;
 use crate::load::{Load, Seen};
 use crate::minted::{Hostile, Stage};
 use crate::node::NodeJs;
+use crate::outages;
 use crate::program::Program;
 use crate::service::{Answer, Service, client};
 use crate::tally::Tally;
@@ -26,10 +27,10 @@ const LEEWAY: Duration = Duration::from_secs(30);
 
 /// How long a token of a key that nobody has announced may be told to ask again. Forced fetches are at most 5 s apart; the
 /// rest is for the fetch itself on a busy machine.
-const BLIND_FOR: Duration = Duration::from_secs(10);
+pub(crate) const BLIND_FOR: Duration = Duration::from_secs(10);
 
 /// How long a token of a withdrawn key may be accepted once a fetch has been provoked: that fetch.
-const TRUSTED_FOR: Duration = Duration::from_secs(10);
+pub(crate) const TRUSTED_FOR: Duration = Duration::from_secs(10);
 
 const ALGORITHMS: [&str; 5] = ["RS256", "PS256", "ES256", "EdDSA", "Ed25519"];
 
@@ -46,8 +47,8 @@ pub(crate) async fn run(nodejs: &NodeJs, tally: &mut Tally) -> Result<()> {
     load.add("first", tokens.clone()).await;
     tally.check("before any change", load.has_seen(accepted, "first", BLIND_FOR).await);
 
-    // A rotation that nobody has announced: the provider goes down, comes back, and signs with new keys at once.
-    let second = first.restart(nodejs, 1).await?;
+    // A rotation that nobody has announced: the provider is killed, comes back, and signs with new keys at once.
+    let second = first.kill().await?.start(nodejs, 1).await?;
     let second_tokens = second.tokens(&at.audience).await?;
     for token in tokens.iter().zip(&second_tokens) {
         tally.expect("a restarted provider signs with another key", kid(token.0)? != kid(token.1)?);
@@ -56,14 +57,17 @@ pub(crate) async fn run(nodejs: &NodeJs, tally: &mut Tally) -> Result<()> {
     tally.check("a token of a new key is accepted in the end", load.has_seen(accepted, "second", BLIND_FOR).await);
     let short_lived = second.tokens(&format!("{}/short", at.audience)).await?;
 
-    // The same again, but now the first keys are not published any more.
-    let third = second.restart(nodejs, 1).await?;
+    // The same again in good order, but now the first keys are not published any more.
+    let third = second.stop().await?.start(nodejs, 1).await?;
     load.add("third", third.tokens(&at.audience).await?).await;
     tally.check("and again", load.has_seen(accepted, "third", BLIND_FOR).await);
     tally.check("a token of a withdrawn key is refused in the end", load.has_seen(refused, "first", TRUSTED_FOR).await);
 
     let seen = load.stop().await?;
     key_changes(&seen, tally);
+
+    // Other providers, while these tokens expire.
+    outages::run(nodejs, tally).await?;
 
     for (alg, token) in ALGORITHMS.iter().zip(&short_lived) {
         let expires_at = UNIX_EPOCH + Duration::from_secs(claims(token)?["exp"].as_u64().ok_or("no exp")?);
@@ -174,15 +178,15 @@ fn key_changes(seen: &[Vec<Seen>], tally: &mut Tally) {
     }
 }
 
-fn may_be_new(status: StatusCode) -> bool {
+pub(crate) fn may_be_new(status: StatusCode) -> bool {
     status == StatusCode::OK || status == StatusCode::TOO_MANY_REQUESTS
 }
 
-fn accepted(seen: &Seen) -> bool {
+pub(crate) fn accepted(seen: &Seen) -> bool {
     seen.status == StatusCode::OK
 }
 
-fn refused(seen: &Seen) -> bool {
+pub(crate) fn refused(seen: &Seen) -> bool {
     seen.status == StatusCode::UNAUTHORIZED && seen.challenge.contains(r#"error="invalid_token""#)
 }
 
@@ -208,18 +212,24 @@ fn part(token: &str, n: usize) -> Result<Value> {
 }
 
 /// `provider.mjs`.
-struct Provider {
+pub(crate) struct Provider {
     program: Program,
-    at: At,
+    pub(crate) at: At,
     /// Generations of private keys, the newest first.
     keys: Vec<Value>,
 }
 
+/// A provider that does not run any more, and what it leaves behind.
+pub(crate) struct Gone {
+    pub(crate) port: u16,
+    keys: Vec<Value>,
+}
+
 #[derive(Clone, Deserialize)]
-struct At {
-    issuer: String,
-    jwks: String,
-    audience: String,
+pub(crate) struct At {
+    pub(crate) issuer: String,
+    pub(crate) jwks: String,
+    pub(crate) audience: String,
     /// The token endpoint.
     token: String,
     clients: Vec<Client>,
@@ -247,7 +257,8 @@ struct Issued {
 }
 
 impl Provider {
-    async fn start(nodejs: &NodeJs, port: u16, keys: &[Value]) -> Result<Self> {
+    /// Starts one at that port (0: any), with a new generation of keys before these.
+    pub(crate) async fn start(nodejs: &NodeJs, port: u16, keys: &[Value]) -> Result<Self> {
         let mut program = nodejs.start("provider.mjs")?;
         let mut told: Value = program.ask(&json!({ "port": port, "keys": keys })).await?;
         let keys = serde_json::from_value(told["keys"].take())?;
@@ -258,15 +269,25 @@ impl Provider {
         Ok(Self { program, at, keys })
     }
 
-    /// Takes it down, and up again at the same place with a new generation of keys before `kept` of the old ones.
-    async fn restart(self, nodejs: &NodeJs, kept: usize) -> Result<Self> {
+    /// Takes it down in good order.
+    pub(crate) async fn stop(self) -> Result<Gone> {
+        let gone = self.leaves()?;
         self.program.finish().await?;
-        let port = Url::parse(&self.at.issuer)?.port().ok_or("no port")?;
-        Self::start(nodejs, port, &self.keys[..kept]).await
+        Ok(gone)
+    }
+
+    pub(crate) async fn kill(self) -> Result<Gone> {
+        let gone = self.leaves()?;
+        self.program.kill().await?;
+        Ok(gone)
+    }
+
+    fn leaves(&self) -> Result<Gone> {
+        Ok(Gone { port: Url::parse(&self.at.issuer)?.port().ok_or("no port")?, keys: self.keys.clone() })
     }
 
     /// A token with the scope `orders:read` for each algorithm, in their order.
-    async fn tokens(&self, resource: &str) -> Result<Vec<String>> {
+    pub(crate) async fn tokens(&self, resource: &str) -> Result<Vec<String>> {
         self.tokens_for(resource, Some("orders:read")).await
     }
 
@@ -288,5 +309,12 @@ impl Provider {
             tokens.push(serde_json::from_slice::<Issued>(&answer.body)?.access_token);
         }
         Ok(tokens)
+    }
+}
+
+impl Gone {
+    /// Up again at the same place, with a new generation of keys before `kept` of the old ones.
+    pub(crate) async fn start(self, nodejs: &NodeJs, kept: usize) -> Result<Provider> {
+        Provider::start(nodejs, self.port, &self.keys[..kept]).await
     }
 }
