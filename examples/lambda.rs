@@ -33,7 +33,6 @@ use countersign::handler::Claims;
 use countersign::{JwtAuth, KeysHandle};
 use lambda_http::{Body, Error, Request, Response, run};
 use serde::Deserialize;
-use tokio::time::timeout;
 use tower::{ServiceBuilder, ServiceExt as _, service_fn};
 
 /// How long init waits for keys: half of what Lambda gives it, since an issuer that is down must not fail the start.
@@ -62,7 +61,7 @@ async fn hello(request: Request) -> Result<Response<Body>, Infallible> {
     })
 }
 
-/// The keys, and when an invocation last waited for a refresh of them.
+/// The keys, and when an invocation last waited in vain for a refresh of them.
 struct Thawing {
     keys: KeysHandle,
     waited: Mutex<Option<Instant>>,
@@ -72,24 +71,15 @@ impl Thawing {
     /// Gives the keys' task the time that it needs, if it needs any.
     async fn catch_up(&self) {
         if !self.keys.is_ready() {
-            let _ = timeout(WAIT_WITHOUT_KEYS, self.keys.ready()).await;
-        } else if self.is_refresh_due() {
-            let _ = timeout(WAIT_WITH_OLD_KEYS, self.keys.refresh()).await;
+            let _ = self.keys.ready_within(WAIT_WITHOUT_KEYS).await;
+        } else if self.may_wait() && self.keys.fresh_within(WAIT_WITH_OLD_KEYS).await.is_err() {
+            *self.waited.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
     }
 
-    /// By the age of the keys and not by their state: the task, which keeps that, may not have run since the thaw.
-    fn is_refresh_due(&self) -> bool {
-        let status = self.keys.status();
-        if status.last_success <= status.lifetime {
-            return false;
-        }
-        let mut waited = self.waited.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = waited.is_none_or(|waited| waited.elapsed() >= WAIT_AGAIN_AFTER);
-        if is_due {
-            *waited = Some(Instant::now());
-        }
-        is_due
+    fn may_wait(&self) -> bool {
+        let waited = self.waited.lock().unwrap_or_else(PoisonError::into_inner);
+        waited.is_none_or(|waited| waited.elapsed() >= WAIT_AGAIN_AFTER)
     }
 }
 
@@ -100,7 +90,7 @@ async fn main() -> Result<(), Error> {
         auth = auth.default_lifetime(Duration::from_secs(seconds.parse()?));
     }
     let thawing = Thawing { keys: auth.handle().keys().clone(), waited: Mutex::default() };
-    let _ = timeout(INIT_WAIT, thawing.keys.ready()).await;
+    let _ = thawing.keys.ready_within(INIT_WAIT).await;
 
     let service = ServiceBuilder::new().layer(auth).service(service_fn(hello));
     run(service_fn(|request| async {
