@@ -132,6 +132,17 @@ pub fn refusal_cases() -> Vec<RefusalCase> {
             ..base
         },
         RefusalCase {
+            name: "unknown_issuer",
+            layer: layer_over(None, Answer::UnknownIssuer),
+            authorization: vec![good.clone()],
+            headers: &[(
+                "www-authenticate",
+                "Bearer realm=\"orders\", error=\"invalid_token\", error_description=\"the token is not valid\"",
+            )],
+            grpc_message: "the token is not valid",
+            ..base
+        },
+        RefusalCase {
             name: "expired",
             layer: layer(),
             authorization: vec![bearer(&token().expired(Duration::from_secs(3600)))],
