@@ -216,6 +216,7 @@ impl Driver {
         let plan = &mut engine.plan;
         let before = plan.fetches();
         let mut memory: Option<Memory> = None;
+        let mut importer = None;
         let (event, mut end) = match input {
             Input::Event(event) => (event, None),
             Input::Refresh(refresh) => {
@@ -241,6 +242,8 @@ impl Driver {
             },
         };
         let mut wake_at = Duration::MAX;
+        // Told when the status says the same: whoever hears of something looks there next.
+        let mut events = Vec::new();
         let old = plan.last_good().cloned();
         let actions = plan.step(shared.now(), event);
         shared.trust_until(plan.trusted_until());
@@ -254,12 +257,12 @@ impl Driver {
                         log_published(shared, &keys, end.skipped.as_deref().unwrap_or_default());
                     }
                     if let Some(memory) = memory.take() {
-                        memory.takes_effect(shared, &keys);
+                        importer = memory.takes_effect(shared, &keys, &mut events);
                         continue;
                     }
                     // After keys that were too old, the same ones may come again.
                     if old.as_ref().is_none_or(|old| old.generation() != keys.generation()) {
-                        shared.tell(KeyEvent::rotated(old.as_deref(), &keys));
+                        events.push(KeyEvent::rotated(old.as_deref(), &keys));
                     }
                 }
                 Action::Disbelieve(disbelief) => {
@@ -271,16 +274,16 @@ impl Driver {
                 }
                 Action::Stale => {
                     tracing::warn!(source = %shared.label(), "the keys are stale");
-                    shared.tell(KeyEvent::Stale);
+                    events.push(KeyEvent::Stale);
                 }
                 Action::Recovered => {
                     tracing::info!(source = %shared.label(), "the keys are fresh again");
-                    shared.tell(KeyEvent::Recovered);
+                    events.push(KeyEvent::Recovered);
                 }
                 Action::Withdraw => {
                     shared.withdraw();
                     tracing::warn!(source = %shared.label(), "the keys are too old to be trusted");
-                    shared.tell(KeyEvent::TooOld);
+                    events.push(KeyEvent::TooOld);
                 }
                 Action::Deny(absent) => shared.deny(absent),
                 Action::Answer(waiter, answer) => drop(waiter.send(answer)),
@@ -288,64 +291,47 @@ impl Driver {
             }
         }
         let is_kept = end.as_ref().is_some_and(|end| end.error.is_none() && self.keeper.is_due(end.is_new));
-        if let Some(end) = end {
-            self.end(before, shared, end);
-        }
+        let ended = end.map(|end| {
+            self.compare_clocks(shared, end.clock_offset, &mut events);
+            // A fetch that proves nothing is followed by another at once, and that one is what was asked for.
+            let counts = end.disbelief != Some(Disbelief::Outlived);
+            let error = report_end(shared, end, &mut events);
+            (error, counts)
+        });
         report_plan(shared, plan);
+        for event in events {
+            shared.tell(event);
+        }
+        if let Some((error, true)) = ended {
+            self.refreshed(before, error.as_ref());
+        }
+        if let Some(importer) = importer {
+            let _ = importer.send(true);
+        }
         if is_kept && let Some(snapshot) = shared.export() {
             self.keeper.store(snapshot);
         }
         shared.instant(wake_at)
     }
 
-    /// Tells everybody how fetch `number` ended.
-    fn end(&mut self, number: u64, shared: &Shared, end: End) {
-        let error: Option<Arc<str>> =
-            end.error.map(|error| error.escape_debug().take(MAX_ERROR_CHARS).collect::<String>().into());
-        if let Some(error) = &error {
-            let (source, reason) = (shared.label(), Arc::clone(error));
-            if end.disbelief.is_some() {
-                tracing::warn!(%source, %reason, "did not believe the keys that were fetched");
-                shared.tell(KeyEvent::Refused { reason });
-            } else {
-                tracing::warn!(%source, error = %reason, "could not fetch the keys");
-                shared.tell(KeyEvent::Failed { error: reason });
-            }
-        }
-        self.compare_clocks(shared, end.clock_offset);
-        // A fetch that proves nothing is followed by another at once, and that one is what was asked for.
-        let counts = end.disbelief != Some(Disbelief::Outlived);
+    /// Tells those who have asked for it that fetch `number` is over.
+    fn refreshed(&mut self, number: u64, error: Option<&Arc<str>>) {
         for (after, refresh) in std::mem::take(&mut self.refreshing) {
-            if after < number && counts {
-                let _ = refresh.send(error.clone().map_or(Ok(()), Err));
+            if after < number {
+                let _ = refresh.send(error.map_or(Ok(()), |error| Err(Arc::clone(error))));
             } else {
                 self.refreshing.push((after, refresh));
             }
         }
-        shared.report(|progress| {
-            if error.is_some() {
-                progress.failed += 1;
-                progress.refused += u64::from(end.disbelief.is_some());
-            } else {
-                progress.generated = end.generated.or(progress.generated);
-                if let Some(skipped) = end.skipped {
-                    progress.document = end.body;
-                    progress.skip(skipped.into_iter().map(shortened));
-                }
-            }
-            progress.clock_offset = end.clock_offset.or(progress.clock_offset);
-            progress.last_error = error;
-            true
-        });
     }
 
     /// Says so once when the provider's clock is off, and again only after it was not.
-    fn compare_clocks(&mut self, shared: &Shared, offset: Option<i64>) {
+    fn compare_clocks(&mut self, shared: &Shared, offset: Option<i64>, events: &mut Vec<KeyEvent>) {
         let Some(seconds) = offset else { return };
         let is_off = Duration::from_secs(seconds.unsigned_abs()) > shared.settings().clock_tolerance;
         if is_off && !self.clock_is_off {
             tracing::warn!(source = %shared.label(), seconds, "the provider's clock is ahead of ours by that");
-            shared.tell(KeyEvent::ClockOff { seconds });
+            events.push(KeyEvent::ClockOff { seconds });
         }
         self.clock_is_off = is_off;
     }
@@ -359,18 +345,17 @@ struct Memory {
 }
 
 impl Memory {
-    fn takes_effect(self, shared: &Shared, keys: &KeySet) {
+    /// Returns who wants to hear of it.
+    fn takes_effect(self, shared: &Shared, keys: &KeySet, events: &mut Vec<KeyEvent>) -> Option<oneshot::Sender<bool>> {
         let age = self.age;
         tracing::info!(source = %shared.label(), keys = keys.len(), age = age.as_secs(), "keys restored");
-        shared.tell(KeyEvent::Restored { keys: keys.len(), age });
+        events.push(KeyEvent::Restored { keys: keys.len(), age });
         shared.report(|progress| {
             progress.document = self.document.body;
             progress.skip(self.document.skipped.into_iter().map(shortened));
             true
         });
-        if let Some(importer) = self.importer {
-            let _ = importer.send(true);
-        }
+        self.importer
     }
 }
 
@@ -394,6 +379,38 @@ pub(crate) fn bound(keys: KeySet, issuer: Option<&Arc<str>>) -> KeySet {
         Some(issuer) => keys.bound_to_issuer(Arc::clone(issuer)),
         None => keys,
     }
+}
+
+/// Takes down how a fetch ended. Returns why it failed, if it did; of that there is an event too.
+fn report_end(shared: &Shared, end: End, events: &mut Vec<KeyEvent>) -> Option<Arc<str>> {
+    let error: Option<Arc<str>> =
+        end.error.map(|error| error.escape_debug().take(MAX_ERROR_CHARS).collect::<String>().into());
+    if let Some(error) = &error {
+        let (source, reason) = (shared.label(), Arc::clone(error));
+        if end.disbelief.is_some() {
+            tracing::warn!(%source, %reason, "did not believe the keys that were fetched");
+            events.push(KeyEvent::Refused { reason });
+        } else {
+            tracing::warn!(%source, error = %reason, "could not fetch the keys");
+            events.push(KeyEvent::Failed { error: reason });
+        }
+    }
+    shared.report(|progress| {
+        if error.is_some() {
+            progress.failed += 1;
+            progress.refused += u64::from(end.disbelief.is_some());
+        } else {
+            progress.generated = end.generated.or(progress.generated);
+            if let Some(skipped) = end.skipped {
+                progress.document = end.body;
+                progress.skip(skipped.into_iter().map(shortened));
+            }
+        }
+        progress.clock_offset = end.clock_offset.or(progress.clock_offset);
+        progress.last_error.clone_from(&error);
+        true
+    });
+    error
 }
 
 fn report_plan<W>(shared: &Shared, plan: &Plan<W>) {
