@@ -23,7 +23,8 @@ pub(crate) use snapshot::{Seal, Snapshot};
 /// [secret](crate::Remote::cache_secret) with which it seals what it writes. What is read is checked like everything that comes from
 /// outside: whole, of this very source, and no older than its keys may be.
 pub trait KeyCache: Send + Sync + 'static {
-    /// What was stored last under `name`, if anything was. Names are those of sources in logs: URLs without their query.
+    /// What was stored last under `name`, if anything was. A name is what the source is called in logs (its URL without the query, or its
+    /// issuer), `#`, and a digest of all that tells it from other sources; it holds no secret.
     ///
     /// No more than [`MAX_SNAPSHOT_BYTES`] are of use.
     fn load<'a>(&'a self, name: &'a str) -> CacheFuture<'a, Option<Vec<u8>>>;

@@ -103,7 +103,7 @@ pub(crate) async fn run(mut task: Task) {
         flight: None,
         refreshing: Vec::new(),
         clock_is_off: false,
-        keeper: Keeper::new(settings.cache, settings.label),
+        keeper: Keeper::new(settings.cache, settings.name),
     };
     let load = settings.load.ok();
     let mut changed = changes(load.as_deref());
@@ -440,6 +440,7 @@ fn launch(shared: &Shared, start: &Start) -> Flight {
         timeout: start.timeout,
         revalidate: start.revalidate,
         validators: start.validators.clone(),
+        has_keys: start.has_keys,
         has_fresh_keys: start.has_fresh_keys,
     };
     let timeout_after = start.timeout;
@@ -449,7 +450,7 @@ fn launch(shared: &Shared, start: &Start) -> Flight {
             Err(error) => return Landing::failed(error.to_string()),
         };
         let looking = timeout(
-            timeout_after,
+            timeout_after + load.patience(),
             unwind::caught(async { load.load(look).await }, || Landing::failed("the fetcher panicked")),
         );
         looking.await.unwrap_or_else(|_| Landing::failed(FetchError::TimedOut.to_string()))

@@ -84,7 +84,7 @@ pub use lifetimes::{
     DEFAULT_LIFETIME, DEFAULT_MAX_LIFETIME, DEFAULT_MAX_STALE, MAX_LIFETIME, MAX_MAX_STALE, MIN_DEFAULT_LIFETIME,
     MIN_LIFETIME,
 };
+pub use limited::MAX_FETCHES;
 pub use load::MAX_BODY_BYTES;
 pub use remote::{DEFAULT_CLOCK_TOLERANCE, Remote};
-pub use router::MAX_FETCHES;
 pub use waiting::Waiting;

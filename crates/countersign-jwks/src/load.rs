@@ -19,6 +19,11 @@ pub(crate) trait Load: Send + Sync + 'static {
     /// Looks once.
     fn load(&self, look: Look) -> Loading<'_>;
 
+    /// How long a look may wait for its turn, on top of the time that it has.
+    fn patience(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Ends when the source has changed since the last look, for those that can tell.
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(pending())
@@ -36,6 +41,8 @@ pub(crate) struct Look {
     pub(crate) revalidate: bool,
     /// What the set in force said about itself.
     pub(crate) validators: Validators,
+    /// Whether there are usable keys.
+    pub(crate) has_keys: bool,
     /// Whether there is a set in force that has not outlived what it is good for.
     pub(crate) has_fresh_keys: bool,
 }

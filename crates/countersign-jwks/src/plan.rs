@@ -85,7 +85,7 @@ const GENERATED_TOLERANCE: Duration = Duration::from_secs(5);
 const CLOCK_CHECK: Duration = Duration::from_secs(10);
 
 /// How long after its time-out an answer may still come in: by then a driver that runs has reported a failure.
-const LATE: Duration = Duration::from_secs(5);
+pub(crate) const LATE: Duration = Duration::from_secs(5);
 
 /// The least time between a set without a usable key and the one that confirms it.
 const CONFIRM_AFTER: Duration = MIN_SPACING;
@@ -192,7 +192,8 @@ pub(crate) struct Start {
     pub(crate) revalidate: bool,
     /// Those of the set that is known already.
     pub(crate) validators: Validators,
-    /// Whether there is a set in force that has not outlived what it is good for.
+    /// Whether there are usable keys, and whether those have not outlived what they are good for.
+    pub(crate) has_keys: bool,
     pub(crate) has_fresh_keys: bool,
 }
 
@@ -488,8 +489,9 @@ impl<W> Plan<W> {
         self.needed = false;
         let conditional = !validators.is_empty();
         self.flight = Some(Flight { number: self.fetches, kind, begun: now, timeout, outlived: false, conditional });
-        let (number, has_fresh_keys) = (self.fetches, self.has_usable_keys() && !self.stale);
-        actions.push(Action::Fetch(Start { number, kind, timeout, revalidate, validators, has_fresh_keys }));
+        let (number, has_keys) = (self.fetches, self.has_usable_keys());
+        let has_fresh_keys = has_keys && !self.stale;
+        actions.push(Action::Fetch(Start { number, kind, timeout, revalidate, validators, has_keys, has_fresh_keys }));
     }
 
     fn next_tick(&self, now: Now) -> Duration {

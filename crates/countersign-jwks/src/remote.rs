@@ -3,7 +3,6 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use countersign_token::Fetch;
-use tokio::sync::Semaphore;
 use url::Url;
 
 use crate::address::{self, is_loopback, is_protected};
@@ -13,7 +12,7 @@ use crate::error::SourceError;
 use crate::failover::Failover;
 use crate::jwks_url::JwksUrl;
 use crate::lifetimes::Lifetimes;
-use crate::limited::Limited;
+use crate::limited::{Limited, Permits};
 use crate::load::Load;
 use crate::settings::Settings;
 
@@ -35,6 +34,7 @@ pub struct Remote {
     clock_tolerance: Option<Duration>,
     cache: Option<Arc<dyn KeyCache>>,
     seal: Seal,
+    permits: Option<Arc<Permits>>,
 }
 
 /// A place where keys may be, and how to get there.
@@ -44,7 +44,6 @@ struct Place {
     allow_http: bool,
     same_origin: bool,
     fetch: Option<Arc<dyn Fetch>>,
-    permits: Option<Arc<Semaphore>>,
 }
 
 #[derive(Clone)]
@@ -89,13 +88,14 @@ impl Remote {
 
     fn at(location: Location, issuer: Option<Arc<str>>) -> Self {
         Self {
-            place: Place { location, allow_http: false, same_origin: false, fetch: None, permits: None },
+            place: Place { location, allow_http: false, same_origin: false, fetch: None },
             fallbacks: Vec::new(),
             lifetimes: Lifetimes::default(),
             issuer,
             clock_tolerance: None,
             cache: None,
             seal: Seal::default(),
+            permits: None,
         }
     }
 
@@ -220,19 +220,23 @@ impl Remote {
         self.load().map(drop)
     }
 
-    /// Fetches only with a permit, and with `fetch` unless it has its own.
-    pub(crate) fn sharing(mut self, fetch: Option<&Arc<dyn Fetch>>, permits: &Arc<Semaphore>) -> Self {
+    /// Looks only with a permit, and with `fetch` unless it has its own.
+    pub(crate) fn sharing(mut self, fetch: Option<&Arc<dyn Fetch>>, permits: &Arc<Permits>) -> Self {
         for place in std::iter::once(&mut self.place).chain(&mut self.fallbacks) {
             place.fetch = place.fetch.take().or_else(|| fetch.cloned());
-            place.permits = Some(Arc::clone(permits));
         }
+        self.permits = Some(Arc::clone(permits));
         self
     }
 
     pub(crate) fn settings(self) -> Settings {
+        let label = self.place.location.label();
+        let issuer = self.issuer.as_deref().unwrap_or_default();
+        let name = self.seal.name(&label, &[self.place.location.identity(), issuer]);
         Settings {
             load: self.load(),
-            label: self.place.location.label().into(),
+            label: label.into(),
+            name: name.into(),
             lifetimes: self.lifetimes,
             issuer: self.issuer,
             clock_tolerance: self.clock_tolerance.unwrap_or(DEFAULT_CLOCK_TOLERANCE),
@@ -254,7 +258,11 @@ impl Remote {
         for place in &self.fallbacks {
             all.push(place.load()?);
         }
-        Ok(if all.len() == 1 { all.remove(0) } else { Arc::new(Failover::new(all)) })
+        let load = if all.len() == 1 { all.remove(0) } else { Arc::new(Failover::new(all)) };
+        Ok(match self.permits.clone() {
+            Some(permits) => Arc::new(Limited { load, permits }),
+            None => load,
+        })
     }
 }
 
@@ -265,10 +273,6 @@ impl Place {
             return Err(SourceError::PlainHttp);
         }
         let fetch = self.fetch.clone().or_else(default_fetch).ok_or(SourceError::NoFetch)?;
-        let fetch = match self.permits.clone() {
-            Some(permits) => Arc::new(Limited { fetch, permits }),
-            None => fetch,
-        };
         Ok(match &self.location {
             Location::Jwks(url) => Arc::new(JwksUrl::new(url.clone(), fetch)),
             Location::Issuer(issuer, url) => {
@@ -283,6 +287,14 @@ impl Place {
 }
 
 impl Location {
+    /// Tells it from all others; may hold a secret.
+    fn identity(&self) -> &str {
+        match self {
+            Self::Jwks(url) => url.as_str(),
+            Self::Issuer(issuer, _) => issuer,
+        }
+    }
+
     fn label(&self) -> String {
         match self {
             Self::Jwks(url) => address::label(url),

@@ -8,20 +8,18 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use countersign_token::{Answer, Ask, Fetch, KeySet, Miss, UnverifiedIssuer, UnverifiedToken};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 use crate::error::SourceError;
 use crate::events::{MAX_EVENTS, Named};
 use crate::issuers::{Admitted, Issuers, MAX_ISSUERS};
+use crate::limited::Permits;
 use crate::plan::MIN_RETRY_AFTER;
 use crate::remote::{Remote, default_fetch};
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::waiting::{Waiting, timer};
-
-/// How many fetches are under way at once, for all issuers of a source: as many sockets.
-pub const MAX_FETCHES: usize = 64;
 
 /// How many tenants that nobody has listed are admitted at once, and how many a second after that.
 const NEW_TENANTS: u32 = 256;
@@ -29,6 +27,9 @@ const NEW_TENANTS_PER_SECOND: u32 = 32;
 
 /// A tenant that had a token within this time is not let go of to make room for another.
 const IN_USE: Duration = Duration::from_secs(60);
+
+/// For how long it is believed that there is no room for another tenant.
+const FULL_BELIEVED: Duration = Duration::from_secs(1);
 
 /// For how long it is believed whether any issuer's tokens can be judged. It takes a look at all of them to know.
 const USABLE_BELIEVED: Duration = Duration::from_secs(1);
@@ -39,7 +40,7 @@ pub(crate) struct Router {
     entries: ArcSwap<HashMap<Box<str>, Arc<Entry>>>,
     /// Held by whoever changes the entries, or starts one: never by a request whose issuer runs.
     changing: Mutex<Admission>,
-    permits: Arc<Semaphore>,
+    permits: Arc<Permits>,
     /// One for all that have none of their own.
     fetch: Option<Arc<dyn Fetch>>,
     /// Whether the settings pass.
@@ -71,10 +72,11 @@ enum Kind {
     Tenant,
 }
 
-/// A bucket of tokens that fills with time.
+/// Who is let in: a bucket of tokens that fills with time, and for how long there is known to be no room.
 struct Admission {
     left: f64,
     counted: Instant,
+    full_until: Instant,
 }
 
 /// What is known of an issuer.
@@ -99,8 +101,8 @@ impl Router {
         Arc::new_cyclic(|this| Self {
             entries,
             issuers,
-            changing: Mutex::new(Admission { left: f64::from(NEW_TENANTS), counted: now }),
-            permits: Arc::new(Semaphore::new(MAX_FETCHES)),
+            changing: Mutex::new(Admission { left: f64::from(NEW_TENANTS), counted: now, full_until: now }),
+            permits: Arc::default(),
             fetch: default_fetch(),
             passes,
             events: broadcast::Sender::new(MAX_EVENTS),
@@ -237,20 +239,18 @@ impl Router {
             drop(lock);
             return Found::Source(self.source_of(&entry));
         }
-        if admitted == Admitted::Checked && !lock.take(Instant::now()) {
+        let now = Instant::now();
+        if now < lock.full_until || (admitted == Admitted::Checked && !lock.take(now)) {
             return Found::Busy;
         }
+        let Ok(leaves) = self.room_in(&entries) else {
+            // It takes a look at all of them to know, which no flood of names may make us take again and again.
+            lock.full_until = now + FULL_BELIEVED;
+            return Found::Busy;
+        };
         let mut entries = HashMap::clone(&entries);
-        let tenants = || entries.iter().filter(|(_, entry)| entry.kind == Kind::Tenant);
-        if tenants().count() >= self.issuers.max_tenants {
-            // First one that never came to anything, then the one that was longest without a token.
-            let least =
-                tenants().min_by_key(|(_, entry)| (entry.has_usable_keys(), entry.used.load(Ordering::Relaxed)));
-            let Some(idle) = least.filter(|(_, entry)| !entry.has_usable_keys() || self.idle(entry) >= IN_USE) else {
-                return Found::Busy;
-            };
-            let idle = idle.0.clone();
-            entries.remove(&idle);
+        if let Some(leaves) = leaves {
+            entries.remove(&leaves);
         }
         let entry = Arc::new(Entry::new(self.issuers.configured(remote), Kind::Tenant));
         entries.insert(issuer.into(), Arc::clone(&entry));
@@ -258,6 +258,19 @@ impl Router {
         drop(lock);
         self.touch(&entry);
         Found::Source(self.source_of(&entry))
+    }
+
+    /// Who must leave to make room for another tenant, if somebody must. An error if nobody can.
+    fn room_in(&self, entries: &HashMap<Box<str>, Arc<Entry>>) -> Result<Option<Box<str>>, ()> {
+        let tenants = || entries.iter().filter(|(_, entry)| entry.kind == Kind::Tenant);
+        if tenants().count() < self.issuers.max_tenants {
+            return Ok(None);
+        }
+        // First one that never came to anything, then the one that was longest without a token.
+        let (issuer, entry) = tenants()
+            .min_by_key(|(_, entry)| (entry.has_usable_keys(), entry.used.load(Ordering::Relaxed)))
+            .ok_or(())?;
+        if entry.has_usable_keys() && self.idle(entry) < IN_USE { Err(()) } else { Ok(Some(issuer.clone())) }
     }
 
     /// The source of an issuer, started if it is not. Without a runtime it does not run, and says so.

@@ -90,6 +90,15 @@ impl Seal {
         self.secret.len() >= MIN_CACHE_SECRET_BYTES
     }
 
+    /// The name of a source in a cache: what it is called in logs, and a digest of all that makes it this source and no other, which may
+    /// hold a secret.
+    pub(crate) fn name(&self, label: &str, identity: &[&str]) -> String {
+        /// Hexadecimal digits: half of them would do against accidents.
+        const DIGEST: usize = 32;
+        let digest = self.of(&joined(identity)).unwrap_or_default();
+        format!("{label}#{}", digest.get(..DIGEST).unwrap_or_default())
+    }
+
     fn of(&self, text: &[u8]) -> Option<String> {
         let key = SigningKey::from_secret(&self.secret, Algorithm::Hs256).ok()?;
         Some(key.signature(text).ok()?.iter().map(|octet| format!("{octet:02x}")).collect())
@@ -173,13 +182,17 @@ impl Snapshot {
     /// What the seal is over: each part with its length, so that none can pass for another.
     fn sealed(&self) -> Vec<u8> {
         let generated = self.generated.map(|generated| generated.to_string()).unwrap_or_default();
-        let mut sealed = Vec::with_capacity(self.jwks.len() + self.source.len() + 128);
-        for part in [FORMAT, &self.source, &self.confirmed.to_string(), &generated, &self.jwks] {
-            sealed.extend_from_slice(&(part.len() as u64).to_be_bytes());
-            sealed.extend_from_slice(part.as_bytes());
-        }
-        sealed
+        joined(&[FORMAT, &self.source, &self.confirmed.to_string(), &generated, &self.jwks])
     }
+}
+
+fn joined(parts: &[&str]) -> Vec<u8> {
+    let mut joined = Vec::with_capacity(parts.iter().map(|part| part.len() + 8).sum());
+    for part in parts {
+        joined.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        joined.extend_from_slice(part.as_bytes());
+    }
+    joined
 }
 
 #[cfg(test)]
@@ -236,6 +249,18 @@ mod tests {
         {
             assert_eq!(Snapshot::read(&snapshot.write(&theirs), reader), Err(ImportError::NotWhole));
         }
+    }
+
+    #[test]
+    fn sources_that_differ_in_anything_have_different_names_that_show_no_secret() {
+        let seal = Seal::default();
+        let mut names = std::collections::HashSet::new();
+        for identity in [["a?k=1", ""], ["a?k=2", ""], ["a", "?k=1"], ["", "a?k=1"], ["a?k=1", "issuer"]] {
+            let name = seal.name("a", &identity);
+            assert!(name.starts_with("a#") && !name.contains("k="), "{name}");
+            assert!(names.insert(name));
+        }
+        assert!(names.insert(Seal::new(&[7; 32]).name("a", &["a?k=1", ""])), "nobody without the secret can guess");
     }
 
     #[test]

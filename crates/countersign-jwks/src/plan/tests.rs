@@ -133,6 +133,7 @@ fn the_first_fetch_is_due_at_once_and_short_of_time() {
             timeout: FETCH_TIMEOUT_WITHOUT_KEYS,
             revalidate: false,
             validators: Validators::default(),
+            has_keys: false,
             has_fresh_keys: false,
         })
     );

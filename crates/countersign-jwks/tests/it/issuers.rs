@@ -298,12 +298,35 @@ async fn fetches_of_all_issuers_together_are_bounded() {
     let sites = Sites::default();
     let source = Keys::issuers(numbered(&sites, 300));
     sleep(2 * SEC).await;
-    assert_eq!(sites.most_in_flight(), MAX_FETCHES);
+    assert_eq!(sites.most_in_flight(), MAX_FETCHES / 2, "the rest is for those that have keys");
     for issuer in 0..300 {
         assert!(
             look(&source, &format!("https://i{issuer}.example"), &format!("k{}", issuer % 8)).is_none(),
             "{issuer}"
         );
+    }
+}
+
+/// Many issuers that never answer must not keep the others from being refreshed.
+#[tokio::test(start_paused = true)]
+async fn issuers_that_hang_do_not_delay_those_that_have_keys() {
+    let sites = Sites::default();
+    let source = Keys::issuers(numbered(&sites, 200));
+    for hanging in 1..200 {
+        sites.set(&format!("https://i{hanging}.example/keys"), Turn::Hang);
+    }
+    sites.set("https://i0.example/keys", keys([0]));
+    let first = look_up(&source, "https://i0.example", "k0").await;
+    assert!(matches!(first, Some(Answer::Changed | Answer::NotYet { .. } | Answer::Unavailable { .. })), "{first:?}");
+    // It may have to queue for its first keys, behind whoever hangs for two seconds each.
+    sleep(30 * SEC).await;
+    assert!(look(&source, "https://i0.example", "k0").is_none());
+    for key in 1..6 {
+        sites.set("https://i0.example/keys", keys([0, key]));
+        let begun = Instant::now();
+        assert_eq!(look_up(&source, "https://i0.example", &format!("k{key}")).await, Some(Answer::Changed));
+        assert!(begun.elapsed() <= SEC / 10, "{:?}", begun.elapsed());
+        sleep(20 * SEC).await;
     }
 }
 
