@@ -195,6 +195,8 @@ impl Driver {
             }
         };
         let mut wake_at = Duration::MAX;
+        // Told when the status says the same: whoever hears of something looks there next.
+        let mut events = Vec::new();
         let old = plan.last_good().cloned();
         let actions = plan.step(shared.now(), event);
         shared.trust_until(plan.trusted_until());
@@ -208,7 +210,7 @@ impl Driver {
                     }
                     // After keys that were too old, the same ones may come again.
                     if old.as_ref().is_none_or(|old| old.generation() != keys.generation()) {
-                        shared.tell(KeyEvent::rotated(old.as_deref(), &keys));
+                        events.push(KeyEvent::rotated(old.as_deref(), &keys));
                     }
                 }
                 Action::Disbelieve(disbelief) => {
@@ -220,64 +222,76 @@ impl Driver {
                 }
                 Action::Stale => {
                     tracing::warn!(source = %shared.remote().label(), "the keys are stale");
-                    shared.tell(KeyEvent::Stale);
+                    events.push(KeyEvent::Stale);
                 }
                 Action::Recovered => {
                     tracing::info!(source = %shared.remote().label(), "the keys are fresh again");
-                    shared.tell(KeyEvent::Recovered);
+                    events.push(KeyEvent::Recovered);
                 }
                 Action::Withdraw => {
                     shared.withdraw();
                     tracing::warn!(source = %shared.remote().label(), "the keys are too old to be trusted");
-                    shared.tell(KeyEvent::TooOld);
+                    events.push(KeyEvent::TooOld);
                 }
                 Action::Deny(absent) => shared.deny(absent),
                 Action::Answer(waiter, answer) => drop(waiter.send(answer)),
                 Action::Arm(at) => wake_at = at,
             }
         }
-        if let Some(end) = end {
-            self.end(before, shared, end);
-        }
+        let ended = end.map(|end| {
+            // A fetch that proves nothing is followed by another at once, and that one is what was asked for.
+            let counts = end.disbelief != Some(Disbelief::Outlived);
+            let error = report_end(shared, end, &mut events);
+            (error, counts)
+        });
         report_plan(shared, plan);
+        for event in events {
+            shared.tell(event);
+        }
+        if let Some((error, true)) = ended {
+            self.refreshed(before, error.as_ref());
+        }
         shared.instant(wake_at)
     }
 
-    /// Tells everybody how fetch `number` ended.
-    fn end(&mut self, number: u64, shared: &Shared, end: End) {
-        let error: Option<Arc<str>> =
-            end.error.map(|error| error.escape_debug().take(MAX_ERROR_CHARS).collect::<String>().into());
-        if let Some(error) = &error {
-            let (source, reason) = (shared.remote().label(), Arc::clone(error));
-            if end.disbelief.is_some() {
-                tracing::warn!(%source, %reason, "did not believe the keys that were fetched");
-                shared.tell(KeyEvent::Refused { reason });
-            } else {
-                tracing::warn!(%source, error = %reason, "could not fetch the keys");
-                shared.tell(KeyEvent::Failed { error: reason });
-            }
-        }
-        // A fetch that proves nothing is followed by another at once, and that one is what was asked for.
-        let counts = end.disbelief != Some(Disbelief::Outlived);
+    /// Tells those who have asked for it that fetch `number` is over.
+    fn refreshed(&mut self, number: u64, error: Option<&Arc<str>>) {
         for (after, refresh) in std::mem::take(&mut self.refreshing) {
-            if after < number && counts {
-                let _ = refresh.send(error.clone().map_or(Ok(()), Err));
+            if after < number {
+                let _ = refresh.send(error.map_or(Ok(()), |error| Err(Arc::clone(error))));
             } else {
                 self.refreshing.push((after, refresh));
             }
         }
-        shared.report(|progress| {
-            if error.is_some() {
-                progress.failed += 1;
-            } else if let Some(skipped) = end.skipped {
-                progress.skipped_total = skipped.len();
-                progress.skipped = skipped.into_iter().take(MAX_SKIPPED_SHOWN).map(shortened).collect();
-            }
-            progress.clock_offset = end.clock_offset.or(progress.clock_offset);
-            progress.last_error = error;
-            true
-        });
     }
+}
+
+/// Takes down how a fetch ended. Returns why it failed, if it did; of that there is an event too.
+fn report_end(shared: &Shared, end: End, events: &mut Vec<KeyEvent>) -> Option<Arc<str>> {
+    let error: Option<Arc<str>> =
+        end.error.map(|error| error.escape_debug().take(MAX_ERROR_CHARS).collect::<String>().into());
+    if let Some(error) = &error {
+        let (source, reason) = (shared.remote().label(), Arc::clone(error));
+        if end.disbelief.is_some() {
+            tracing::warn!(%source, %reason, "did not believe the keys that were fetched");
+            events.push(KeyEvent::Refused { reason });
+        } else {
+            tracing::warn!(%source, error = %reason, "could not fetch the keys");
+            events.push(KeyEvent::Failed { error: reason });
+        }
+    }
+    shared.report(|progress| {
+        if error.is_some() {
+            progress.failed += 1;
+        } else if let Some(skipped) = end.skipped {
+            progress.skipped_total = skipped.len();
+            progress.skipped = skipped.into_iter().take(MAX_SKIPPED_SHOWN).map(shortened).collect();
+        }
+        progress.clock_offset = end.clock_offset.or(progress.clock_offset);
+        progress.last_error.clone_from(&error);
+        true
+    });
+    error
 }
 
 fn report_plan<W>(shared: &Shared, plan: &Plan<W>) {

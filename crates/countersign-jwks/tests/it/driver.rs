@@ -1,9 +1,13 @@
 //! The task that fetches, with a scripted `Fetch` and, wherever one runtime is enough, a paused clock.
 
+use std::future::Future as _;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, SystemTime};
 
 use crate::support::{Script, Turn, document, look, look_up};
-use countersign_jwks::{DEFAULT_MAX_STALE, KeyEvent, KeyState, Keys, MAX_BODY_BYTES};
+use countersign_jwks::{DEFAULT_MAX_STALE, KeyEvent, KeyState, KeyStatus, Keys, KeysHandle, MAX_BODY_BYTES};
 use countersign_token::{Algorithm, Answer, Ask, Fetched, KeySet, KeySource, Miss, SigningKey, Unready};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::{Instant, sleep, timeout};
@@ -577,4 +581,43 @@ async fn events_tell_what_becomes_of_the_keys() {
     drop((source, handle));
     assert_eq!(events.next().await, None);
     assert_eq!(Keys::fixed(KeySet::default()).handle().events().next().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_hears_of_something_finds_it_in_the_status() {
+    /// Looks at the moment at which it is told, which is while the task still does what it does.
+    struct Looks(KeysHandle, Mutex<Vec<KeyStatus>>);
+    impl Wake for Looks {
+        fn wake(self: Arc<Self>) {
+            self.1.lock().unwrap().push(self.0.status());
+        }
+    }
+
+    let script = Script::new([keys([0])]);
+    let source = script.keys();
+    source.handle().ready().await.unwrap();
+    let looks = Arc::new(Looks(source.handle(), Mutex::default()));
+    let waker = Waker::from(Arc::clone(&looks));
+    let mut context = Context::from_waker(&waker);
+
+    script.set(Turn::Body(500, Vec::new()));
+    let mut events = source.handle().events();
+    {
+        let (mut event, mut refreshed) = (pin!(events.next()), pin!(source.handle().refresh()));
+        assert!(event.as_mut().poll(&mut context).is_pending() && refreshed.as_mut().poll(&mut context).is_pending());
+        sleep(SEC).await;
+        let seen = std::mem::take(&mut *looks.1.lock().unwrap());
+        assert_eq!(seen.len(), 2, "an event, and the end of what was asked for");
+        assert!(seen.iter().all(|status| status.last_error.is_some() && status.fetches_failed == 1), "{seen:?}");
+        assert!(event.poll(&mut context).is_ready() && refreshed.poll(&mut context).is_ready());
+    }
+    loop {
+        let mut event = pin!(events.next());
+        match event.as_mut().poll(&mut context) {
+            Poll::Ready(Some(KeyEvent::Stale)) => break,
+            Poll::Ready(_) => {}
+            Poll::Pending => sleep(SEC).await,
+        }
+    }
+    assert_eq!(looks.1.lock().unwrap().last().unwrap().state, KeyState::Stale);
 }
