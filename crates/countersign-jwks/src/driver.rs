@@ -241,13 +241,14 @@ impl Driver {
         let ended = end.map(|end| {
             // A fetch that proves nothing is followed by another at once, and that one is what was asked for.
             let counts = end.disbelief != Some(Disbelief::Outlived);
-            let error = report_end(shared, end, &mut events);
-            (error, counts)
+            (report_end(shared, end, &mut events), counts)
         });
-        report_plan(shared, plan);
+        let has_news = report_plan(shared, plan) || ended.is_some();
         for event in events {
             shared.tell(event);
         }
+        // Those who wait for keys come after the events, and so get to see none from before they had any.
+        shared.report(|_| has_news);
         if let Some((error, true)) = ended {
             self.refreshed(before, error.as_ref());
         }
@@ -289,23 +290,26 @@ fn report_end(shared: &Shared, end: End, events: &mut Vec<KeyEvent>) -> Option<A
         }
         progress.clock_offset = end.clock_offset.or(progress.clock_offset);
         progress.last_error.clone_from(&error);
-        true
+        false
     });
     error
 }
 
-fn report_plan<W>(shared: &Shared, plan: &Plan<W>) {
+/// Takes down what the plan says, and returns whether somebody may wait for that.
+fn report_plan<W>(shared: &Shared, plan: &Plan<W>) -> bool {
     let (unready, confirmed, started) = (plan.unready(), plan.confirmed(), plan.fetches());
     let (lifetime, stale) = plan.lifetime();
+    let mut has_news = false;
     shared.report(|progress| {
-        let news = progress.unready != unready || progress.started != started || progress.stale != stale;
+        has_news = progress.unready != unready || progress.started != started || progress.stale != stale;
         progress.unready = unready;
         progress.confirmed = confirmed;
         (progress.lifetime, progress.stale) = (lifetime, stale);
         progress.started = started;
         progress.retry_at = plan.next_look();
-        news
+        false
     });
+    has_news
 }
 
 fn launch(shared: &Shared, start: &Start) -> Flight {
