@@ -1,7 +1,7 @@
 //! Many callers, a connection each, at a steady rate whatever the answers are.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use countersign_testkit::{IdentityProvider, TestKey};
@@ -102,6 +102,53 @@ impl Crowd {
         }
         Ok(all)
     }
+}
+
+/// Tokens that a crowd shows in turn, and which can be changed meanwhile. Clones are the same tokens.
+#[derive(Clone, Debug, Default)]
+pub struct Tokens(Arc<Mutex<Vec<Shown>>>);
+
+impl Tokens {
+    /// Shows these from now on.
+    pub fn set(&self, tokens: impl IntoIterator<Item = Shown>) {
+        *self.lock() = tokens.into_iter().collect();
+    }
+
+    /// The token for a crowd's request of that number: each caller of `size` shows each of them.
+    #[must_use]
+    pub fn nth(&self, number: u32, size: u32) -> Option<Shown> {
+        let tokens = self.lock();
+        let turn = (number / size + number % size) as usize;
+        tokens.get(turn.checked_rem(tokens.len())?).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Shown>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// When somebody first knew that tokens of that name are accepted, if anybody did.
+#[must_use]
+pub fn first_accepted(seen: &[Vec<Seen>], name: &str) -> Option<Instant> {
+    accepted(seen, name).map(Seen::done).min()
+}
+
+/// A token of that name that was shown after that and was let in, if there is one.
+#[must_use]
+pub fn accepted_after<'a>(seen: &'a [Vec<Seen>], name: &str, at: Instant) -> Option<&'a Seen> {
+    accepted(seen, name).filter(|seen| seen.sent > at).max_by_key(|seen| seen.sent)
+}
+
+fn accepted<'a>(seen: &'a [Vec<Seen>], name: &str) -> impl Iterator<Item = &'a Seen> {
+    seen.iter().flatten().filter(move |seen| seen.name == name && seen.answer.status == 200)
+}
+
+/// How long after a flood of made-up names began its look number `n` may reach the provider, the first being 0, while they
+/// bring nothing new: the distances are 1 s, 2 s, 4 s and then 5 s.
+#[must_use]
+pub fn earliest_look(n: usize) -> Duration {
+    const DISTANCES: [u64; 4] = [1, 2, 4, 5];
+    (0..n).map(|n| Duration::from_secs(DISTANCES[n.min(DISTANCES.len() - 1)])).sum()
 }
 
 /// A good token of the provider's, but for a key that nobody has.

@@ -109,7 +109,7 @@ async fn with_keys(row: Row, fault: Fault) {
     assert_shows(&row, &stage, &mut events).await;
     let after = stage.status();
     assert_eq!((after.generation, after.keys), (before.generation, before.keys), "{name}: the same keys are in force");
-    assert_eq!(row.time("the old keys serve"), Some(DEFAULT_MAX_STALE), "{name}");
+    assert_eq!(row.time("serve"), Some(DEFAULT_MAX_STALE), "{name}");
     expect(&row, "a token of an unknown key", &mut stage.connect().await, &stranger).await;
     expect(&row, "a good token", &mut connection, &good).await;
 
@@ -168,7 +168,7 @@ async fn expect(row: &Row, what: &str, connection: &mut Connection, token: &str)
     assert_eq!(said, row.cell(what), "{}: {what}", row.cell(PROVIDER));
     assert_eq!(grpc.status, 200, "a gRPC refusal is no HTTP one");
     for answer in [http, grpc] {
-        let is_bounded = |seconds| Duration::from_secs(seconds) <= row.time("Retry-After").unwrap_or_default();
+        let is_bounded = |seconds| Duration::from_secs(seconds) <= row.time("Retry-After, at most").unwrap_or_default();
         let may_help = matches!(answer.status, 429 | 503) || answer.grpc == Some(14);
         assert_eq!(answer.retry_after.map(is_bounded), may_help.then_some(true), "{}: {answer:?}", row.cell(PROVIDER));
     }
@@ -180,14 +180,14 @@ async fn assert_shows(row: &Row, stage: &Stage, events: &mut KeyEvents) {
     let status = stage.status();
     assert_eq!(format!("{:?}", status.state), row.cell("state"), "{name}");
     let error = status.last_error.unwrap_or_default();
-    assert!(error.contains(row.cell("last_error has")), "{name}: {error}");
+    assert!(error.contains(row.cell("last error has")), "{name}: {error}");
     let (kind, text) = match events.next().await.unwrap() {
         KeyEvent::Failed { error } => ("Failed", error),
         KeyEvent::Refused { reason } => ("Refused", reason),
         other => panic!("{name}: {other:?}"),
     };
     assert_eq!(kind, row.cell("event"), "{name}");
-    assert!(text.contains(row.cell("last_error has")), "{name}: {text}");
+    assert!(text.contains(row.cell("last error has")), "{name}: {text}");
 }
 
 /// Whether that token is accepted as soon after this as the row says.
