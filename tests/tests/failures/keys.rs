@@ -138,14 +138,23 @@ async fn an_emergency_rotation_refuses_nobody_and_the_old_key_is_dead_at_once() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_emergency_rotation_under_a_flood_is_followed_within_the_bound() {
-    let row = row("an emergency rotation under a flood");
+    let (between, during) = ("between two looks", "while a look hangs");
+    let row = |when| row(&format!("an emergency rotation under a flood, {when}"));
+    tokio::join!(emergency_under_flood(row(between), Answer::Keys), emergency_under_flood(row(during), Answer::Stall));
+}
+
+/// The keys are replaced just after the last look at the old ones has begun that has this for an answer.
+async fn emergency_under_flood(row: Row, last: Answer) {
     let stage = Stage::with_keys().await;
     let (flooded, provider) = (stage.address, stage.provider.clone());
     let flood =
         Crowd::gather(flooded, CALLERS, PERIOD, move |n| Some(("made up", made_up(&provider, n)))).await.unwrap();
-    // After the looks at 0, 2 and 6 s the next is not due before 11 s: when the third has brought nothing is the worst moment.
+    // The first look, and those that the flood causes after 0 and 2 s. Then there is one after 6 s, and none before 11 s.
+    stage.provider.wait_for_fetches(3).await;
+    let hangs = matches!(last, Answer::Stall);
+    stage.provider.answer_once(last);
     stage.provider.wait_for_fetches(4).await;
-    while stage.status().last_success > Some(Duration::from_secs(1)) {
+    while !hangs && stage.status().last_success > Some(Duration::from_secs(1)) {
         tokio::time::sleep(LOOK).await;
     }
     let old = stage.token();
@@ -276,6 +285,7 @@ async fn ten_thousand_made_up_kids_cost_one_fetch_per_spacing_and_slow_nobody_do
 
     // No fetch is ahead of its time. The first was nobody's fault.
     let looks: Vec<_> = flooded.provider.requests().iter().skip(1).map(|request| request.at - start).collect();
+    assert_eq!(looks.len() + 1, flooded.provider.fetches(), "more than are remembered");
     for (n, look) in looks.iter().enumerate() {
         assert!(*look >= earliest_look(n), "look {n} after {look:?}, not {:?}", earliest_look(n));
     }
