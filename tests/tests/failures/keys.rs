@@ -20,9 +20,29 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// An empty set is not believed before it comes a second time, at least this much later.
 const CONFIRMED_AFTER: Duration = Duration::from_millis(900);
 
+/// Everything that the first column of the table may say.
+const HAPPENINGS: [&str; 9] = [
+    "a rotation, announced",
+    "a rotation, unannounced",
+    "an emergency rotation",
+    "an emergency rotation under a flood, between two looks",
+    "an emergency rotation under a flood, while a look hangs",
+    "a key is withdrawn, and nobody looks for another",
+    "all keys are withdrawn",
+    "no good answer for longer than the lifetime",
+    "a flood of made-up key names",
+];
+
 fn row(name: &str) -> Row {
+    assert!(HAPPENINGS.contains(&name), "{name}: not in the list");
     let row = rows("what happens").into_iter().find(|row| row.cell("what happens") == name);
     row.unwrap_or_else(|| panic!("{name}: not documented"))
+}
+
+#[test]
+fn the_table_has_no_row_that_nobody_tries() {
+    let documented: Vec<_> = rows("what happens").iter().map(|row| row.cell("what happens").to_owned()).collect();
+    assert_eq!(documented, HAPPENINGS);
 }
 
 async fn crowd(stage: &Stage, tokens: &Tokens) -> Crowd {
