@@ -1,15 +1,13 @@
 use std::time::{Duration, SystemTime};
 
-use axum::routing::get;
-use axum::{Json, Router};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use countersign::verifier::{Fault, Refusal};
-use countersign::{Claims, JwtAuth, Verified};
+use countersign::{JwtAuth, Verified};
+use countersign_tests::service;
 use reqwest::StatusCode;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde_json::Value;
-use tokio::net::TcpListener;
 
 use crate::minted::{Hostile, Stage};
 use crate::{Result, TIMEOUT};
@@ -35,11 +33,8 @@ pub(crate) fn client() -> Result<reqwest::Client> {
 
 impl Service {
     pub(crate) async fn start(auth: JwtAuth) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("http://{}/claims", listener.local_addr()?);
-        let app = Router::new().route("/claims", get(echo)).layer(auth.clone());
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        Ok(Self { auth, url, client: client()? })
+        let address = service::serve(auth.clone()).await?;
+        Ok(Self { auth, url: format!("http://{address}{}", service::PATH), client: client()? })
     }
 
     /// Whether the handler gets to see exactly the claims of `token`.
@@ -129,10 +124,6 @@ impl Answer {
     pub(crate) fn describe(&self) -> String {
         format!("{} {:?} with {} bytes", self.status, self.headers.get(WWW_AUTHENTICATE), self.body.len())
     }
-}
-
-async fn echo(claims: Claims<Value>) -> Json<Value> {
-    Json(Value::clone(&claims))
 }
 
 /// The header with `token` in it; none if it would not arrive as it is: a field holds no line feed, and white space at its
