@@ -6,11 +6,13 @@ use arc_swap::Guard;
 use countersign_token::{Answer, Ask, KeySet, KeySource, Miss};
 
 use crate::handle::KeysHandle;
+use crate::local::Local;
 use crate::remote::Remote;
+use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::waiting::Waiting;
 
-/// The keys of one issuer: static, or refreshed from a URL by a task.
+/// The keys of one issuer: static, or read from a URL or files again and again by a task.
 ///
 /// Clones are the same source; its task ends with the last of them (and of its handles).
 #[derive(Clone)]
@@ -34,7 +36,19 @@ impl Keys {
     /// [`Remote::check`] the settings first: a source that does not pass fetches nothing and never becomes ready.
     #[must_use]
     pub fn remote(remote: Remote) -> Self {
-        let shared = Arc::new(Shared::new(remote.settings()));
+        Self::kept_fresh(remote.settings())
+    }
+
+    /// Keys from files, which are read again when they change. Within a tokio runtime the first look starts at once, otherwise with the first use.
+    ///
+    /// [`Local::check`] the settings first: a source that does not pass reads nothing and never becomes ready.
+    #[must_use]
+    pub fn local(local: Local) -> Self {
+        Self::kept_fresh(local.settings())
+    }
+
+    fn kept_fresh(settings: Settings) -> Self {
+        let shared = Arc::new(Shared::new(settings));
         // No runtime yet is what "otherwise with the first use" is about.
         let _ = shared.ensure_running();
         Self(Source::Remote(shared))

@@ -57,6 +57,7 @@ mod jwks_url;
 mod keys;
 mod lifetimes;
 mod load;
+mod local;
 mod plan;
 mod remote;
 mod settings;
@@ -78,5 +79,6 @@ pub use lifetimes::{
     MIN_LIFETIME,
 };
 pub use load::MAX_BODY_BYTES;
+pub use local::{Local, MAX_ENTRIES, MAX_FILES, POLL_INTERVAL};
 pub use remote::{DEFAULT_CLOCK_TOLERANCE, Remote};
 pub use waiting::Waiting;

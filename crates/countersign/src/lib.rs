@@ -70,7 +70,7 @@ pub use handle::{Handle, Warning};
 pub use countersign_claims::{
     ClaimsType, Clock, ConfigError, InsufficientScope, Policy, Scopes, UnixTime, Verified, scope,
 };
-pub use countersign_jwks::{KeyEvent, KeyEvents, KeyState, KeyStatus, Keys, KeysHandle, Remote, SourceError};
+pub use countersign_jwks::{KeyEvent, KeyEvents, KeyState, KeyStatus, Keys, KeysHandle, Local, Remote, SourceError};
 pub use countersign_token::{Algorithm, AlgorithmSet, JwkSet, KeySet, Origin, SigningKey, VerifyingKey};
 // Always in `handler`; here only with a framework's feature, so that whoever forgot it is told so by the compiler.
 #[cfg(any(feature = "axum", feature = "tonic-0.14"))] // with neither: `countersign::handler`

@@ -4,4 +4,5 @@
 mod driver;
 #[cfg(feature = "reqwest")]
 mod http;
+mod local;
 mod support;
