@@ -110,3 +110,40 @@ impl Load for Watched {
         Box::pin(self.until_changed())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_thread_at_most_is_stuck_in_a_file_system_that_hangs() {
+        let watched = Watched::new(Local::jwks("/nowhere"));
+        let (begun, has_begun) = mpsc::channel();
+        let (release, hang) = mpsc::channel::<()>();
+        let hanging = {
+            let begun = begun.clone();
+            watched.off_thread(move |_| {
+                begun.send(1).unwrap();
+                hang.recv()
+            })
+        };
+        // Somebody loses patience; the thread does not.
+        tokio::select! { biased; _ = hanging => panic!("it hangs"), () = yield_now() => {} }
+        assert_eq!(has_begun.recv(), Ok(1));
+        let mut next = Box::pin(watched.off_thread(move |_| begun.send(2)));
+        for _ in 0..100 {
+            tokio::select! { biased; _ = &mut next => panic!("it waits"), () = yield_now() => {} }
+        }
+        assert_eq!(has_begun.try_recv(), Err(mpsc::TryRecvError::Empty));
+        release.send(()).unwrap();
+        next.await.unwrap().unwrap();
+        assert_eq!(has_begun.recv(), Ok(2));
+        // Nor does a panic keep the turn.
+        assert!(watched.off_thread(|_| -> () { panic!("as it happens") }).await.is_err());
+        assert_eq!(watched.off_thread(|_| 3).await, Ok(3));
+    }
+}
