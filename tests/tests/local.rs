@@ -159,3 +159,11 @@ async fn secrets_are_swapped_under_load_and_nobody_is_refused_before_the_old_one
         assert!(!log.contains(&line(key)[7..27]), "{log}");
     }
 }
+
+#[test]
+fn the_example_in_the_readme_goes_together() {
+    let keys = Keys::local(Local::secrets("/run/secrets/jwt", Algorithm::Hs256));
+    let policy = Policy::new().issuer("https://login.example").audience("orders");
+    let layer = RequireJwtLayer::new(Verifier::new(keys, policy).algorithms(Algorithm::Hs256));
+    assert_eq!(layer.check(), Ok(()));
+}

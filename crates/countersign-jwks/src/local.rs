@@ -22,9 +22,9 @@ use watched::Watched;
 /// Keys in files of this machine, which are read again when they change: no restart, and nobody refused meanwhile.
 ///
 /// Every [`POLL_INTERVAL`] somebody looks whether they have changed; a token that names an unknown key has them read at once. They
-/// are read as a whole: a file that is malformed, half written, missing or too large, or out of bounds for strangers and is not, leaves the keys in
-/// force as they are, until [`max_stale`](Self::max_stale), and the handle says why. So no keys is what a JWK Set without keys says, and neither
-/// an empty file nor an empty directory. **Replace files by renaming** others onto them, as Kubernetes does; what is written in place may be seen half done.
+/// are read as a whole: files that are malformed, half written, missing, too large, or [open to others](Self::dangerous_allow_access_by_others), leave the
+/// keys in force as they are, until [`max_stale`](Self::max_stale), and the handle says why. So does an empty file or directory: only a JWK Set without keys
+/// takes all of them away. **Replace files by renaming** others onto them, as Kubernetes does; what is written in place may be seen half done.
 ///
 /// Only regular files are read, of at most [`MAX_BODY_BYTES`](crate::MAX_BODY_BYTES); symbolic links are followed. Setters accept anything;
 /// [`check`](Self::check) says what does not go, without looking at any file.
