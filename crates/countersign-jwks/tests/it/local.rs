@@ -133,7 +133,7 @@ async fn a_file_is_read_again_when_it_is_written_in_place_renamed_onto_or_linked
     let directory = Directory::new();
     let path = directory.write("keys.jwks", document([0]));
     let keys = Keys::local(Local::jwks(&path));
-    keys.handle().ready().await.unwrap();
+    keys.handle().ready_within(10 * SEC).await.unwrap();
     assert_eq!(names(&keys), ["k0"]);
 
     let begun = Instant::now();
@@ -167,8 +167,8 @@ async fn what_kubernetes_mounts_is_swapped_as_a_whole() {
     }
     let all = Keys::local(Local::directory(&directory.0, AlgorithmSet::ASYMMETRIC));
     let one = Keys::local(Local::jwks(directory.path("keys.jwks")));
-    all.handle().ready().await.unwrap();
-    one.handle().ready().await.unwrap();
+    all.handle().ready_within(10 * SEC).await.unwrap();
+    one.handle().ready_within(10 * SEC).await.unwrap();
     assert_eq!((names(&all), names(&one)), (vec!["k0".into(), "spare".into()], vec!["k0".into()]));
 
     directory.write("..2026_2/keys.jwks", document([1]));
@@ -185,7 +185,7 @@ async fn a_new_key_is_found_by_the_token_that_needs_it_and_not_when_the_files_ar
     let directory = Directory::new();
     let path = directory.write("keys.jwks", document([0]));
     let keys = Keys::local(Local::jwks(&path));
-    keys.handle().ready().await.unwrap();
+    keys.handle().ready_within(10 * SEC).await.unwrap();
     sleep(100 * MS).await;
     directory.write("keys.jwks", document([0, 1]));
     let begun = Instant::now();
@@ -201,7 +201,7 @@ async fn files_that_do_not_change_are_not_read() {
     // The file's clock is the real one: until then a second write might not show.
     std::thread::sleep(Duration::from_millis(2_100));
     let keys = Keys::local(Local::jwks(&path).default_lifetime(3600 * SEC));
-    keys.handle().ready().await.unwrap();
+    keys.handle().ready_within(10 * SEC).await.unwrap();
     sleep(600 * SEC).await;
     assert_eq!(keys.handle().status().fetches_started, 1);
     sleep(3600 * SEC).await;
@@ -213,7 +213,7 @@ async fn a_file_that_was_just_written_is_read_twice_because_a_second_write_may_n
     let directory = Directory::new();
     let path = directory.write("keys.jwks", document([0]));
     let keys = Keys::local(Local::jwks(&path));
-    keys.handle().ready().await.unwrap();
+    keys.handle().ready_within(10 * SEC).await.unwrap();
     until(&keys, "a second look", |status| status.fetches_started == 2).await;
 }
 
@@ -223,7 +223,7 @@ async fn a_file_that_is_gone_leaves_its_keys_until_they_are_too_old() {
     let path = directory.write("keys.jwks", document([0]));
     let keys = Keys::local(Local::jwks(&path).default_lifetime(10 * SEC).max_stale(120 * SEC));
     let mut events = keys.handle().events();
-    keys.handle().ready().await.unwrap();
+    keys.handle().ready_within(10 * SEC).await.unwrap();
     fs::remove_file(&path).unwrap();
     let error = until_failure(&keys).await;
     assert!(error.starts_with(path.to_str().unwrap()) && error.contains("No such file"), "{error}");
@@ -232,7 +232,7 @@ async fn a_file_that_is_gone_leaves_its_keys_until_they_are_too_old() {
     sleep(25 * SEC).await;
     assert_eq!(keys.handle().status().state, KeyState::Unusable(Unready::TooOld));
     directory.write("keys.jwks", document([0]));
-    keys.handle().ready().await.unwrap();
+    keys.handle().ready_within(10 * SEC).await.unwrap();
     assert_eq!(names(&keys), ["k0"]);
     let mut kinds = Vec::new();
     while let Ok(Some(event)) = tokio::time::timeout(MS, events.next()).await {
@@ -248,7 +248,7 @@ async fn what_is_no_key_file_replaces_nothing() {
     let good = document([0]);
     let path = directory.write("keys.jwks", &good);
     let keys = Keys::local(Local::jwks(&path));
-    keys.handle().ready().await.unwrap();
+    keys.handle().ready_within(10 * SEC).await.unwrap();
     let mut large = document([0, 1]);
     large.resize(MAX_BODY_BYTES + 1, b' ');
     for (bad, reason) in [
@@ -302,7 +302,7 @@ async fn a_file_that_may_not_be_read_is_an_error_for_everybody_but_root() {
     let directory = Directory::new();
     let path = directory.write("keys.jwks", document([0]));
     let keys = Keys::local(Local::jwks(&path));
-    keys.handle().ready().await.unwrap();
+    keys.handle().ready_within(10 * SEC).await.unwrap();
     directory.write("keys.jwks", document([1]));
     directory.allow("keys.jwks", 0o000);
     let is_root = fs::File::open(&path).is_ok();
@@ -337,7 +337,7 @@ async fn secrets_are_swapped_without_a_restart_and_a_removed_one_is_dead() {
     let directory = Directory::new();
     let path = directory.write("secrets", OLD);
     let keys = Keys::local(Local::secrets(&path, Algorithm::Hs256));
-    keys.handle().ready().await.unwrap();
+    keys.handle().ready_within(10 * SEC).await.unwrap();
     let (old, new) = (token(OLD, None), token(NEW, None));
     assert!(accepts(&keys, &old) && !accepts(&keys, &new));
 
@@ -359,7 +359,7 @@ async fn a_secrets_file_that_cannot_be_meant_leaves_the_secrets_in_force() {
     let directory = Directory::new();
     let path = directory.write("secrets", OLD);
     let keys = Keys::local(Local::secrets(&path, Algorithm::Hs256));
-    keys.handle().ready().await.unwrap();
+    keys.handle().ready_within(10 * SEC).await.unwrap();
     for (file, reason) in [
         (String::new(), "no secret in it"),
         (format!("{NEW}\n{}\n", &OLD[..31]), "line 2: HMAC secret shorter than its hash"),
@@ -385,12 +385,12 @@ async fn keys_without_a_name_are_for_tokens_without_one_unless_it_is_said_otherw
         (secrets().kid("b").unnamed_keys_match_any_kid(), [true, false]),
     ] {
         let keys = Keys::local(local.clone());
-        keys.handle().ready().await.unwrap();
+        keys.handle().ready_within(10 * SEC).await.unwrap();
         assert_eq!([accepts(&keys, &unnamed), accepts(&keys, &named)], accepted, "{local:?}");
     }
     // The rule survives being bound, and being swapped.
     let keys = Keys::local(secrets().unnamed_keys_match_any_kid().bound_to_issuer("https://issuer.test"));
-    keys.handle().ready().await.unwrap();
+    keys.handle().ready_within(10 * SEC).await.unwrap();
     directory.write("secrets", format!("{NEW}\n{OLD}"));
     until_generation(&keys, 2).await;
     assert!(accepts(&keys, &named));
@@ -402,7 +402,7 @@ async fn pem_files_have_one_key_or_a_few_and_nothing_else() {
     let directory = Directory::new();
     let path = directory.write("keys.pem", format!("{PEM}{OTHER_PEM}"));
     let keys = Keys::local(Local::pem(&path, Algorithm::Ed25519).kid("a"));
-    keys.handle().ready().await.unwrap();
+    keys.handle().ready_within(10 * SEC).await.unwrap();
     assert_eq!(names(&keys), ["a", "a"]);
     for (bad, reason) in [
         (PEM.repeat(5), "more than 4 keys without a name of their own: no more would be tried"),
@@ -430,7 +430,7 @@ async fn a_directory_is_what_its_key_files_are() {
         directory.write(ignored, "not a key");
     }
     let keys = source();
-    keys.handle().ready().await.unwrap();
+    keys.handle().ready_within(10 * SEC).await.unwrap();
     assert_eq!(names(&keys), ["Two.Dots", "k0", "k1", "k2", "pem"]);
 
     fs::remove_file(directory.path("a.jwks")).unwrap();
@@ -468,7 +468,7 @@ async fn a_key_that_cannot_be_used_is_skipped_and_an_empty_set_is_believed_the_s
     jwks["keys"].as_array_mut().unwrap().push(json!({"kty": "EC", "kid": "odd", "crv": "P-192"}));
     let path = directory.write("keys.jwks", jwks.to_string());
     let keys = Keys::local(Local::jwks(&path));
-    keys.handle().ready().await.unwrap();
+    keys.handle().ready_within(10 * SEC).await.unwrap();
     let status = keys.handle().status();
     assert_eq!((status.keys, status.skipped_total, status.skipped[0].kid.as_deref()), (1, 1, Some("odd")));
     directory.write("keys.jwks", r#"{"keys":[]}"#);
@@ -517,7 +517,7 @@ async fn nothing_shows_a_secret() {
     let local = Local::secrets(&path, Algorithm::Hs256);
     let keys = Keys::local(local.clone());
     let mut events = keys.handle().events();
-    keys.handle().ready().await.unwrap();
+    keys.handle().ready_within(10 * SEC).await.unwrap();
     let mut shown = format!("{local:?}{keys:?}{:?}{:?}", keys.handle(), keys.handle().status());
     // Each of these fails, at another place.
     for bad in [
