@@ -103,7 +103,7 @@ pub(crate) async fn run(mut task: Task) {
         flight: None,
         refreshing: Vec::new(),
         clock_is_off: false,
-        keeper: Keeper::new(settings.cache, settings.name),
+        keeper: Keeper::new(settings.cache.zip(settings.name)),
     };
     let load = settings.load.ok();
     let mut changed = changes(load.as_deref());

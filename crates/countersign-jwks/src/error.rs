@@ -1,6 +1,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use countersign_token::MAX_KID_BYTES;
+
 use crate::cache::MIN_CACHE_SECRET_BYTES;
 use crate::issuers::{MAX_ISSUERS, MIN_IDLE_AFTER};
 use crate::lifetimes::{LIFETIMES_IN_MAX_STALE, MAX_LIFETIME, MAX_MAX_STALE, MIN_DEFAULT_LIFETIME, MIN_LIFETIME};
@@ -39,6 +41,14 @@ pub enum SourceError {
     NotAnIssuer,
     /// A `cache_secret` shorter than [`MIN_CACHE_SECRET_BYTES`](crate::MIN_CACHE_SECRET_BYTES).
     CacheSecret,
+    /// An empty path.
+    NoPath,
+    /// None of the algorithms is one for that kind of key: PEM has public keys, and secrets are for HMAC.
+    NoAlgorithm,
+    /// A name for keys that come with names of their own, in a JWK Set or a directory.
+    NamedAlready,
+    /// A name longer than [`MAX_KID_BYTES`].
+    LongKid,
     /// No issuer and no tenants.
     NoIssuer,
     /// An issuer is listed twice.
@@ -88,6 +98,12 @@ impl fmt::Display for SourceError {
             ),
             Self::NotAnIssuer => f.write_str("the URL of an issuer has neither query nor fragment"),
             Self::CacheSecret => write!(f, "a cache_secret has at least {MIN_CACHE_SECRET_BYTES} bytes"),
+            Self::NoPath => f.write_str("the path is empty"),
+            Self::NoAlgorithm => f.write_str("none of the algorithms is one for that kind of key"),
+            Self::NamedAlready => {
+                f.write_str("kid() is for PEM files and secrets: a JWK Set or a directory has names of its own")
+            }
+            Self::LongKid => write!(f, "a kid has at most {MAX_KID_BYTES} bytes"),
             Self::NoIssuer => f.write_str("no issuer and no tenants are listed"),
             Self::IssuerTwice => f.write_str("an issuer is listed twice"),
             Self::TooManyIssuers => write!(f, "more than {MAX_ISSUERS} issuers or tenants"),

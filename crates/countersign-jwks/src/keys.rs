@@ -9,6 +9,7 @@ use countersign_token::{Answer, Ask, KeySet, KeySource, Miss, UnverifiedToken};
 use crate::error::SourceError;
 use crate::handle::KeysHandle;
 use crate::issuers::Issuers;
+use crate::local::Local;
 use crate::remote::Remote;
 use crate::router::Router;
 use crate::shared::Shared;
@@ -42,6 +43,14 @@ impl Keys {
     #[must_use]
     pub fn remote(remote: Remote) -> Self {
         Self::looked_after(Shared::new(remote.settings()))
+    }
+
+    /// Keys from files, which are read again when they change. Within a tokio runtime the first look starts at once, otherwise with the first use.
+    ///
+    /// [`Local::check`] the settings first: a source that does not pass reads nothing and never becomes ready.
+    #[must_use]
+    pub fn local(local: Local) -> Self {
+        Self::looked_after(Shared::new(local.settings()))
     }
 
     fn looked_after(shared: Shared) -> Self {
@@ -132,9 +141,11 @@ impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fixed(set) => f.debug_tuple("Fixed").field(set).finish(),
-            Self::Remote(shared) => {
-                f.debug_struct("Remote").field("source", &shared.label()).field("keys", &shared.snapshot()).finish()
-            }
+            Self::Remote(shared) => f
+                .debug_struct("LookedAfter")
+                .field("source", &shared.label())
+                .field("keys", &shared.snapshot())
+                .finish(),
             Self::Union(union) => f.debug_tuple("Union").field(&union.members()).finish(),
             Self::Issuers(router) => f.debug_struct("Issuers").field("running", &router.running().len()).finish(),
         }

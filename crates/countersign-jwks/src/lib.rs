@@ -1,7 +1,7 @@
 //! Where the keys of [countersign] come from, and when to look again.
 //!
-//! [`Keys`] is a [`KeySource`](countersign_token::KeySource): static ([`Keys::fixed`]) or a JWK Set behind a URL
-//! ([`Keys::remote`]). Requests only ever read a snapshot; one task per remote source fetches, and no request does. What
+//! [`Keys`] is a [`KeySource`](countersign_token::KeySource): static ([`Keys::fixed`]), a JWK Set behind a URL
+//! ([`Keys::remote`]), or files ([`Keys::local`]). Requests only ever read a snapshot; one task per source fetches, and no request does. What
 //! it guarantees, whatever the traffic and whatever the provider does:
 //!
 //! 1. at most one fetch is in flight, and fetches that requests provoke are never closer together than 1 s, doubling to
@@ -26,6 +26,24 @@
 //! remote.check()?;
 //! let keys = Keys::remote(remote); // outside of a runtime: the first request, or look at readiness, starts the task
 //! assert!(!keys.handle().is_ready());
+//! # Ok::<(), countersign_jwks::SourceError>(())
+//! ```
+//!
+//! # Files
+//! [`Local`] reads a JWK Set, PEM, a directory of both, or HMAC secrets, and notices within [`POLL_INTERVAL`] (2 s) that they have changed,
+//! by whatever means; 1, 2, 4, 5 and 6 hold as above. Between two swaps every request is judged by the same whole set.
+//!
+//! ```
+//! use countersign_jwks::{Keys, Local};
+//! use countersign_token::{Algorithm, AlgorithmSet};
+//!
+//! // The current secret in the first line, those before it below.
+//! let secrets = Local::secrets("/run/secrets/jwt", Algorithm::Hs256);
+//! // A mounted ConfigMap: `2026-11.pem` is the key of tokens with that `kid`.
+//! let mounted = Local::directory("/etc/keys", AlgorithmSet::EMPTY.with(Algorithm::Es256).with(Algorithm::EdDsa));
+//! secrets.check()?;
+//! mounted.check()?;
+//! let keys = [secrets, mounted].map(Keys::local);
 //! # Ok::<(), countersign_jwks::SourceError>(())
 //! ```
 //!
@@ -59,6 +77,7 @@ mod keys;
 mod lifetimes;
 mod limited;
 mod load;
+mod local;
 mod plan;
 mod remote;
 mod router;
@@ -86,5 +105,6 @@ pub use lifetimes::{
 };
 pub use limited::MAX_FETCHES;
 pub use load::MAX_BODY_BYTES;
+pub use local::{Local, MAX_ENTRIES, MAX_FILES, POLL_INTERVAL};
 pub use remote::{DEFAULT_CLOCK_TOLERANCE, Remote};
 pub use waiting::Waiting;

@@ -236,7 +236,7 @@ impl Remote {
         Settings {
             load: self.load(),
             label: label.into(),
-            name: name.into(),
+            name: Some(name.into()),
             lifetimes: self.lifetimes,
             issuer: self.issuer,
             clock_tolerance: self.clock_tolerance.unwrap_or(DEFAULT_CLOCK_TOLERANCE),

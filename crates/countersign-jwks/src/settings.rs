@@ -17,8 +17,8 @@ pub(crate) struct Settings {
     pub(crate) load: Result<Arc<dyn Load>, SourceError>,
     /// What it is called in logs.
     pub(crate) label: Arc<str>,
-    /// What it is called in caches: no other source has that name.
-    pub(crate) name: Arc<str>,
+    /// What it is called in caches: no other source has that name. `None` if its keys are not kept for the next process.
+    pub(crate) name: Option<Arc<str>>,
     pub(crate) lifetimes: Lifetimes,
     /// Whose keys they are, if that is known.
     pub(crate) issuer: Option<Arc<str>>,

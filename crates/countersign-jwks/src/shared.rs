@@ -241,7 +241,7 @@ impl Shared {
         let progress = self.progress.borrow().clone();
         let age = self.now().age(progress.confirmed?);
         let snapshot = Snapshot {
-            source: self.settings.name.as_ref().into(),
+            source: self.settings.name.as_deref()?.into(),
             confirmed: since_epoch().saturating_sub(age).as_secs(),
             generated: progress.generated.map(|generated| generated.as_secs()),
             // What could be read as a key set is UTF-8.
@@ -252,9 +252,10 @@ impl Shared {
 
     /// What may be believed of a snapshot.
     pub(crate) fn read(&self, snapshot: &[u8]) -> Result<(Restored, Document), ImportError> {
+        let name = self.settings.name.as_ref().ok_or(ImportError::NotRemote)?;
         let snapshot = Snapshot::read(snapshot, &self.settings.seal)?;
         let max_stale = self.settings.lifetimes.max_stale();
-        let (restored, document) = snapshot.restored(&self.settings.name, max_stale, since_epoch())?;
+        let (restored, document) = snapshot.restored(name, max_stale, since_epoch())?;
         let set = bound(restored.set, self.settings.issuer.as_ref());
         Ok((Restored { set, ..restored }, document))
     }

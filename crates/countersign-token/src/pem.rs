@@ -12,6 +12,8 @@ use crate::key::{Curve, KeyError, Material, VerifyingKey, ml_dsa, ml_dsa_public_
 pub enum PemError {
     /// Not exactly one PEM section.
     NotOneSection,
+    /// No PEM section at all, or one that is cut off or not base64.
+    NotPem,
     /// A section that is not `PUBLIC KEY`, `RSA PUBLIC KEY` or `CERTIFICATE`.
     WrongLabel,
     /// A certificate that cannot be read.
@@ -24,6 +26,7 @@ impl fmt::Display for PemError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotOneSection => f.write_str("not exactly one PEM section"),
+            Self::NotPem => f.write_str("not PEM, or cut off"),
             Self::WrongLabel => f.write_str("not a public key or a certificate"),
             Self::Certificate => f.write_str("not a readable X.509 certificate"),
             Self::Key(error) => error.fmt(f),
@@ -58,19 +61,43 @@ impl VerifyingKey {
     pub fn from_pem(pem: impl AsRef<[u8]>, algorithms: impl Into<AlgorithmSet>) -> Result<Self, PemError> {
         let sections = ::pem::parse_many(pem).map_err(|_| PemError::NotOneSection)?;
         let [section] = sections.as_slice() else { return Err(PemError::NotOneSection) };
-        let material = match section.tag() {
-            "PUBLIC KEY" => from_spki(section.contents()),
-            "RSA PUBLIC KEY" => from_rsa(section.contents()),
-            "CERTIFICATE" => {
-                let der = CertificateDer::from(section.contents());
-                let certificate = webpki::EndEntityCert::try_from(&der).map_err(|_| PemError::Certificate)?;
-                from_spki(&certificate.subject_public_key_info())
-            }
-            _ => return Err(PemError::WrongLabel),
-        };
-        let (material, admitted) = material.ok_or(PemError::Key(KeyError::Invalid))?;
-        Self::new(&material, None, algorithms.into().intersection(admitted)).map_err(PemError::Key)
+        from_section(section, algorithms.into())
     }
+
+    /// The public keys of all sections of a PEM text, in its order, each as [`from_pem`](Self::from_pem) reads it. One that cannot be
+    /// used spoils the whole.
+    ///
+    /// **Not for certificate chains:** every section is a key that is trusted, so an authority's certificate in it would make the
+    /// authority's key one that tokens may be signed with.
+    ///
+    /// # Errors
+    /// [`PemError`]; [`PemError::NotPem`] also if a section was begun and not ended, as in a file that is not written to its end.
+    pub fn all_from_pem(pem: impl AsRef<[u8]>, algorithms: impl Into<AlgorithmSet>) -> Result<Vec<Self>, PemError> {
+        /// What the library looks for; it passes over a section that does not end.
+        const BEGIN: &[u8] = b"-----BEGIN ";
+        let (pem, algorithms) = (pem.as_ref(), algorithms.into());
+        let sections = ::pem::parse_many(pem).map_err(|_| PemError::NotPem)?;
+        let begun = pem.windows(BEGIN.len()).filter(|window| *window == BEGIN).count();
+        if sections.is_empty() || begun != sections.len() {
+            return Err(PemError::NotPem);
+        }
+        sections.iter().map(|section| from_section(section, algorithms)).collect()
+    }
+}
+
+fn from_section(section: &::pem::Pem, algorithms: AlgorithmSet) -> Result<VerifyingKey, PemError> {
+    let material = match section.tag() {
+        "PUBLIC KEY" => from_spki(section.contents()),
+        "RSA PUBLIC KEY" => from_rsa(section.contents()),
+        "CERTIFICATE" => {
+            let der = CertificateDer::from(section.contents());
+            let certificate = webpki::EndEntityCert::try_from(&der).map_err(|_| PemError::Certificate)?;
+            from_spki(&certificate.subject_public_key_info())
+        }
+        _ => return Err(PemError::WrongLabel),
+    };
+    let (material, admitted) = material.ok_or(PemError::Key(KeyError::Invalid))?;
+    VerifyingKey::new(&material, None, algorithms.intersection(admitted)).map_err(PemError::Key)
 }
 
 impl crate::SigningKey {
@@ -157,6 +184,24 @@ mod tests {
         assert_eq!(check(&bare), Err(PemError::Key(KeyError::Invalid)));
         let wrong = VerifyingKey::from_pem(&ed25519, Algorithm::Es256);
         assert_eq!(wrong.map(drop), Err(PemError::Key(KeyError::NoAlgorithm)));
+    }
+
+    #[test]
+    fn several_sections_are_several_keys_and_half_a_section_is_none_at_all() {
+        let ed25519 = "-----BEGIN PUBLIC KEY-----\n\
+            MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n-----END PUBLIC KEY-----\n";
+        let all = |pem: &str| VerifyingKey::all_from_pem(pem, AlgorithmSet::ASYMMETRIC).map(|keys| keys.len());
+        let two = format!("# a comment\n{ed25519}{RSA_PSS}\n");
+        assert_eq!(all(&two), Ok(2));
+        assert_eq!(all(ed25519), Ok(1));
+        assert_eq!(all(""), Err(PemError::NotPem));
+        let first = two.find("-----END").unwrap();
+        let (complete, second) = (two.find("-----BEGIN PUBLIC KEY-----\nMIIB").unwrap(), two.trim_end().len());
+        for length in (0..first).chain(complete + "-----BEGIN ".len()..second) {
+            assert!(all(&two[..length]).is_err(), "{length}");
+        }
+        let private = ed25519.replace("PUBLIC", "PRIVATE");
+        assert_eq!(all(&format!("{ed25519}{private}")), Err(PemError::WrongLabel));
     }
 
     #[test]

@@ -71,7 +71,7 @@ pub use countersign_claims::{
     ClaimsType, Clock, ConfigError, InsufficientScope, Policy, Scopes, UnixTime, Verified, scope,
 };
 pub use countersign_jwks::{
-    FileCache, Issuers, KeyCache, KeyEvent, KeyEvents, KeyState, KeyStatus, Keys, KeysHandle, NotReady, Remote,
+    FileCache, Issuers, KeyCache, KeyEvent, KeyEvents, KeyState, KeyStatus, Keys, KeysHandle, Local, NotReady, Remote,
     SourceError, Tenants,
 };
 pub use countersign_token::{Algorithm, AlgorithmSet, JwkSet, KeySet, Origin, SigningKey, VerifyingKey};

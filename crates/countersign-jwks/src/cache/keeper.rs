@@ -16,8 +16,8 @@ const STORE_EVERY: Duration = Duration::from_secs(60);
 
 /// The task's side of a cache: one read at the start, and at most one write at a time.
 pub(crate) struct Keeper {
-    cache: Option<Arc<dyn KeyCache>>,
-    name: Arc<str>,
+    /// With the name of the source in it.
+    cache: Option<(Arc<dyn KeyCache>, Arc<str>)>,
     loading: Option<Call<Option<Vec<u8>>>>,
     storing: Option<Call<()>>,
     /// When the last write began.
@@ -36,12 +36,9 @@ pub(crate) enum Kept {
 
 impl Keeper {
     /// Begins to read.
-    pub(crate) fn new(cache: Option<Arc<dyn KeyCache>>, name: Arc<str>) -> Self {
-        let loading = cache.clone().map(|cache| {
-            let name = Arc::clone(&name);
-            call(async move { cache.load(&name).await })
-        });
-        Self { cache, name, loading, storing: None, stored: None, next: None }
+    pub(crate) fn new(cache: Option<(Arc<dyn KeyCache>, Arc<str>)>) -> Self {
+        let loading = cache.clone().map(|(cache, name)| call(async move { cache.load(&name).await }));
+        Self { cache, loading, storing: None, stored: None, next: None }
     }
 
     /// Whether a set that is `new`, or the same as before, is to be written now.
@@ -50,12 +47,11 @@ impl Keeper {
     }
 
     pub(crate) fn store(&mut self, snapshot: Vec<u8>) {
-        let Some(cache) = self.cache.clone() else { return };
+        let Some((cache, name)) = self.cache.clone() else { return };
         if self.storing.is_some() {
             self.next = Some(snapshot);
             return;
         }
-        let name = Arc::clone(&self.name);
         self.stored = Some(Instant::now());
         self.storing = Some(call(async move { cache.store(&name, snapshot).await }));
     }

@@ -6,6 +6,7 @@ mod driver;
 #[cfg(feature = "reqwest")]
 mod http;
 mod issuers;
+mod local;
 mod support;
 mod together;
 mod warm;

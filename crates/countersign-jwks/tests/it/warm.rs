@@ -334,3 +334,13 @@ async fn whoever_was_frozen_waits_for_one_look_and_not_longer_than_he_likes() {
     assert!(script.fetches() <= before + 1, "{} {before}", script.fetches());
     assert_eq!(Keys::fixed(countersign_token::KeySet::default()).handle().fresh_within(SEC).await, Ok(()));
 }
+
+/// Nor does a snapshot that names a file put keys in the place of those that are in it.
+#[tokio::test(start_paused = true)]
+async fn files_are_not_imported_into() {
+    let handle = Keys::local(countersign_jwks::Local::jwks("/nowhere/keys.jwks")).handle();
+    let source = Script::new([keys([0])]).keys();
+    source.handle().ready().await.unwrap();
+    assert_eq!(handle.import(&source.handle().export().unwrap()).await, Err(ImportError::NotRemote));
+    assert_eq!(handle.export(), None);
+}
