@@ -8,7 +8,8 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use countersign::token::JwkSet;
 use countersign::{
-    Algorithm, ConfigError, Issuers, JwtAuth, KeyState, Keys, Origin, Refusal, Remote, Tenants, Verified, Warning,
+    Algorithm, ConfigError, Issuers, JwtAuth, KeyState, Keys, Origin, Policy, Refusal, Remote, Tenants, Verified,
+    Warning,
 };
 use countersign_testkit::{Answer, IdentityProvider, TestKey, Token};
 use http::{Request, StatusCode};
@@ -71,7 +72,7 @@ async fn statement_46_a_bound_key_vouches_for_no_other_issuer_wherever_it_stands
     let auth = JwtAuth::from_keys(union).audience("api");
     auth.handle().ready_within(Duration::from_secs(5)).await.unwrap();
     // The keys say whose they are, and the policy need not.
-    let demanding = app(auth.clone().policy(|policy| policy.issuer_of_key()).deny_unbound());
+    let demanding = app(auth.clone().policy(Policy::issuer_of_key).deny_unbound());
     for app in [&app(auth), &demanding] {
         for (signer, issuer, expected) in [
             (1, "https://a", OK),
@@ -89,7 +90,7 @@ async fn statement_46_a_bound_key_vouches_for_no_other_issuer_wherever_it_stands
     }
     // And a key that is bound to nobody is none for a policy that demands it.
     let unbound = countersign::KeySet::new([key(3).verifying_key()]);
-    let demanding = app(JwtAuth::with_keys(unbound).audience("api").policy(|policy| policy.issuer_of_key()));
+    let demanding = app(JwtAuth::with_keys(unbound).audience("api").policy(Policy::issuer_of_key));
     let token = Token::new(&key(3)).audience("api").sign();
     assert_eq!(call(&demanding, &token).await, (REFUSED, Some("key_of_no_issuer")));
 }
