@@ -59,6 +59,11 @@ impl Hints {
         })
     }
 
+    /// The same, if nobody knows what the provider's clock shows.
+    pub(crate) fn generated_at_some_time(&self) -> Option<(Duration, Duration)> {
+        self.date.map(|date| (date.saturating_sub(self.age), date))
+    }
+
     /// The hints of an answer that came in at `now`, since the Unix epoch.
     pub(crate) fn of(fetched: &Fetched, now: Duration) -> Self {
         let age = fetched.age.unwrap_or_default();

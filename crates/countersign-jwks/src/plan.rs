@@ -241,6 +241,8 @@ pub(crate) struct Plan<W> {
     /// has been set since.
     generated: Option<Duration>,
     clock_offset: Option<i64>,
+    /// Whether ours has been set since: then it says nothing of when an answer was generated.
+    clock_is_doubted: bool,
     validators: Validators,
     /// Whether the first fetch has ended.
     attempted: bool,
@@ -319,6 +321,7 @@ impl<W> Plan<W> {
             stale: false,
             generated: None,
             clock_offset: None,
+            clock_is_doubted: false,
             validators: Validators::default(),
             attempted: false,
             emptied: None,
@@ -440,12 +443,14 @@ impl<W> Plan<W> {
     /// Notices when the wall clock has moved further than the monotonic one. Either somebody has set it, or the machine stood
     /// still: it cannot be told which, so there is one look at the source before anything is called old on the wall clock's word.
     fn compare_clocks(&mut self, now: Now) {
-        let has_jumped = self.seen.replace(now).is_some_and(|then| now.has_jumped_since(then));
+        let then = self.seen.replace(now).unwrap_or(now);
+        if now.has_been_set_since(then) && self.keeps(Rule::SetClocksAreDoubted) {
+            (self.clock_offset, self.clock_is_doubted) = (None, true);
+        }
         // Both clocks may have gone on while the process was frozen: then no time-out has held.
         let is_late = self.flight.is_some_and(|flight| now.age(flight.begun) > flight.timeout + LATE);
-        if (has_jumped || is_late) && self.keeps(Rule::ClocksAreCompared) {
+        if (now.has_jumped_since(then) || is_late) && self.keeps(Rule::ClocksAreCompared) {
             self.recheck = Some(self.fetches);
-            self.clock_offset = self.clock_offset.filter(|_| !has_jumped);
             if let Some(flight) = &mut self.flight {
                 flight.outlived = true;
             }

@@ -33,6 +33,12 @@ impl Now {
         self.monotonic.saturating_sub(then.monotonic)
     }
 
+    /// Whether somebody has set the wall clock since, in either direction, or the monotonic one stood.
+    pub(crate) fn has_been_set_since(self, then: Self) -> bool {
+        let is_forward = self.has_jumped_since(then);
+        is_forward || self.wall + JUMP < then.wall + self.monotonic_age(then)
+    }
+
     /// Whether the wall clock was set forward since, or the monotonic one stood.
     pub(crate) fn has_jumped_since(self, then: Self) -> bool {
         self.age(then) > self.monotonic_age(then) + JUMP
@@ -49,17 +55,20 @@ mod tests {
 
     #[test]
     fn the_larger_age_counts_and_only_a_jump_forward_is_one() {
-        for (now, age, jumped) in [
-            (at(110, 1010), 10, false),
-            (at(110, 1015), 15, false),
-            (at(110, 1016), 16, true),
-            (at(110, 2800), 1800, true),
+        for (now, age, jumped, set) in [
+            (at(110, 1010), 10, false, false),
+            (at(110, 1015), 15, false, false),
+            (at(110, 1016), 16, true, true),
+            (at(110, 2800), 1800, true, true),
             // Set back.
-            (at(110, 500), 10, false),
-            (at(4000, 1000), 3900, false),
+            (at(110, 1005), 10, false, false),
+            (at(110, 1004), 10, false, true),
+            (at(110, 500), 10, false, true),
+            (at(4000, 1000), 3900, false, true),
         ] {
             let then = at(100, 1000);
-            assert_eq!((now.age(then).as_secs(), now.has_jumped_since(then)), (age, jumped), "{now:?}");
+            let seen = (now.age(then).as_secs(), now.has_jumped_since(then), now.has_been_set_since(then));
+            assert_eq!(seen, (age, jumped, set), "{now:?}");
         }
     }
 }

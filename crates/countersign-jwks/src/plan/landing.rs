@@ -84,6 +84,7 @@ impl<W> Plan<W> {
         self.confirmed = now;
         self.generated = self.generated.max(self.generated(now, hints).map(|(_, latest)| latest));
         self.clock_offset = hints.clock_offset.or(self.clock_offset);
+        self.clock_is_doubted &= self.clock_offset.is_none();
         if let Some(date) = hints.date.filter(|_| hints.age.is_zero()) {
             // That is the present, by the provider's clock. What is in force was not generated later, whatever a server with a
             // wrong clock has said: it would be newer than all that comes.
@@ -160,8 +161,11 @@ impl<W> Plan<W> {
     }
 
     /// Between which times an answer that comes in now was generated, by the provider's clock. As long as that has not been read,
-    /// it is taken to show what ours does.
+    /// it is taken to show what ours does, unless that has just been set.
     fn generated(&self, now: Now, hints: &Hints) -> Option<(Duration, Duration)> {
+        if self.clock_is_doubted {
+            return hints.generated_at_some_time();
+        }
         let offset = self.clock_offset.unwrap_or(0);
         let by = Duration::from_secs(offset.unsigned_abs());
         hints.generated(if offset < 0 { now.wall.saturating_sub(by) } else { now.wall.saturating_add(by) })

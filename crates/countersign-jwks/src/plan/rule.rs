@@ -17,6 +17,8 @@ pub(crate) enum Rule {
     OutlivedIsDisbelieved,
     /// The clocks are compared.
     ClocksAreCompared,
+    /// A clock that has just been set does not say when an answer was generated.
+    SetClocksAreDoubted,
     /// A remembered set that is older than may be trusted is not believed.
     RestoredIsYoung,
     /// What was fetched is not replaced by what somebody remembers.
@@ -25,7 +27,7 @@ pub(crate) enum Rule {
 
 #[cfg(test)]
 impl Rule {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::SpacingCountsFailures,
         Self::AbsenceIsRemembered,
         Self::EmptinessIsConfirmed,
@@ -34,6 +36,7 @@ impl Rule {
         Self::ValidatorsAreOfTheSetInForce,
         Self::OutlivedIsDisbelieved,
         Self::ClocksAreCompared,
+        Self::SetClocksAreDoubted,
         Self::RestoredIsYoung,
         Self::FetchedOutweighsRestored,
     ];

@@ -582,6 +582,13 @@ impl World {
             }
             25 => self.remember(),
             26 => self.step(Event::SourceChanged),
+            27 => {
+                // Our clock is ahead by as much as a cache lags behind, so that its age looks like a date that was handed on.
+                let lag = 1_000 * (10 + self.random.below(390));
+                self.set_mode(Mode::Lagging(lag, Cache::ReplacesDate));
+                self.set_wall_clock(i64::try_from(lag).unwrap());
+                self.step(Event::RefreshAsked);
+            }
             _ => {
                 let kid = format!("k{}", self.newest);
                 self.request(&kid);
