@@ -299,10 +299,11 @@ impl Driver {
             }
         }
         let is_kept = end.as_ref().is_some_and(|end| end.error.is_none() && self.keeper.is_due(end.is_new));
+        // First, so that whoever is woken by the end of the fetch sees what has become of it.
+        report_plan(shared, plan);
         if let Some(end) = end {
             self.end(before, shared, end);
         }
-        report_plan(shared, plan);
         if is_kept && let Some(snapshot) = shared.export() {
             self.keeper.store(snapshot);
         }
