@@ -3,7 +3,7 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use countersign_token::Algorithm;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -18,6 +18,11 @@ use crate::token::Token;
 
 /// How many requests are remembered, the latest ones; a test may send floods.
 pub const MAX_RECORDED_REQUESTS: usize = 1000;
+
+/// How often [`IdentityProvider::stop`] tries to keep its address, and how long it waits in between: a second is more than a
+/// process takes to start.
+const MAX_BINDS: u32 = 1000;
+const BIND_AGAIN: Duration = Duration::from_millis(1);
 
 /// How many connections wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -318,7 +323,14 @@ impl IdentityProvider {
             // Ends the server, and with it its hold on the address.
             *server = Listening::Down(reserved);
             if let Listening::Down(reserved) = &*server {
-                reserved.bind(&self.address().into()).expect("the address was ours a moment ago");
+                // A process that is being started has a copy of the listener until it has become another program.
+                let is_bound = (0..MAX_BINDS).any(|attempt| {
+                    if attempt > 0 {
+                        std::thread::sleep(BIND_AGAIN);
+                    }
+                    reserved.bind(&self.address().into()).is_ok()
+                });
+                assert!(is_bound, "the address was ours a moment ago");
                 // To be reused by nobody else.
                 reserved.set_reuse_address(false).expect("a bound socket");
             }
