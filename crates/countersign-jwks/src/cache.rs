@@ -5,15 +5,19 @@ use std::pin::Pin;
 
 mod file;
 mod keeper;
+#[cfg(feature = "redis")]
+mod redis;
 mod snapshot;
 
+#[cfg(feature = "redis")]
+pub use self::redis::{REDIS_PREFIX, RedisCache};
 pub use file::FileCache;
 pub(crate) use keeper::{Keeper, Kept};
 pub use snapshot::{ImportError, MAX_SNAPSHOT_BYTES, MIN_CACHE_SECRET_BYTES};
 pub(crate) use snapshot::{Seal, Snapshot};
 
 /// Where a source writes its keys down, so that a new process can begin with them before its first fetch has ended: a file
-/// ([`FileCache`]), or something that a fleet shares.
+/// ([`FileCache`]), or something that a fleet shares (`RedisCache`, with the feature `redis`).
 ///
 /// A failure costs nothing but the warm start; it is logged. Calls are given up after 2 s, and never made while another
 /// one of the same source is under way.

@@ -101,6 +101,7 @@ pub(crate) async fn run(mut task: Task) {
     let Some(settings) = shared.upgrade().map(|shared| shared.settings().clone()) else { return };
     let mut driver = Driver {
         flight: None,
+        held: None,
         refreshing: Vec::new(),
         clock_is_off: false,
         keeper: Keeper::new(settings.cache.zip(settings.name)),
@@ -116,7 +117,7 @@ pub(crate) async fn run(mut task: Task) {
         // The timer and the end of a fetch first: no flood of requests may put them off.
         let next = tokio::select! {
             biased;
-            result = landing(&mut driver.flight) => Some(Input::Landed(result)),
+            result = landing(&mut driver.flight, &mut driver.held, driver.keeper.is_loading()) => Some(Input::Landed(result)),
             () = &mut timer => Some(Input::Event(Event::Tick)),
             refresh = engine.refreshes.recv(), if driver.refreshing.len() < MAX_REFRESHES => refresh.map(Input::Refresh),
             () = &mut changed => {
@@ -146,15 +147,27 @@ fn changes<'a>(load: Option<&'a dyn Load>) -> Pin<Box<dyn Future<Output = ()> + 
     }
 }
 
-async fn landing(flight: &mut Option<Flight>) -> Landing {
-    match flight {
-        Some(flight) => flight.await,
+/// How the look under way ends. A failure is held until the cache has said what it remembers: requests that wait for the first
+/// keys are not to be sent away a moment before those come. It may be dropped and called again.
+async fn landing(flight: &mut Option<Flight>, held: &mut Option<Landing>, is_loading: bool) -> Landing {
+    if let Some(looking) = flight {
+        let landing = looking.await;
+        *flight = None;
+        if !is_loading || !matches!(landing, Landing::Failed { .. }) {
+            return landing;
+        }
+        *held = Some(landing);
+    }
+    match held.take_if(|_| !is_loading) {
+        Some(landing) => landing,
         None => pending().await,
     }
 }
 
 struct Driver {
     flight: Option<Flight>,
+    /// How it ended, while that is kept from the plan.
+    held: Option<Landing>,
     /// Each with the number of fetches that had begun when it was asked for.
     refreshing: Vec<(u64, Refresh)>,
     /// Whether somebody has been told that the provider's clock disagrees with ours.
@@ -224,7 +237,6 @@ impl Driver {
                 (Event::RefreshAsked, None)
             }
             Input::Landed(landing) => {
-                self.flight = None;
                 let (event, end) = End::of(landing, shared.settings().issuer.as_ref());
                 (event, Some(end))
             }

@@ -57,6 +57,10 @@
 //! # Crate features
 //! - `reqwest` (default): `HttpFetch`. Without it there is no HTTP client and no TLS in the tree, and
 //!   [`Remote::fetch`] must be given a [`Fetch`](countersign_token::Fetch).
+//! - `object_store-0.14`: `Remote::object`, for keys in S3, GCS or Azure. Costs `object_store` without its clients, and chrono; your own
+//!   dependency on `object_store` switches on the client that you need (`aws`, `gcp`, `azure`).
+//! - `redis`: `RedisCache`, so that a fleet starts warm from one Redis. Costs the `redis` crate.
+//! - `redis-tls`: the same with TLS. Costs rustls, as `reqwest` does.
 //!
 //! [countersign]: https://docs.rs/countersign
 
@@ -78,6 +82,8 @@ mod lifetimes;
 mod limited;
 mod load;
 mod local;
+#[cfg(feature = "object_store-0.14")]
+mod object;
 mod plan;
 mod remote;
 mod router;
@@ -90,6 +96,8 @@ mod waiting;
 pub use cache::{
     CacheError, CacheFuture, FileCache, ImportError, KeyCache, MAX_SNAPSHOT_BYTES, MIN_CACHE_SECRET_BYTES,
 };
+#[cfg(feature = "redis")]
+pub use cache::{REDIS_PREFIX, RedisCache};
 pub use error::SourceError;
 pub use events::{KeyEvent, KeyEvents, MAX_EVENTS};
 pub use handle::{KeyState, KeyStatus, KeysHandle, MAX_SKIPPED_SHOWN, NotReady, RefreshError, Refreshing};

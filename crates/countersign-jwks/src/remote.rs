@@ -3,6 +3,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use countersign_token::Fetch;
+#[cfg(feature = "object_store-0.14")]
+use object_store::{ObjectStore, path::Path};
 use url::Url;
 
 use crate::address::{self, is_loopback, is_protected};
@@ -14,6 +16,8 @@ use crate::jwks_url::JwksUrl;
 use crate::lifetimes::Lifetimes;
 use crate::limited::{Limited, Permits};
 use crate::load::Load;
+#[cfg(feature = "object_store-0.14")]
+use crate::object::Object;
 use crate::settings::Settings;
 
 /// How far the clocks of provider and verifier may disagree before that is an event, unless
@@ -51,6 +55,12 @@ enum Location {
     Jwks(Url),
     /// The name is kept as it was written: it is compared octet by octet.
     Issuer(Arc<str>, Url),
+    #[cfg(feature = "object_store-0.14")]
+    Object {
+        store: Arc<dyn ObjectStore>,
+        path: Path,
+        name: Arc<str>,
+    },
 }
 
 impl Remote {
@@ -84,6 +94,34 @@ impl Remote {
             return Err(SourceError::NotAnIssuer);
         }
         Ok(Self::at(Location::Issuer(Arc::clone(&issuer), url), Some(issuer)))
+    }
+
+    /// The key set in the object at `path` of `store`: in S3, GCS, Azure, or whatever else [`object_store`] speaks to. `name` is what the
+    /// source is called in logs and in [caches](Self::cache), so it should be nobody else's: `s3://bucket/jwks.json`.
+    ///
+    /// How to get there is the store's business, so [`fetch`](Self::fetch) and [`dangerous_allow_http`](Self::dangerous_allow_http) mean
+    /// nothing here; make it with TLS. Turn its retries down (`RetryConfig { max_retries: 0, .. }`): a look ends
+    /// after 5 s, or 2 s while there are no keys, whatever the store still has in mind, and the next one comes by itself; with retries it says
+    /// "timed out" where it could have said why.
+    ///
+    /// The object's `Cache-Control` counts as everywhere; without one the [default](Self::default_lifetime) does. An object that
+    /// was written before the last one that was read here, by the store's clock, is refused while the keys in force are
+    /// fresh: somewhere a copy lags behind. So going back to an older version of an object takes up to one lifetime; to go back at once,
+    /// write it again.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use countersign_jwks::{Keys, Remote};
+    /// use object_store::{memory::InMemory, path::Path};
+    ///
+    /// // With object_store's feature `aws`: AmazonS3Builder::from_env().with_bucket_name("keys").build()?
+    /// let store = Arc::new(InMemory::new());
+    /// let keys = Keys::remote(Remote::object(store, Path::from("jwks.json"), "s3://keys/jwks.json"));
+    /// ```
+    #[cfg(feature = "object_store-0.14")]
+    pub fn object(store: Arc<dyn ObjectStore>, path: Path, name: impl Into<Arc<str>>) -> Self {
+        Self::at(Location::Object { store, path, name: name.into() }, None)
     }
 
     fn at(location: Location, issuer: Option<Arc<str>>) -> Self {
@@ -268,21 +306,27 @@ impl Remote {
 
 impl Place {
     fn load(&self) -> Result<Arc<dyn Load>, SourceError> {
-        let (Location::Jwks(url) | Location::Issuer(_, url)) = &self.location;
-        if !self.allow_http && !is_protected(url) {
-            return Err(SourceError::PlainHttp);
-        }
-        let fetch = self.fetch.clone().or_else(default_fetch).ok_or(SourceError::NoFetch)?;
         Ok(match &self.location {
-            Location::Jwks(url) => Arc::new(JwksUrl::new(url.clone(), fetch)),
+            Location::Jwks(url) => Arc::new(JwksUrl::new(url.clone(), self.fetch_from(url)?)),
             Location::Issuer(issuer, url) => {
+                let fetch = self.fetch_from(url)?;
                 // A stranger's metadata must not lead us to what listens on this machine only.
                 let allow_loopback_http = url.scheme() == "http" && is_loopback(url);
                 let discovery = Discovery::new(Arc::clone(issuer), url, fetch);
                 let discovery = if self.same_origin { discovery.same_origin() } else { discovery };
                 Arc::new(discovery.allow_http(self.allow_http, allow_loopback_http))
             }
+            #[cfg(feature = "object_store-0.14")]
+            Location::Object { store, path, .. } => Arc::new(Object::new(Arc::clone(store), path.clone())),
         })
+    }
+
+    /// What fetches, if `url` may be fetched from.
+    fn fetch_from(&self, url: &Url) -> Result<Arc<dyn Fetch>, SourceError> {
+        if !self.allow_http && !is_protected(url) {
+            return Err(SourceError::PlainHttp);
+        }
+        self.fetch.clone().or_else(default_fetch).ok_or(SourceError::NoFetch)
     }
 }
 
@@ -292,6 +336,8 @@ impl Location {
         match self {
             Self::Jwks(url) => url.as_str(),
             Self::Issuer(issuer, _) => issuer,
+            #[cfg(feature = "object_store-0.14")]
+            Self::Object { name, .. } => name,
         }
     }
 
@@ -299,6 +345,8 @@ impl Location {
         match self {
             Self::Jwks(url) => address::label(url),
             Self::Issuer(issuer, _) => issuer.as_ref().into(),
+            #[cfg(feature = "object_store-0.14")]
+            Self::Object { name, .. } => name.as_ref().into(),
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use countersign_testkit::{Answer, IdentityProvider, MAX_RECORDED_REQUESTS, TestKey};
@@ -267,4 +268,24 @@ fn the_memory_of_requests_is_bounded() {
 #[should_panic(expected = "not a loopback address")]
 fn it_serves_nobody_but_this_machine() {
     let _ = IdentityProvider::start_at(([0, 0, 0, 0], 0).into(), Algorithm::Es256);
+}
+
+#[test]
+fn it_goes_down_while_processes_are_started() {
+    let idp = IdentityProvider::start();
+    std::thread::scope(|scope| {
+        let starter = scope.spawn(|| {
+            let this = std::env::current_exe().unwrap();
+            for _ in 0..100 {
+                // Between fork and exec it has a copy of every socket.
+                let mut process = Command::new(&this);
+                assert!(process.arg("--list").stdout(Stdio::null()).status().unwrap().success());
+            }
+        });
+        while !starter.is_finished() {
+            idp.stop();
+            idp.resume();
+        }
+    });
+    assert!(get(&idp).is_ok());
 }

@@ -52,6 +52,10 @@
 //!
 //! - `reqwest` (default): the HTTP client that fetches a JWKS URL. Costs `reqwest` with rustls on aws-lc-rs. Leave it out if
 //!   your keys are static or you bring your own [`Fetch`](token::Fetch).
+//! - `object_store-0.14`: [`Remote`] can be an object in S3, GCS or Azure (`Remote::object`). Costs `object_store`, whose clients your own
+//!   dependency on it switches on.
+//! - `redis`: `RedisCache`, so that a fleet starts warm from one Redis. Costs the `redis` crate. `redis-tls`: with TLS,
+//!   which costs rustls, as `reqwest` does.
 //! - `axum`: `Claims` and `Authenticated` are axum extractors, and `Forbidden` is an axum response. Costs `axum-core`.
 //! - `tonic-0.14`: [`Refusal`], `ExtractError` and `Forbidden` turn into `tonic::Status` by `?`. Costs tonic without its
 //!   features. gRPC callers are refused as gRPC says in every build.
@@ -70,6 +74,8 @@ pub use handle::{Explanation, Handle, Warning};
 pub use countersign_claims::{
     ClaimsType, Clock, ConfigError, InsufficientScope, Policy, Scopes, UnixTime, Verified, scope,
 };
+#[cfg(feature = "redis")]
+pub use countersign_jwks::RedisCache;
 pub use countersign_jwks::{
     FileCache, Issuers, KeyCache, KeyEvent, KeyEvents, KeyState, KeyStatus, Keys, KeysHandle, Local, NotReady, Remote,
     SourceError, Tenants,

@@ -41,6 +41,11 @@ impl Keeper {
         Self { cache, loading, storing: None, stored: None, next: None }
     }
 
+    /// Whether it is still not known what the cache remembers.
+    pub(crate) fn is_loading(&self) -> bool {
+        self.loading.is_some()
+    }
+
     /// Whether a set that is `new`, or the same as before, is to be written now.
     pub(crate) fn is_due(&self, new: bool) -> bool {
         self.cache.is_some() && (new || self.stored.is_none_or(|stored| stored.elapsed() >= STORE_EVERY))

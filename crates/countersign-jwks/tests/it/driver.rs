@@ -7,7 +7,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, SystemTime};
 
 use crate::support::{Script, Turn, document, look, look_up};
-use countersign_jwks::{DEFAULT_MAX_STALE, KeyEvent, KeyState, KeyStatus, Keys, KeysHandle, MAX_BODY_BYTES};
+use countersign_jwks::{
+    CacheFuture, DEFAULT_MAX_STALE, KeyCache, KeyEvent, KeyState, KeyStatus, Keys, KeysHandle, MAX_BODY_BYTES,
+};
 use countersign_token::{Algorithm, Answer, Ask, Fetched, KeySet, KeySource, Miss, SigningKey, Unready};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::{Instant, sleep, timeout};
@@ -625,4 +627,49 @@ async fn whoever_hears_of_something_finds_it_in_the_status() {
         }
     }
     assert_eq!(looks.1.lock().unwrap().last().unwrap().state, KeyState::Stale);
+}
+
+/// A cache that takes a second to say what it remembers.
+struct SlowCache(Option<Vec<u8>>);
+
+impl KeyCache for SlowCache {
+    fn load<'a>(&'a self, _: &'a str) -> CacheFuture<'a, Option<Vec<u8>>> {
+        Box::pin(async {
+            sleep(SEC).await;
+            Ok(self.0.clone())
+        })
+    }
+
+    fn store<'a>(&'a self, _: &'a str, _: Vec<u8>) -> CacheFuture<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_request_is_sent_away_before_the_cache_has_said_what_it_remembers() {
+    let first = Script::new([keys([0])]).keys();
+    first.handle().ready().await.unwrap();
+    let snapshot = first.handle().export().unwrap();
+    let down = || Script::new([Turn::Body(500, Vec::new())]).remote();
+
+    // The look fails after 10 ms.
+    let source = Keys::remote(down().cache(SlowCache(Some(snapshot))));
+    sleep(500 * MS).await;
+    let begun = Instant::now();
+    assert_eq!(look_up(&source, "k0").await, Some(Answer::Changed));
+    assert_eq!(begun.elapsed(), 500 * MS);
+    assert_eq!(look_up(&source, "k0").await, None);
+    sleep(10 * MS).await;
+    assert_eq!(source.handle().status().fetches_failed, 1, "and then the failure is told");
+
+    // A cache that remembers nothing keeps it back no longer.
+    let source = Keys::remote(down().cache(SlowCache(None)));
+    sleep(999 * MS).await;
+    assert_eq!(source.handle().status().state, KeyState::Starting);
+    sleep(2 * MS).await;
+    assert_eq!(source.handle().status().state, KeyState::Unusable(Unready::NeverFetched));
+    // Nor does it keep keys back.
+    let source = Keys::remote(Script::new([keys([1])]).remote().cache(SlowCache(None)));
+    sleep(20 * MS).await;
+    assert_eq!(look_up(&source, "k1").await, None);
 }
