@@ -5,20 +5,21 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use countersign_token::{Answer, FetchError, KeySet, MAX_KID_BYTES, SkippedKey};
+use countersign_token::{Answer, FetchError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::cache::{Keeper, Kept};
 use crate::events::KeyEvent;
-use crate::handle::MAX_SKIPPED_SHOWN;
 use crate::load::{Document, Landing, Load, Look};
 use crate::plan::{Action, Disbelief, Event, Plan, Restored, Start, Wanted};
 use crate::shared::{MAX_REFRESHES, Shared};
 use crate::unwind;
 
-/// The longest error text that is kept, characters: some come from the peer.
-const MAX_ERROR_CHARS: usize = 512;
+mod report;
+
+pub(crate) use report::bound;
+use report::{End, Memory, log_published, log_skipped, read_back, report_end, report_plan};
 
 /// A request that lacks a key.
 pub(crate) struct Asked {
@@ -175,54 +176,6 @@ struct Driver {
     keeper: Keeper,
 }
 
-/// How a fetch ended.
-#[derive(Default)]
-struct End {
-    error: Option<String>,
-    /// Of a key set that it brought.
-    skipped: Option<Vec<SkippedKey>>,
-    clock_offset: Option<i64>,
-    disbelief: Option<Disbelief>,
-    /// What it was read from.
-    body: Option<Arc<[u8]>>,
-    /// When it was generated at the latest, by the provider's clock.
-    generated: Option<Duration>,
-    /// Whether another set is in force now than before.
-    is_new: bool,
-}
-
-impl End {
-    fn of(landing: Landing, issuer: Option<&Arc<str>>) -> (Event<oneshot::Sender<Answer>>, Self) {
-        match landing {
-            Landing::Fetched(document, hints) => {
-                let Document { keys, skipped, body } = *document;
-                let (skipped, clock_offset) = (Some(skipped), hints.clock_offset);
-                let end = Self { skipped, clock_offset, body, generated: hints.date, ..Self::default() };
-                (Event::Fetched { set: Box::new(bound(keys, issuer)), hints }, end)
-            }
-            Landing::NotModified(hints) => {
-                let end = Self { clock_offset: hints.clock_offset, generated: hints.date, ..Self::default() };
-                (Event::NotModified(hints), end)
-            }
-            Landing::Failed { error, retry_after } => {
-                (Event::Failed { retry_after }, Self { error: Some(error), ..Self::default() })
-            }
-        }
-    }
-
-    fn disbelieved(&self, disbelief: Disbelief) -> String {
-        match disbelief {
-            Disbelief::Empty => {
-                let skipped = self.skipped.as_ref().map_or(0, Vec::len);
-                format!("the key set has no usable key ({skipped} skipped)")
-            }
-            Disbelief::Older => "the key set is older than the one in force: a cache on the way lags behind".into(),
-            Disbelief::Unasked => "status 304 to a request that was not conditional".into(),
-            Disbelief::Outlived => "the machine was suspended, or its clock was set, during the fetch".into(),
-        }
-    }
-}
-
 impl Driver {
     /// Tells the plan, does what it says, and returns when to wake up.
     fn execute(&mut self, engine: &mut Engine, shared: &Arc<Shared>, input: Input) -> Instant {
@@ -350,101 +303,6 @@ impl Driver {
     }
 }
 
-/// A set that somebody has kept, while the plan decides whether it counts.
-struct Memory {
-    age: Duration,
-    document: Document,
-    importer: Option<oneshot::Sender<bool>>,
-}
-
-impl Memory {
-    /// Returns who wants to hear of it.
-    fn takes_effect(self, shared: &Shared, keys: &KeySet, events: &mut Vec<KeyEvent>) -> Option<oneshot::Sender<bool>> {
-        let age = self.age;
-        tracing::info!(source = %shared.label(), keys = keys.len(), age = age.as_secs(), "keys restored");
-        events.push(KeyEvent::Restored { keys: keys.len(), age });
-        shared.report(|progress| {
-            progress.document = self.document.body;
-            progress.skip(self.document.skipped.into_iter().map(shortened));
-            false
-        });
-        self.importer
-    }
-}
-
-/// What the cache has kept, if it is of use.
-fn read_back(shared: &Shared, kept: Kept) -> Option<(Restored, Document)> {
-    let source = shared.label();
-    match kept {
-        Kept::Loaded(Ok(Some(snapshot))) => match shared.read(&snapshot) {
-            Ok(restored) => return Some(restored),
-            Err(error) => tracing::warn!(%source, %error, "the cached keys are of no use"),
-        },
-        Kept::Loaded(Ok(None)) | Kept::Stored(Ok(())) => {}
-        Kept::Loaded(Err(error)) => tracing::warn!(%source, %error, "the cached keys could not be read"),
-        Kept::Stored(Err(error)) => tracing::warn!(%source, %error, "the keys could not be cached"),
-    }
-    None
-}
-
-pub(crate) fn bound(keys: KeySet, issuer: Option<&Arc<str>>) -> KeySet {
-    match issuer {
-        Some(issuer) => keys.bound_to_issuer(Arc::clone(issuer)),
-        None => keys,
-    }
-}
-
-/// Takes down how a fetch ended. Returns why it failed, if it did; of that there is an event too.
-fn report_end(shared: &Shared, end: End, events: &mut Vec<KeyEvent>) -> Option<Arc<str>> {
-    let error: Option<Arc<str>> =
-        end.error.map(|error| error.escape_debug().take(MAX_ERROR_CHARS).collect::<String>().into());
-    if let Some(error) = &error {
-        let (source, reason) = (shared.label(), Arc::clone(error));
-        if end.disbelief.is_some() {
-            tracing::warn!(%source, %reason, "did not believe the keys that were fetched");
-            events.push(KeyEvent::Refused { reason });
-        } else {
-            tracing::warn!(%source, error = %reason, "could not fetch the keys");
-            events.push(KeyEvent::Failed { error: reason });
-        }
-    }
-    shared.report(|progress| {
-        if error.is_some() {
-            progress.failed += 1;
-            progress.refused += u64::from(end.disbelief.is_some());
-        } else {
-            progress.generated = end.generated.or(progress.generated);
-            if let Some(skipped) = end.skipped {
-                progress.document = end.body;
-                progress.skip(skipped.into_iter().map(shortened));
-            }
-        }
-        progress.clock_offset = end.clock_offset.or(progress.clock_offset);
-        progress.last_error.clone_from(&error);
-        false
-    });
-    error
-}
-
-/// Takes down what the plan says, and returns whether somebody may wait for that.
-fn report_plan<W>(shared: &Shared, plan: &Plan<W>) -> bool {
-    let (unready, confirmed, started) = (plan.unready(), plan.confirmed(), plan.fetches());
-    let (lifetime, stale) = plan.lifetime();
-    let mut has_news = false;
-    shared.report(|progress| {
-        has_news = progress.unready != unready || progress.started != started || progress.stale != stale;
-        progress.unready = unready;
-        progress.confirmed = confirmed;
-        (progress.lifetime, progress.stale) = (lifetime, stale);
-        progress.started = started;
-        progress.retry_at = plan.next_look();
-        has_news |= progress.is_looking != plan.is_looking();
-        progress.is_looking = plan.is_looking();
-        false
-    });
-    has_news
-}
-
 fn launch(shared: &Shared, start: &Start) -> Flight {
     let load = shared.settings().load.clone();
     tracing::debug!(source = %shared.label(), number = start.number, kind = ?start.kind, "fetching the keys");
@@ -467,33 +325,4 @@ fn launch(shared: &Shared, start: &Start) -> Flight {
         );
         looking.await.unwrap_or_else(|_| Landing::failed(FetchError::TimedOut.to_string()))
     })
-}
-
-fn log_published(shared: &Shared, keys: &KeySet, skipped: &[SkippedKey]) {
-    log_skipped(shared, skipped);
-    let mut reasons: Vec<String> = skipped.iter().map(|key| key.reason.to_string()).collect();
-    reasons.sort_unstable();
-    reasons.dedup();
-    tracing::info!(
-        source = %shared.label(),
-        generation = keys.generation(),
-        keys = keys.len(),
-        skipped = skipped.len(),
-        reasons = ?reasons,
-        "keys published",
-    );
-}
-
-fn log_skipped(shared: &Shared, skipped: &[SkippedKey]) {
-    for key in skipped.iter().take(MAX_SKIPPED_SHOWN).cloned().map(shortened) {
-        let source = shared.label();
-        tracing::debug!(%source, index = key.index, kid = ?key.kid, reason = %key.reason, "key skipped");
-    }
-}
-
-/// A name that is too long to be looked up is too long to be kept.
-fn shortened(mut key: SkippedKey) -> SkippedKey {
-    let fits = |(index, char): &(usize, char)| index + char.len_utf8() <= MAX_KID_BYTES;
-    key.kid = key.kid.map(|kid| kid.char_indices().take_while(fits).map(|(_, char)| char).collect::<String>().into());
-    key
 }

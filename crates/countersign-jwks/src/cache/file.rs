@@ -1,4 +1,5 @@
 use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -66,8 +67,9 @@ fn replace(path: &Path, snapshot: &[u8]) -> io::Result<()> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)?;
     }
-    // Processes may share the directory.
-    let beside = path.with_extension(format!("{}.tmp", std::process::id()));
+    // Processes may share the directory, and sources of a process a name. A hash of nothing with random keys is the standard library's
+    // only source of randomness.
+    let beside = path.with_extension(format!("{:016x}.tmp", RandomState::new().hash_one(())));
     let written = write(&beside, snapshot).and_then(|()| fs::rename(&beside, path));
     if written.is_err() {
         // It may not even be there.
@@ -78,7 +80,8 @@ fn replace(path: &Path, snapshot: &[u8]) -> io::Result<()> {
 
 fn write(path: &Path, snapshot: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    // Nobody's link is followed: it must not be there.
+    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path)?;
@@ -100,10 +103,7 @@ fn file_name(name: &str) -> String {
     }
     if file_name.len() > MAX_BYTES {
         // The standard library's hash, with keys that are the same in every process; what is in the file says whose it is.
-        let hash = std::hash::BuildHasher::hash_one(
-            &std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default(),
-            name,
-        );
+        let hash = BuildHasher::hash_one(&std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default(), name);
         file_name.truncate(MAX_BYTES);
         file_name.push_str(&format!("%{hash:016x}"));
     }

@@ -12,6 +12,15 @@ use super::{
 };
 use crate::hints::{DATE_RESOLUTION, Hints};
 
+/// What a fetch that is believed has brought.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Success {
+    Changed,
+    /// The keys that are known already.
+    Same,
+    NotModified,
+}
+
 impl<W> Plan<W> {
     pub(super) fn fetched(&mut self, now: Now, set: KeySet, hints: &Hints, actions: &mut Vec<Action<W>>) {
         let Some(flight) = self.land() else { return };
@@ -33,7 +42,8 @@ impl<W> Plan<W> {
             return;
         }
         let changed = self.replace(set, hints, latest);
-        self.succeeded(now, flight, changed, hints, actions);
+        let end = if changed { Success::Changed } else { Success::Same };
+        self.succeeded(now, flight, end, hints, actions);
     }
 
     pub(super) fn not_modified(&mut self, now: Now, hints: &Hints, actions: &mut Vec<Action<W>>) {
@@ -44,7 +54,7 @@ impl<W> Plan<W> {
         } else if self.set.is_none() || !flight.conditional {
             self.disbelieve(now, flight, Disbelief::Unasked, actions);
         } else {
-            self.succeeded(now, flight, false, hints, actions);
+            self.succeeded(now, flight, Success::NotModified, hints, actions);
         }
     }
 
@@ -76,8 +86,9 @@ impl<W> Plan<W> {
     }
 
     /// The set that is the last good one now has just been confirmed by its provider.
-    fn succeeded(&mut self, now: Now, flight: Flight, changed: bool, hints: &Hints, actions: &mut Vec<Action<W>>) {
+    fn succeeded(&mut self, now: Now, flight: Flight, end: Success, hints: &Hints, actions: &mut Vec<Action<W>>) {
         let Some(set) = self.set.clone() else { return };
+        let (changed, is_unmodified) = (end == Success::Changed, end == Success::NotModified);
         self.attempted = true;
         self.failures = 0;
         self.doubted = false;
@@ -92,6 +103,8 @@ impl<W> Plan<W> {
         }
         self.lifetime = match hints.lifetime {
             Some(lifetime) => lifetime.clamp(self.config.min_lifetime, self.config.max_lifetime),
+            // What "not modified" leaves out is as it was (RFC 9111 §4.3.4).
+            None if is_unmodified => self.lifetime,
             None => self.config.lifetime,
         };
         // A forced fetch that succeeds is as good as a scheduled one, and puts the next of those off.

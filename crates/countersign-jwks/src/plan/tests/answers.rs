@@ -310,3 +310,23 @@ fn absence_is_forgotten_over_a_freeze() {
     assert!(plan.absent.contains(&wanted("k1"), clocks(11 * SEC)));
     assert!(!plan.absent.contains(&wanted("k1"), now));
 }
+
+/// RFC 9111 §4.3.4: what "not modified" leaves out is as it was.
+#[test]
+fn not_modified_without_a_lifetime_keeps_that_of_the_set() {
+    let mut plan = new_plan();
+    let validators = Validators { etag: Some("\"1\"".into()), last_modified: None, place: 0 };
+    let first = Hints { lifetime: Some(600 * SEC), validators, ..Hints::default() };
+    step(&mut plan, Duration::ZERO, Event::Tick);
+    step(&mut plan, Duration::ZERO, Event::Fetched { set: set([0]), hints: Box::new(first) });
+    for (lifetime, expected) in [(None, 600), (Some(900 * SEC), 900), (None, 900)] {
+        let at = due(&plan);
+        step(&mut plan, at, Event::Tick);
+        step(&mut plan, at, Event::NotModified(Box::new(Hints { lifetime, ..Hints::default() })));
+        assert_eq!(plan.lifetime().0, expected * SEC);
+    }
+    let at = due(&plan);
+    step(&mut plan, at, Event::Tick);
+    step(&mut plan, at, fetched(set([0])));
+    assert_eq!(plan.lifetime().0, INTERVAL, "a whole answer that says nothing has the default");
+}
