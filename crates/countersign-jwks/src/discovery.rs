@@ -223,3 +223,35 @@ impl Load for Discovery {
 }
 
 const TIMED_OUT: &str = "metadata: timed out";
+
+#[cfg(all(test, feature = "reqwest"))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn discovery() -> Discovery {
+        let issuer = "https://a.example/t";
+        let fetch = Arc::new(crate::HttpFetch::new());
+        Discovery::new(issuer.into(), &Url::parse(issuer).unwrap(), fetch)
+    }
+
+    proptest! {
+        #[test]
+        fn no_metadata_panics_or_leads_to_anything_but_https(garbage: Vec<u8>, uri in r"\PC{0,60}", scheme in "(https?|file|ftp|data):[/\\\\]{0,3}") {
+            prop_assert!(discovery().jwks_uri(&garbage).is_err());
+            for uri in [uri.clone(), format!("{scheme}{uri}")] {
+                let metadata = serde_json::json!({ "issuer": "https://a.example/t", "jwks_uri": uri }).to_string();
+                if let Ok(url) = discovery().jwks_uri(metadata.as_bytes()) {
+                    prop_assert_eq!(url.scheme(), "https");
+                    prop_assert!(url.has_host() && url.username().is_empty() && url.password().is_none());
+                }
+            }
+        }
+
+        #[test]
+        fn metadata_of_an_issuer_with_any_other_name_is_not_used(issuer in r"\PC{0,40}") {
+            let metadata = serde_json::json!({ "issuer": issuer, "jwks_uri": "https://a.example/k" }).to_string();
+            prop_assert_eq!(discovery().jwks_uri(metadata.as_bytes()).is_ok(), issuer == "https://a.example/t");
+        }
+    }
+}

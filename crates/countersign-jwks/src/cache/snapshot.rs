@@ -251,6 +251,19 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn never_panics(garbage: Vec<u8>, jwks in r"\PC{0,40}", confirmed: u64, generated: Option<u64>, seal in "[0-9a-fé]{0,8}") {
+            let _ = Snapshot::read(&garbage, &Seal::default());
+            let snapshot = Snapshot { source: "s".into(), confirmed, generated, jwks };
+            let written = snapshot.write(&Seal::default());
+            let read = Snapshot::read(&written, &Seal::default());
+            proptest::prop_assert_eq!(read.as_ref(), Ok(&snapshot));
+            let _ = snapshot.restored("s", DAY, NOW);
+            proptest::prop_assert!(!Seal::default().fits(b"x", &seal));
+        }
+    }
+
     #[test]
     fn sources_that_differ_in_anything_have_different_names_that_show_no_secret() {
         let seal = Seal::default();
