@@ -33,6 +33,12 @@ pub trait KeyCache: Send + Sync + 'static {
     /// No more than [`MAX_SNAPSHOT_BYTES`] are of use.
     fn load<'a>(&'a self, name: &'a str) -> CacheFuture<'a, Option<Vec<u8>>>;
 
+    /// Whether somebody on the way to it can replace what is read. Then a source must have a [secret](crate::Remote::cache_secret), or its
+    /// settings do not pass. Not by default.
+    fn is_exposed(&self) -> bool {
+        false
+    }
+
     /// Stores `snapshot` under `name`, in place of what was there. Whoever reads sees the old one or the new one.
     fn store<'a>(&'a self, name: &'a str, snapshot: Vec<u8>) -> CacheFuture<'a, ()>;
 }

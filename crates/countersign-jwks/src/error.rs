@@ -49,6 +49,9 @@ pub enum SourceError {
     NamedAlready,
     /// A name longer than [`MAX_KID_BYTES`].
     LongKid,
+    /// A cache to which anybody on the way can [bring keys of his own](crate::KeyCache::is_exposed), such as a Redis without TLS that is not
+    /// on this machine, and no `cache_secret`.
+    ExposedCache,
     /// No issuer and no tenants.
     NoIssuer,
     /// An issuer is listed twice.
@@ -104,6 +107,9 @@ impl fmt::Display for SourceError {
                 f.write_str("kid() is for PEM files and secrets: a JWK Set or a directory has names of its own")
             }
             Self::LongKid => write!(f, "a kid has at most {MAX_KID_BYTES} bytes"),
+            Self::ExposedCache => f.write_str(
+                "what is read from the cache can be anybody's on the way to it: set a cache_secret, or use TLS",
+            ),
             Self::NoIssuer => f.write_str("no issuer and no tenants are listed"),
             Self::IssuerTwice => f.write_str("an issuer is listed twice"),
             Self::TooManyIssuers => write!(f, "more than {MAX_ISSUERS} issuers or tenants"),

@@ -292,6 +292,9 @@ impl Remote {
         if !self.seal.is_long_enough() {
             return Err(SourceError::CacheSecret);
         }
+        if self.cache.as_ref().is_some_and(|cache| cache.is_exposed()) && !self.seal.is_secret() {
+            return Err(SourceError::ExposedCache);
+        }
         let mut all = vec![first];
         for place in &self.fallbacks {
             all.push(place.load()?);

@@ -1,6 +1,7 @@
 use std::error::Error as _;
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,8 +38,9 @@ const MAX_CODE_CHARS: usize = 32;
 /// start; a cluster is not followed from one of its nodes to another.
 ///
 /// # Security
-/// Without TLS (`rediss://`, with the feature `redis-tls`) whoever is on the way can replace what is read, and so sign tokens; whoever can
-/// write to the Redis can in any case. So [seal](crate::Remote::cache_secret) what is stored. The password of the URL appears neither in
+/// Without TLS (`rediss://`, with the feature `redis-tls`) whoever is on the way can replace what is read, and so sign tokens: then it needs a
+/// [secret](crate::Remote::cache_secret) to seal what is stored, unless it is on this machine. Whoever can write to the Redis can do the same in any case,
+/// so a secret is always a good idea. The password of the URL appears neither in
 /// errors nor in `Debug`.
 ///
 /// ```
@@ -139,6 +141,22 @@ impl RedisCache {
 }
 
 impl KeyCache for RedisCache {
+    fn is_exposed(&self) -> bool {
+        #[cfg(feature = "redis-tls")]
+        if self.tls.is_some() {
+            return false;
+        }
+        match self.server.addr() {
+            ConnectionAddr::Tcp(host, _) => {
+                !(host.eq_ignore_ascii_case("localhost")
+                    || host.parse().is_ok_and(|address: IpAddr| address.is_loopback()))
+            }
+            #[cfg(unix)]
+            ConnectionAddr::Unix(_) => false,
+            _ => true,
+        }
+    }
+
     fn load<'a>(&'a self, name: &'a str) -> CacheFuture<'a, Option<Vec<u8>>> {
         Box::pin(async move {
             // Anything may be stored there, up to 512 MB. One octet more than is of use, so that what is too long does not pass for whole.
@@ -225,5 +243,34 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(all(test, feature = "reqwest"))]
+mod tests {
+    use super::*;
+    use crate::{Remote, SourceError};
+
+    #[test]
+    fn a_redis_that_anybody_on_the_way_can_answer_for_needs_a_secret() {
+        for (url, is_exposed) in [
+            ("redis://127.0.0.1", false),
+            ("redis://LOCALHOST:7000/1", false),
+            ("redis://[::1]", false),
+            ("redis://redis.internal", true),
+            ("redis://10.0.0.1", true),
+            ("redis://localhost.example", true),
+            ("redis://127.0.0.1.example", true),
+            #[cfg(unix)]
+            ("redis+unix:///run/redis.sock", false),
+            #[cfg(feature = "redis-tls")]
+            ("rediss://redis.internal", false),
+        ] {
+            let cache = RedisCache::new(url).expect(url);
+            let remote = || Remote::new("https://issuer.example/keys").unwrap().cache(cache.clone());
+            let expected = if is_exposed { Err(SourceError::ExposedCache) } else { Ok(()) };
+            assert_eq!(remote().check(), expected, "{url}");
+            assert_eq!(remote().cache_secret([7; 32]).check(), Ok(()), "{url}");
+        }
     }
 }

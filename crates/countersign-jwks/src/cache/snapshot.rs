@@ -73,21 +73,28 @@ impl std::error::Error for ImportError {}
 #[derive(Clone)]
 pub(crate) struct Seal {
     secret: Box<[u8]>,
+    is_secret: bool,
 }
 
 impl Default for Seal {
     fn default() -> Self {
-        Self { secret: b"countersign: against accidents, not against attackers".as_slice().into() }
+        let secret = b"countersign: against accidents, not against attackers".as_slice().into();
+        Self { secret, is_secret: false }
     }
 }
 
 impl Seal {
     pub(crate) fn new(secret: &[u8]) -> Self {
-        Self { secret: secret.into() }
+        Self { secret: secret.into(), is_secret: true }
     }
 
     pub(crate) fn is_long_enough(&self) -> bool {
         self.secret.len() >= MIN_CACHE_SECRET_BYTES
+    }
+
+    /// Whether nobody can forge it.
+    pub(crate) fn is_secret(&self) -> bool {
+        self.is_secret
     }
 
     /// The name of a source in a cache: what it is called in logs, and a digest of all that makes it this source and no other, which may
