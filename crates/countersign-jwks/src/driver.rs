@@ -50,7 +50,7 @@ pub(crate) struct Engine {
     pub(crate) asks: mpsc::Receiver<Asked>,
     pub(crate) mismatches: mpsc::Receiver<Mismatched>,
     pub(crate) refreshes: mpsc::Receiver<Refresh>,
-    pub(crate) imports: mpsc::Receiver<Import>,
+    pub(crate) imports: mpsc::Receiver<Box<Import>>,
 }
 
 impl Engine {
@@ -126,7 +126,7 @@ pub(crate) async fn run(mut task: Task) {
                 Some(Input::Event(Event::SourceChanged))
             }
             kept = driver.keeper.next() => Some(Input::Kept(kept)),
-            import = engine.imports.recv() => import.map(|import| Input::Import(Box::new(import))),
+            import = engine.imports.recv() => import.map(Input::Import),
             asked = engine.asks.recv() => asked.map(|Asked { wanted, generation, reply }| {
                 Input::Event(Event::Asked { wanted, generation, waiter: reply })
             }),

@@ -35,6 +35,7 @@ const FULL_BELIEVED: Duration = Duration::from_secs(1);
 const USABLE_BELIEVED: Duration = Duration::from_secs(1);
 
 pub(crate) struct Router {
+    /// Without those that are listed, which are among the entries.
     issuers: Issuers,
     /// By the name of the issuer.
     entries: ArcSwap<HashMap<Box<str>, Arc<Entry>>>,
@@ -89,14 +90,15 @@ enum Found {
 
 impl Router {
     /// All issuers that are listed; none of them started yet.
-    pub(crate) fn new(issuers: Issuers) -> Arc<Self> {
+    pub(crate) fn new(mut issuers: Issuers) -> Arc<Self> {
+        let passes = issuers.check().is_ok();
         let kind = if issuers.lazy { Kind::Lazy } else { Kind::Listed };
-        let entries = issuers.listed.iter().map(|(issuer, remote)| {
-            let remote = issuers.configured(remote.clone());
-            (Box::from(&**issuer), Arc::new(Entry::new(remote, kind)))
+        let listed = std::mem::take(&mut issuers.listed);
+        let entries = listed.into_iter().map(|(issuer, remote)| {
+            let remote = issuers.configured(remote);
+            (Box::from(&*issuer), Arc::new(Entry::new(remote, kind)))
         });
         let entries = ArcSwap::from_pointee(entries.collect());
-        let passes = issuers.check().is_ok();
         let now = Instant::now();
         Arc::new_cyclic(|this| Self {
             entries,
@@ -276,6 +278,9 @@ impl Router {
     /// The source of an issuer, started if it is not. Without a runtime it does not run, and says so.
     fn source_of(&self, entry: &Entry) -> Arc<Shared> {
         if let Some(shared) = entry.source.load_full() {
+            // It may have been made where there was no runtime, or outlived it; and so may the sweeper.
+            let _ = shared.ensure_running();
+            self.sweep_from_now_on();
             return shared;
         }
         let lock = self.changing();

@@ -3,7 +3,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, Guard};
@@ -32,27 +32,30 @@ pub(crate) const MAX_REFRESHES: usize = 64;
 /// How many snapshots await the task's attention: one would do.
 const MAX_IMPORTS: usize = 4;
 
+/// Stands for "no set", told by its address. One for all sources.
+static NOTHING: LazyLock<Arc<KeySet>> = LazyLock::new(Arc::default);
+
 pub(crate) struct Shared {
     settings: Settings,
     /// When [`PAST`] is over.
     epoch: Instant,
 
-    /// The set in force, or `nothing` while there is none *or no task that looks after it*: so a request that finds
+    /// The set in force, or [`NOTHING`] while there is none *or no task that looks after it*: so a request that finds
     /// keys need not ask whether the task runs.
     keys: ArcSwap<KeySet>,
-    /// Stands for "none", told by its address.
-    nothing: Arc<KeySet>,
     /// Until when the set in force may be trusted, milliseconds since the epoch. The task withdraws it then; this is for a
     /// task that hangs, or whose runtime nobody drives any more.
     trusted_until: AtomicU64,
     absent: ArcSwap<Absent>,
     progress: watch::Sender<Progress>,
-    events: broadcast::Sender<Named>,
+    /// Made for the first who watches: of many issuers' sources nobody watches one alone, and the room for events is kilobytes.
+    events: OnceLock<broadcast::Sender<Named>>,
 
     asks: mpsc::Sender<Asked>,
     mismatches: mpsc::Sender<Mismatched>,
     refreshes: mpsc::Sender<Refresh>,
-    imports: mpsc::Sender<Import>,
+    /// Boxed, because the queue has room for 32 from the beginning, and each is kilobytes.
+    imports: mpsc::Sender<Box<Import>>,
 
     /// Whether `parked` is empty; spares running sources the lock.
     running: AtomicBool,
@@ -114,16 +117,14 @@ impl Shared {
             refreshes: refresh_asked,
             imports: imported,
         };
-        let nothing = Arc::new(KeySet::default());
         Self {
             settings,
             epoch: Instant::now(),
-            keys: ArcSwap::new(Arc::clone(&nothing)),
-            nothing,
+            keys: ArcSwap::new(Arc::clone(&NOTHING)),
             trusted_until: AtomicU64::new(0),
             absent: ArcSwap::from_pointee(Absent::none()),
             progress: watch::Sender::new(Progress { unready: Some(Unready::Starting), ..Progress::default() }),
-            events: broadcast::Sender::new(MAX_EVENTS),
+            events: OnceLock::new(),
             asks,
             mismatches,
             refreshes,
@@ -137,7 +138,7 @@ impl Shared {
 
     pub(crate) fn snapshot(&self) -> Option<Guard<Arc<KeySet>>> {
         let guard = self.keys.load();
-        (!Arc::ptr_eq(&guard, &self.nothing) && self.is_trusted()).then_some(guard)
+        (!Arc::ptr_eq(&guard, &NOTHING) && self.is_trusted()).then_some(guard)
     }
 
     pub(crate) fn ask(self: &Arc<Self>, miss: Miss<'_>) -> Ask<Waiting> {
@@ -213,7 +214,7 @@ impl Shared {
     }
 
     pub(crate) fn events(&self) -> broadcast::Receiver<Named> {
-        self.events.subscribe()
+        self.events.get_or_init(|| broadcast::Sender::new(MAX_EVENTS)).subscribe()
     }
 
     pub(crate) fn has_usable_keys(&self) -> bool {
@@ -265,7 +266,8 @@ impl Shared {
         let (restored, document) = self.read(snapshot)?;
         self.ensure_running().map_err(|_| ImportError::NoRuntime)?;
         let (reply, imported) = oneshot::channel();
-        self.imports.send(Import { restored, document, reply }).await.map_err(|_| ImportError::NoRuntime)?;
+        let import = Box::new(Import { restored, document, reply });
+        self.imports.send(import).await.map_err(|_| ImportError::NoRuntime)?;
         // Dropped unless it was put in force.
         Ok(imported.await.unwrap_or(false))
     }
@@ -295,7 +297,7 @@ impl Shared {
     }
 
     pub(crate) fn withdraw(&self) {
-        self.keys.store(Arc::clone(&self.nothing));
+        self.keys.store(Arc::clone(&NOTHING));
     }
 
     pub(crate) fn deny(&self, absent: Arc<Absent>) {
@@ -314,7 +316,9 @@ impl Shared {
         if let Some(others) = &self.settings.events {
             let _ = others.send(named.clone());
         }
-        let _ = self.events.send(named);
+        if let Some(watchers) = self.events.get() {
+            let _ = watchers.send(named);
+        }
     }
 
     /// Starts the task unless it runs. The keys that a task before it left behind are in force again at once, if they

@@ -404,6 +404,19 @@ fn without_a_runtime_nobody_panics_and_with_one_it_begins() {
     });
 }
 
+/// Who makes the source before the runtime and asks for nothing but readiness, as a probe does before it lets traffic in.
+#[test]
+fn asking_whether_it_is_ready_is_a_use_that_starts_it() {
+    let sites = Sites::default();
+    let source = Keys::issuers(numbered(&sites, 1));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        assert!(!source.handle().is_ready());
+        sleep(SEC).await;
+        assert!(source.handle().is_ready());
+    });
+}
+
 #[tokio::test(start_paused = true)]
 async fn everything_ends_with_the_last_user() {
     let sites = Sites::default();
