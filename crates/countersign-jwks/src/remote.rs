@@ -231,6 +231,14 @@ impl Remote {
         self
     }
 
+    /// What the source is called in its [cache](Self::cache): its name in logs, `#`, and a digest of all that tells it from other sources.
+    /// It changes with [`bound_to_issuer`](Self::bound_to_issuer) and [`cache_secret`](Self::cache_secret).
+    #[must_use]
+    pub fn cache_name(&self) -> String {
+        let issuer = self.issuer.as_deref().unwrap_or_default();
+        self.seal.name(&self.place.location.label(), &[self.place.location.identity(), issuer])
+    }
+
     /// Accepts plain `http` to hosts that are not loopback. Whoever is on the way can then replace the keys, and so sign
     /// tokens: only for networks in which something else vouches for the peer.
     #[must_use]
@@ -268,13 +276,10 @@ impl Remote {
     }
 
     pub(crate) fn settings(self) -> Settings {
-        let label = self.place.location.label();
-        let issuer = self.issuer.as_deref().unwrap_or_default();
-        let name = self.seal.name(&label, &[self.place.location.identity(), issuer]);
         Settings {
             load: self.load(),
-            label: label.into(),
-            name: Some(name.into()),
+            label: self.place.location.label().into(),
+            name: Some(self.cache_name().into()),
             lifetimes: self.lifetimes,
             issuer: self.issuer,
             clock_tolerance: self.clock_tolerance.unwrap_or(DEFAULT_CLOCK_TOLERANCE),

@@ -65,9 +65,14 @@ fn remote(provider: &IdentityProvider, cache: &RedisCache) -> Remote {
     Remote::new(provider.jwks_url()).unwrap().default_lifetime(Duration::from_secs(1)).cache(cache.clone())
 }
 
+/// What the keys of `provider` are called in a cache.
+fn name(provider: &IdentityProvider) -> String {
+    Remote::new(provider.jwks_url()).unwrap().cache_name()
+}
+
 /// Waits until the cache has the snapshot of a set with this key.
 async fn stored(cache: &RedisCache, provider: &IdentityProvider, key: &TestKey) -> Vec<u8> {
-    let load = async || cache.load(&provider.jwks_url()).await.ok().flatten().unwrap_or_default();
+    let load = async || cache.load(&name(provider)).await.ok().flatten().unwrap_or_default();
     until("the keys are stored", async || String::from_utf8_lossy(&load().await).contains(key.kid().unwrap())).await;
     load().await
 }
@@ -131,23 +136,24 @@ async fn a_process_that_starts_while_the_provider_is_down_serves_with_the_keys_o
 async fn what_is_too_old_tampered_with_forged_or_somebody_elses_is_refused() {
     let (redis, provider) = (Redis::new(), IdentityProvider::start());
     provider.stop();
-    let (cache, source, mine) = (redis.cache(), provider.jwks_url(), TestKey::nth(Algorithm::Es256, 1));
+    let (cache, source, mine) = (redis.cache(), name(&provider), TestKey::nth(Algorithm::Es256, 1));
+    let sealed_source = Remote::new(provider.jwks_url()).unwrap().cache_secret(SECRET).cache_name();
     let whole = forged(&source, std::slice::from_ref(&mine), 60, NO_SECRET);
     let tampered = String::from_utf8(whole.clone()).unwrap().replace("ES256", "ES384").into_bytes();
     assert_ne!(tampered, whole);
     let sealed = Some(SECRET);
     let cases = [
         ("whole", whole.clone(), None, true),
-        ("with the secret", forged(&source, std::slice::from_ref(&mine), 60, &SECRET), sealed, true),
+        ("with the secret", forged(&sealed_source, std::slice::from_ref(&mine), 60, &SECRET), sealed, true),
         ("too old", forged(&source, std::slice::from_ref(&mine), DAY + 1, NO_SECRET), None, false),
         ("tampered with", tampered, None, false),
         ("cut off", whole[..whole.len() - 1].to_vec(), None, false),
-        ("without the secret", whole.clone(), sealed, false),
-        ("with another", forged(&source, std::slice::from_ref(&mine), 60, &[8; 32]), sealed, false),
+        ("without the secret", forged(&sealed_source, std::slice::from_ref(&mine), 60, NO_SECRET), sealed, false),
+        ("with another", forged(&sealed_source, std::slice::from_ref(&mine), 60, &[8; 32]), sealed, false),
         ("of another source", forged("https://other", std::slice::from_ref(&mine), 60, NO_SECRET), None, false),
     ];
     for (what, snapshot, secret, believed) in cases {
-        cache.store(&source, snapshot).await.unwrap();
+        cache.store(if secret.is_some() { &sealed_source } else { &source }, snapshot).await.unwrap();
         let remote = remote(&provider, &cache);
         let keys = Keys::remote(if let Some(secret) = secret { remote.cache_secret(secret) } else { remote });
         // Longer than the cache may take.
@@ -202,21 +208,21 @@ async fn sources_share_a_redis_each_under_its_name_and_entries_expire() {
     assert!(finds(&mine, &one.key()).await && !has(&mine, &other.key()));
     assert!(finds(&theirs, &other.key()).await && !has(&theirs, &one.key()));
 
-    let expiry = redis.says(&format!("TTL {REDIS_PREFIX}{}", one.jwks_url()));
+    let expiry = redis.says(&format!("TTL {REDIS_PREFIX}{}", name(&one)));
     let seconds: u64 = expiry.lines().find_map(|line| line.strip_prefix(':')).unwrap().parse().unwrap();
     assert!(seconds <= MAX_MAX_STALE.as_secs() && seconds > MAX_MAX_STALE.as_secs() - 60, "{expiry}");
 
     // The same through the socket.
     let local = format!("redis+unix://{}?db=3&pass={PASSWORD}", redis.socket().display());
     let local = RedisCache::new(local).unwrap();
-    assert!(local.load(&one.jwks_url()).await.unwrap().is_some());
+    assert!(local.load(&name(&one)).await.unwrap().is_some());
     assert_eq!(local.load("nobody").await, Ok(None));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_value_that_is_too_long_no_more_is_read_than_could_be_of_use() {
     let (redis, provider) = (Redis::new(), IdentityProvider::start());
-    let (cache, source) = (redis.cache(), provider.jwks_url());
+    let (cache, source) = (redis.cache(), name(&provider));
     let set = redis.says(&format!("SETRANGE {REDIS_PREFIX}{source} 100000000 x"));
     assert!(set.contains(":100000001"), "{set}");
     assert_eq!(cache.load(&source).await.unwrap().unwrap().len(), MAX_SNAPSHOT_BYTES + 1);
