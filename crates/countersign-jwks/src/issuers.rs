@@ -49,10 +49,11 @@ type Configure = Arc<dyn Fn(Remote) -> Remote + Send + Sync>;
 ///
 /// # What is bounded
 /// - Requests to issuers: each has the spacing of a source of its own, and no more than [`MAX_FETCHES`](crate::MAX_FETCHES) are under way at once in all.
-/// - Tenants: [`max_tenants`](Self::max_tenants) at once. When they are all in use, a new one has to wait (429). Tenants that only a
-///   [check](Tenants::check) admits come in at no more than 32 a second after the first 256, so that a check that
-///   lets made-up names through does not make us flood the issuer.
-/// - Tasks and memory: those of tenants, and of [lazy](Self::lazy) issuers, are let go of when no token has come for [`idle_after`](Self::idle_after).
+/// - Tenants: [`max_tenants`](Self::max_tenants) at once. When they are all in use, a new one has to wait (429). Of tenants that only a
+///   [check](Tenants::check) lets in, at most 64 may be without keys at once, for 16 s at least: so real ones come in as fast as their keys do, and
+///   a check that lets made-up names through makes us ask for four new ones a second. A tenant whose keys cannot be had is asked for
+///   them ever more seldom, up to once a minute.
+/// - Tasks and memory: those of tenants, and of [lazy](Self::lazy) issuers, are let go of when no token has come for [`idle_after`](Self::idle_after), or for a minute if they have no keys.
 ///
 /// One issuer that cannot be reached is no outage of all: tokens of it get 429 and not 503 as long as another issuer's can be judged.
 #[derive(Clone)]

@@ -80,6 +80,7 @@ impl Lifetimes {
             min_lifetime: MIN_LIFETIME.min(self.default).min(self.longest()),
             max_lifetime: self.longest(),
             max_stale: self.max_stale(),
+            backs_off_without_keys: false,
             seed,
         }
     }

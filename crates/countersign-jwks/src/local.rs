@@ -205,6 +205,7 @@ impl Local {
             clock_tolerance: DEFAULT_CLOCK_TOLERANCE,
             cache: None,
             seal: Seal::default(),
+            backs_off_without_keys: false,
             events: None,
             router: Weak::new(),
             load: self.check().map(|()| Arc::new(Watched::new(self)) as Arc<dyn Load>),

@@ -109,6 +109,8 @@ pub(crate) struct Config {
     pub(crate) max_lifetime: Duration,
     /// How long after the last success a set is still believed.
     pub(crate) max_stale: Duration,
+    /// Whether retries become rarer also while there are no usable keys.
+    pub(crate) backs_off_without_keys: bool,
     /// Seed of the jitter.
     pub(crate) seed: u64,
 }

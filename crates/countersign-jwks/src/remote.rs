@@ -285,6 +285,7 @@ impl Remote {
             clock_tolerance: self.clock_tolerance.unwrap_or(DEFAULT_CLOCK_TOLERANCE),
             cache: self.cache,
             seal: self.seal,
+            backs_off_without_keys: false,
             events: None,
             router: Weak::new(),
         }

@@ -21,15 +21,15 @@ use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::waiting::{Waiting, timer};
 
-/// How many tenants that nobody has listed are admitted at once, and how many a second after that.
-const NEW_TENANTS: u32 = 256;
-const NEW_TENANTS_PER_SECOND: u32 = 32;
+mod admission;
 
-/// A tenant that had a token within this time is not let go of to make room for another.
-const IN_USE: Duration = Duration::from_secs(60);
+use admission::Admission;
 
-/// For how long it is believed that there is no room for another tenant.
-const FULL_BELIEVED: Duration = Duration::from_secs(1);
+/// An issuer that has no keys is let go of when no token has come for so long: it would be asked for them again and again.
+const IDLE_WITHOUT_KEYS: Duration = Duration::from_secs(60);
+
+/// How often it is looked who is idle, at least.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
 /// For how long it is believed whether any issuer's tokens can be judged. It takes a look at all of them to know.
 const USABLE_BELIEVED: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ pub(crate) struct Router {
     /// Without those that are listed, which are among the entries.
     issuers: Issuers,
     /// By the name of the issuer.
-    entries: ArcSwap<HashMap<Box<str>, Arc<Entry>>>,
+    entries: ArcSwap<Entries>,
     /// Held by whoever changes the entries, or starts one: never by a request whose issuer runs.
     changing: Mutex<Admission>,
     permits: Arc<Permits>,
@@ -54,14 +54,19 @@ pub(crate) struct Router {
     this: Weak<Self>,
 }
 
+type Entries = HashMap<Arc<str>, Arc<Entry>>;
+
 /// One issuer.
 struct Entry {
     remote: Remote,
     kind: Kind,
     /// `None` while it is idle.
     source: ArcSwapOption<Shared>,
-    /// When the last token of it came, milliseconds since the router's epoch.
+    /// When it was made, and when the last token of it came, milliseconds since the router's epoch.
+    made: u64,
     used: AtomicU64,
+    /// Whether it is no entry any more. Whoever still holds it must not start it.
+    is_gone: AtomicBool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -71,13 +76,6 @@ enum Kind {
     Lazy,
     /// Let go of with its entry.
     Tenant,
-}
-
-/// Who is let in: a bucket of tokens that fills with time, and for how long there is known to be no room.
-struct Admission {
-    left: f64,
-    counted: Instant,
-    full_until: Instant,
 }
 
 /// What is known of an issuer.
@@ -96,19 +94,18 @@ impl Router {
         let listed = std::mem::take(&mut issuers.listed);
         let entries = listed.into_iter().map(|(issuer, remote)| {
             let remote = issuers.configured(remote);
-            (Box::from(&*issuer), Arc::new(Entry::new(remote, kind)))
+            (issuer, Arc::new(Entry::new(remote, kind, 0)))
         });
         let entries = ArcSwap::from_pointee(entries.collect());
-        let now = Instant::now();
         Arc::new_cyclic(|this| Self {
             entries,
             issuers,
-            changing: Mutex::new(Admission { left: f64::from(NEW_TENANTS), counted: now, full_until: now }),
+            changing: Mutex::default(),
             permits: Arc::default(),
             fetch: default_fetch(),
             passes,
             events: broadcast::Sender::new(MAX_EVENTS),
-            epoch: now,
+            epoch: Instant::now(),
             is_swept: AtomicBool::new(false),
             usable: AtomicU64::new(0),
             this: this.clone(),
@@ -168,7 +165,7 @@ impl Router {
     pub(crate) fn start(&self) {
         if !self.issuers.lazy && self.passes {
             for entry in self.entries.load().values() {
-                self.source_of(entry);
+                let _ = self.source_of(entry);
             }
         }
     }
@@ -193,26 +190,27 @@ impl Router {
         if issuer.is_empty() {
             return Err(SourceError::NotAnIssuer);
         }
-        let lock = self.changing();
+        let mut admission = self.changing();
         let mut entries = HashMap::clone(&self.entries.load());
-        if entries.len() >= MAX_ISSUERS && !entries.contains_key(issuer) {
+        if entries.len() - admission.tenants() >= MAX_ISSUERS && !entries.contains_key(issuer) {
             return Err(SourceError::TooManyIssuers);
         }
         let kind = if self.issuers.lazy { Kind::Lazy } else { Kind::Listed };
-        entries.insert(issuer.into(), Arc::new(Entry::new(remote, kind)));
+        admission.leaves(entries.insert(issuer.into(), Arc::new(Entry::new(remote, kind, self.now()))).as_deref());
         self.entries.store(Arc::new(entries));
-        drop(lock);
+        drop(admission);
         self.start();
         Ok(())
     }
 
     /// Removes an issuer: no token of it is accepted from now on. A tenant that is still admitted begins anew with its next token.
     pub(crate) fn remove(&self, issuer: &str) -> bool {
-        let _lock = self.changing();
+        let mut admission = self.changing();
         let mut entries = HashMap::clone(&self.entries.load());
-        let was_there = entries.remove(issuer).is_some();
+        let removed = entries.remove(issuer);
         self.entries.store(Arc::new(entries));
-        was_there
+        admission.leaves(removed.as_deref());
+        removed.is_some()
     }
 
     // Starting, and letting go.
@@ -220,7 +218,7 @@ impl Router {
     fn find(&self, issuer: UnverifiedIssuer<'_>) -> Found {
         if let Some(entry) = issuer.find_in(&self.entries.load()) {
             self.touch(entry);
-            return Found::Source(self.source_of(entry));
+            return self.source_of(entry);
         }
         for tenants in &self.issuers.tenants {
             let Some((before, behind)) = tenants.around() else { continue };
@@ -232,75 +230,56 @@ impl Router {
         Found::Unknown
     }
 
-    /// Makes room for a tenant that is not there yet.
+    /// Makes an entry for a tenant that has none, if there is room.
     fn admit(&self, issuer: &str, remote: Remote, admitted: Admitted) -> Found {
-        let mut lock = self.changing();
+        let mut admission = self.changing();
         let entries = self.entries.load();
         if let Some(entry) = entries.get(issuer).cloned() {
             // Somebody else was faster.
-            drop(lock);
-            return Found::Source(self.source_of(&entry));
+            drop(admission);
+            return self.source_of(&entry);
         }
-        let now = Instant::now();
-        if now < lock.full_until || (admitted == Admitted::Checked && !lock.take(now)) {
-            return Found::Busy;
-        }
-        let Ok(leaves) = self.room_in(&entries) else {
-            // It takes a look at all of them to know, which no flood of names may make us take again and again.
-            lock.full_until = now + FULL_BELIEVED;
-            return Found::Busy;
-        };
-        let mut entries = HashMap::clone(&entries);
+        let now = self.now();
+        let Ok(leaves) = admission.room(&entries, self.issuers.max_tenants, admitted, now) else { return Found::Busy };
+        let mut entries = Entries::clone(&entries);
         if let Some(leaves) = leaves {
-            entries.remove(&leaves);
+            admission.leaves(entries.remove(&leaves).as_deref());
         }
-        let entry = Arc::new(Entry::new(self.issuers.configured(remote), Kind::Tenant));
+        let entry = Arc::new(Entry::new(self.issuers.configured(remote), Kind::Tenant, now));
+        admission.enters(&entry, admitted);
         entries.insert(issuer.into(), Arc::clone(&entry));
         self.entries.store(Arc::new(entries));
-        drop(lock);
-        self.touch(&entry);
-        Found::Source(self.source_of(&entry))
-    }
-
-    /// Who must leave to make room for another tenant, if somebody must. An error if nobody can.
-    fn room_in(&self, entries: &HashMap<Box<str>, Arc<Entry>>) -> Result<Option<Box<str>>, ()> {
-        let tenants = || entries.iter().filter(|(_, entry)| entry.kind == Kind::Tenant);
-        if tenants().count() < self.issuers.max_tenants {
-            return Ok(None);
-        }
-        // First one that never came to anything, then the one that was longest without a token.
-        let (issuer, entry) = tenants()
-            .min_by_key(|(_, entry)| (entry.has_usable_keys(), entry.used.load(Ordering::Relaxed)))
-            .ok_or(())?;
-        if entry.has_usable_keys() && self.idle(entry) < IN_USE { Err(()) } else { Ok(Some(issuer.clone())) }
+        drop(admission);
+        self.source_of(&entry)
     }
 
     /// The source of an issuer, started if it is not. Without a runtime it does not run, and says so.
-    fn source_of(&self, entry: &Entry) -> Arc<Shared> {
-        if let Some(shared) = entry.source.load_full() {
-            // It may have been made where there was no runtime, or outlived it; and so may the sweeper.
-            let _ = shared.ensure_running();
-            self.sweep_from_now_on();
-            return shared;
-        }
-        let lock = self.changing();
-        let shared = match entry.source.load_full() {
+    fn source_of(&self, entry: &Entry) -> Found {
+        let running = entry.source.load_full();
+        let shared = match running {
             Some(shared) => shared,
             None => {
-                let remote = entry.remote.clone().sharing(self.fetch.as_ref(), &self.permits);
-                let (events, router) = (Some(self.events.clone()), self.this.clone());
-                let settings = Settings { events, router, ..remote.settings() };
-                let shared = Arc::new(Shared::new(settings));
-                entry.used.store(self.now(), Ordering::Relaxed);
-                entry.source.store(Some(Arc::clone(&shared)));
-                shared
+                let _lock = self.changing();
+                match entry.source.load_full() {
+                    Some(shared) => shared,
+                    None if entry.is_gone.load(Ordering::Relaxed) => return Found::Busy,
+                    None => {
+                        let remote = entry.remote.clone().sharing(self.fetch.as_ref(), &self.permits);
+                        let (events, router) = (Some(self.events.clone()), self.this.clone());
+                        let backs_off_without_keys = entry.kind == Kind::Tenant;
+                        let settings = Settings { events, router, backs_off_without_keys, ..remote.settings() };
+                        let shared = Arc::new(Shared::new(settings));
+                        entry.used.store(self.now(), Ordering::Relaxed);
+                        entry.source.store(Some(Arc::clone(&shared)));
+                        shared
+                    }
+                }
             }
         };
-        drop(lock);
-        // No runtime yet: the next token of it tries again.
+        // It may have been made where there is no runtime, or have outlived it; and so may the sweeper.
         let _ = shared.ensure_running();
         self.sweep_from_now_on();
-        shared
+        Found::Source(shared)
     }
 
     /// Lets go of whoever is idle, as long as there is a runtime and the router.
@@ -313,7 +292,7 @@ impl Router {
             return;
         }
         let sweeper = Sweeper(self.this.clone());
-        let every = self.issuers.idle_after / 4;
+        let every = SWEEP_EVERY.min(self.issuers.idle_after / 4);
         drop(runtime.spawn(async move {
             while let Some(router) = sweeper.0.upgrade() {
                 router.sweep();
@@ -324,20 +303,30 @@ impl Router {
     }
 
     fn sweep(&self) {
-        let _lock = self.changing();
+        let mut admission = self.changing();
         let entries = self.entries.load();
-        let is_idle = |entry: &Entry| entry.kind != Kind::Listed && self.idle(entry) >= self.issuers.idle_after;
-        let mut is_any_tenant = false;
-        for entry in entries.values().filter(|entry| is_idle(entry)) {
-            is_any_tenant |= entry.kind == Kind::Tenant;
+        let idle: Vec<_> = entries.iter().filter(|(_, entry)| self.is_idle(entry)).collect();
+        if idle.iter().any(|(_, entry)| entry.kind == Kind::Tenant) {
+            let mut kept = Entries::clone(&entries);
+            for (issuer, _) in idle.iter().filter(|(_, entry)| entry.kind == Kind::Tenant) {
+                admission.leaves(kept.remove(*issuer).as_deref());
+            }
+            self.entries.store(Arc::new(kept));
+        }
+        for (_, entry) in idle {
             // Its task ends with the last request that waits for it.
             entry.source.store(None);
         }
-        if is_any_tenant {
-            let is_kept = |entry: &Entry| entry.kind != Kind::Tenant || !is_idle(entry);
-            let kept = entries.iter().filter(|(_, entry)| is_kept(entry));
-            self.entries.store(Arc::new(kept.map(|(issuer, entry)| (issuer.clone(), Arc::clone(entry))).collect()));
-        }
+    }
+
+    fn is_idle(&self, entry: &Entry) -> bool {
+        let idle = Duration::from_millis(self.now().saturating_sub(entry.used.load(Ordering::Relaxed)));
+        let allowed = if entry.has_usable_keys() {
+            self.issuers.idle_after
+        } else {
+            self.issuers.idle_after.min(IDLE_WITHOUT_KEYS)
+        };
+        entry.kind != Kind::Listed && idle >= allowed
     }
 
     // Helpers.
@@ -353,10 +342,6 @@ impl Router {
         if now.saturating_sub(entry.used.load(Ordering::Relaxed)) >= 1_000 {
             entry.used.store(now, Ordering::Relaxed);
         }
-    }
-
-    fn idle(&self, entry: &Entry) -> Duration {
-        Duration::from_millis(self.now().saturating_sub(entry.used.load(Ordering::Relaxed)))
     }
 
     fn is_any_usable(&self) -> bool {
@@ -376,25 +361,13 @@ impl Router {
 }
 
 impl Entry {
-    fn new(remote: Remote, kind: Kind) -> Self {
-        Self { remote, kind, source: ArcSwapOption::empty(), used: AtomicU64::new(0) }
+    fn new(remote: Remote, kind: Kind, made: u64) -> Self {
+        let (source, is_gone) = (ArcSwapOption::empty(), AtomicBool::new(false));
+        Self { remote, kind, source, made, used: AtomicU64::new(made), is_gone }
     }
 
     fn has_usable_keys(&self) -> bool {
         self.source.load().as_ref().is_some_and(|shared| shared.has_usable_keys())
-    }
-}
-
-impl Admission {
-    fn take(&mut self, now: Instant) -> bool {
-        let passed = now.saturating_duration_since(self.counted).as_secs_f64();
-        self.left = (self.left + passed * f64::from(NEW_TENANTS_PER_SECOND)).min(f64::from(NEW_TENANTS));
-        self.counted = now;
-        let is_left = self.left >= 1.0;
-        if is_left {
-            self.left -= 1.0;
-        }
-        is_left
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Settings {
     /// Where its keys are written down.
     pub(crate) cache: Option<Arc<dyn KeyCache>>,
     pub(crate) seal: Seal,
+    /// Whether it is asked ever more seldom, as long as it has no keys: of a stranger's it need not be known at once when it has some.
+    pub(crate) backs_off_without_keys: bool,
     /// Who else hears of its events.
     pub(crate) events: Option<broadcast::Sender<Named>>,
     /// The router, if it is the source of one of several issuers; otherwise nothing.

@@ -18,7 +18,7 @@ use crate::driver::{self, Asked, Engine, Import, Mismatched, Refresh, bound};
 use crate::events::{KeyEvent, MAX_EVENTS, Named};
 use crate::handle::MAX_SKIPPED_SHOWN;
 use crate::load::Document;
-use crate::plan::{Absent, MAX_WAITERS, MIN_RETRY_AFTER, Now, PAST, Plan, Restored, Wanted};
+use crate::plan::{Absent, Config, MAX_SPACING, MAX_WAITERS, MIN_RETRY_AFTER, Now, PAST, Plan, Restored, Wanted};
 use crate::settings::Settings;
 use crate::waiting::{Waiting, timer};
 
@@ -111,7 +111,10 @@ impl Shared {
         // A hash of nothing with random keys: the standard library's only source of randomness.
         let seed = RandomState::new().hash_one(());
         let engine = Engine {
-            plan: Plan::new(settings.lifetimes.config(seed)),
+            plan: Plan::new(Config {
+                backs_off_without_keys: settings.backs_off_without_keys,
+                ..settings.lifetimes.config(seed)
+            }),
             asks: asked,
             mismatches: mismatched,
             refreshes: refresh_asked,
@@ -185,7 +188,10 @@ impl Shared {
             Some(set) if generation.is_none_or(|seen| seen < set.generation()) => Answer::Changed,
             Some(_) => Answer::NotYet { retry_after },
             // Where the task has nothing to say against the keys, they are what it should have withdrawn.
-            None => Answer::Unavailable { reason: progress.unready.unwrap_or(Unready::TooOld), retry_after },
+            None => {
+                let reason = progress.unready.unwrap_or(Unready::TooOld);
+                Answer::Unavailable { reason, retry_after: retry_after.min(MAX_SPACING) }
+            }
         }
     }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use countersign_token::{Answer, MAX_KEYS};
 
 use super::{
-    Action, MAX_SOUGHT, MAX_WAIT, MAX_WAITERS, MIN_RETRY_AFTER, MISMATCH_REMEMBERED, Now, Plan, Rule, Waiter, Wanted,
+    Action, MAX_SOUGHT, MAX_SPACING, MAX_WAIT, MAX_WAITERS, MIN_RETRY_AFTER, MISMATCH_REMEMBERED, Now, Plan, Rule,
+    Waiter, Wanted,
 };
 
 impl<W> Plan<W> {
@@ -78,7 +79,8 @@ impl<W> Plan<W> {
         let retry_after = self.next_look().saturating_sub(now).max(MIN_RETRY_AFTER);
         match self.unready() {
             None => Answer::NotYet { retry_after },
-            Some(reason) => Answer::Unavailable { reason, retry_after },
+            // Whoever comes earlier than necessary is told again.
+            Some(reason) => Answer::Unavailable { reason, retry_after: retry_after.min(MAX_SPACING) },
         }
     }
 }

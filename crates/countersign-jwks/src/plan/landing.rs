@@ -245,7 +245,8 @@ impl<W> Plan<W> {
             let backoff = MIN_BACKOFF.saturating_mul(1 << self.failures.min(16)).min(MAX_BACKOFF);
             self.failures += 1;
             let jittered = backoff.mul_f64(1.0 - BACKOFF_JITTER * self.random.unit());
-            self.scheduled_at = now + if self.has_usable_keys() { jittered } else { MIN_BACKOFF };
+            let backs_off = self.has_usable_keys() || self.config.backs_off_without_keys;
+            self.scheduled_at = now + if backs_off { jittered } else { MIN_BACKOFF };
         }
         let at_most = if self.has_usable_keys() { MAX_RETRY_AFTER } else { MAX_SPACING };
         self.scheduled_at = self.scheduled_at.max(now + retry_after.min(at_most));

@@ -37,7 +37,7 @@ fn wanted(kid: &str) -> Wanted {
 
 fn config(seed: u64) -> Config {
     let (min_lifetime, max_lifetime) = (MIN_LIFETIME, MAX_LIFETIME);
-    Config { lifetime: INTERVAL, min_lifetime, max_lifetime, max_stale: MAX_STALE, seed }
+    Config { lifetime: INTERVAL, min_lifetime, max_lifetime, max_stale: MAX_STALE, backs_off_without_keys: false, seed }
 }
 
 fn new_plan() -> Plan<u32> {
@@ -388,6 +388,24 @@ fn without_keys_retries_come_every_second_and_only_early_requests_wait_for_them(
         assert_eq!(step(&mut plan, at, failed()).armed, at + SEC);
         at += SEC;
     }
+}
+
+#[test]
+fn a_strangers_source_is_asked_ever_more_seldom_while_it_has_no_keys() {
+    let mut plan = Plan::<u32>::new(Config { backs_off_without_keys: true, ..config(7) });
+    let mut at = Duration::ZERO;
+    for backoff in [1, 2, 4, 8, 16, 32, 60, 60] {
+        assert!(step(&mut plan, at, Event::Tick).start.is_some());
+        step(&mut plan, at, failed());
+        let retry = due(&plan) - at;
+        assert!(retry <= backoff * SEC && retry >= (backoff * SEC).mul_f64(1.0 - BACKOFF_JITTER), "{retry:?}");
+        let did = ask(&mut plan, at, 1, "k0");
+        let [(_, Answer::Unavailable { retry_after, .. })] = did.answers[..] else { panic!("{did:?}") };
+        assert!(retry_after <= 5 * SEC, "callers are told to come within five seconds: {retry_after:?}");
+        at += retry;
+    }
+    step(&mut plan, at, Event::Tick);
+    assert!(step(&mut plan, at, fetched(set([0]))).published.is_some());
 }
 
 #[test]

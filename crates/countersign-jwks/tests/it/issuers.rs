@@ -1,7 +1,5 @@
 //! Many issuers behind one source, each with a scripted place for its keys.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::support::{Sites, Turn};
@@ -265,32 +263,58 @@ async fn the_number_of_tenants_is_bounded_and_those_in_use_stay() {
     }
 }
 
+fn checked() -> Tenants {
+    Tenants::of("https://login.example/{tenant}").jwks("https://login.example/{tenant}/keys").check(|_| true)
+}
+
 #[tokio::test(start_paused = true)]
 async fn made_up_tenants_that_a_check_lets_through_flood_nobody() {
     let sites = Sites::default();
-    let checked = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&checked);
+    let source = Keys::issuers(with_sites(Issuers::new().tenants(checked()), &sites));
+    let (mut let_in, minute) = (0, 60_000 / 5);
+    for made_up in 0..minute {
+        let answer = look(&source, &format!("https://login.example/t{made_up}"), "k0");
+        let_in += usize::from(matches!(answer, Some(Ask::Wait(_))));
+        assert!(source.handle().parts().len() <= 64);
+        sleep(Duration::from_millis(5)).await;
+    }
+    assert!(let_in <= 64 + 4 * 60 + 4, "{let_in}");
+    assert!(sites.most_in_flight() <= MAX_FETCHES, "{}", sites.most_in_flight());
+    let asked = sites.asked().len();
+    // At 0, 1, 3, 7 and 15 s at most, until the next one takes the place.
+    assert!(asked <= let_in * 6, "{asked} for {let_in}");
+    // And once nobody makes names up any more, nobody is asked.
+    sleep(120 * SEC).await;
+    sites.asked();
+    sleep(600 * SEC).await;
+    assert_eq!((source.handle().parts().len(), sites.asked().len()), (0, 0));
+}
+
+/// They make room as soon as they have keys.
+#[tokio::test(start_paused = true)]
+async fn real_tenants_come_in_as_fast_as_their_keys_do() {
+    let sites = Sites::default();
+    let source = Keys::issuers(with_sites(Issuers::new().tenants(checked()), &sites));
+    for tenant in 0..900 {
+        sites.set(&format!("https://login.example/t{tenant}/keys"), keys([tenant % 8]));
+        let answer = look_up(&source, &format!("https://login.example/t{tenant}"), &format!("k{}", tenant % 8)).await;
+        assert_eq!(answer, Some(Answer::Changed), "{tenant}");
+    }
+}
+
+/// Nor does it help to name tenants in turn for which there is no room together: none begins anew so soon.
+#[tokio::test(start_paused = true)]
+async fn tenants_that_take_each_others_place_do_not_forget_when_they_were_asked_for() {
+    let sites = Sites::default();
     let tenants =
-        Tenants::of("https://login.example/{tenant}").jwks("https://login.example/{tenant}/keys").check(move |_| {
-            counted.fetch_add(1, Ordering::Relaxed);
-            true
-        });
-    let source = Keys::issuers(with_sites(Issuers::new().tenants(tenants), &sites));
-    let begun = Instant::now();
-    let mut waiting = Vec::new();
-    for made_up in 0..2_000 {
-        if let Some(Ask::Wait(wait)) = look(&source, &format!("https://login.example/t{made_up}"), "k0") {
-            waiting.push(wait);
-        }
+        Tenants::of("https://login.example/{tenant}").jwks("https://login.example/{tenant}/keys").allow(["t1", "t2"]);
+    let source = Keys::issuers(with_sites(Issuers::new().tenants(tenants).max_tenants(1), &sites));
+    for turn in 0..60_000 {
+        let _ = look(&source, &format!("https://login.example/t{}", 1 + turn % 2), "k0");
         sleep(Duration::from_millis(1)).await;
     }
-    let admitted = 256 + 32 * usize::try_from(begun.elapsed().as_secs()).unwrap() + 32;
-    assert!(checked.load(Ordering::Relaxed) == 2_000 && waiting.len() <= admitted, "{}", waiting.len());
-    assert!(source.handle().parts().len() <= admitted);
-    assert!(sites.most_in_flight() <= MAX_FETCHES, "{}", sites.most_in_flight());
-    for wait in waiting {
-        assert!(matches!(wait.await, Answer::NotYet { .. } | Answer::Unavailable { .. }));
-    }
+    let asked = sites.asked().len();
+    assert!(asked <= 30, "{asked} in a minute");
 }
 
 #[tokio::test(start_paused = true)]
