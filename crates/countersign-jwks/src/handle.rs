@@ -71,7 +71,7 @@ pub struct KeyStatus {
 pub enum KeyState {
     /// Keys that do not change.
     Static,
-    /// The first fetch has not ended yet.
+    /// The first fetch has not ended yet, or not begun: issuers that begin with their first token.
     Starting,
     /// There are keys, looked at within their lifetime.
     Ready,
@@ -288,7 +288,8 @@ impl KeysHandle {
     /// do it once.
     ///
     /// # Errors
-    /// [`ImportError`]: too old, not whole, or of another source.
+    /// [`ImportError`]: too old, not whole, or of another source; [`ImportError::NotRemote`] if these keys are static, in files, or those of several
+    /// sources ([`parts`](Self::parts) has each).
     pub async fn import(&self, snapshot: &[u8]) -> Result<bool, ImportError> {
         match &self.0 {
             Source::Remote(shared) => shared.import(snapshot).await,
@@ -324,6 +325,10 @@ impl KeysHandle {
     /// from now, after the end of a look that is under way. The look happens even if nobody waits for its end.
     ///
     /// Of several sources each is looked at, and the first failure is the outcome.
+    ///
+    /// # Errors
+    /// Of the future: [`RefreshError`], if the look failed or what it brought was not believed, if there is no tokio runtime, or if 64 refreshes are
+    /// awaited already. The keys in force stay as they are. Keys that never change are always fresh.
     pub fn refresh(&self) -> Refreshing {
         let Source::Remote(shared) = &self.0 else {
             let parts = self.parts().into_iter().map(|part| part.refresh()).collect();
@@ -486,7 +491,7 @@ impl fmt::Debug for KeysHandle {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NotReady {
-    /// In general.
+    /// Which of the few reasons it is.
     pub reason: Unready,
     /// Why the last fetch failed, if it did.
     pub last_error: Option<String>,

@@ -1,8 +1,18 @@
 //! Where the keys of [countersign] come from, and when to look again.
 //!
-//! [`Keys`] is a [`KeySource`](countersign_token::KeySource): static ([`Keys::fixed`]), a JWK Set behind a URL
-//! ([`Keys::remote`]), or files ([`Keys::local`]). Requests only ever read a snapshot; one task per source fetches, and no request does. What
-//! it guarantees, whatever the traffic and whatever the provider does:
+//! [`Keys`] is a [`KeySource`](countersign_token::KeySource):
+//!
+//! | the keys are | made by |
+//! |---|---|
+//! | a JWK Set behind a URL | [`Keys::remote`] with [`Remote::new`]; mirrors of it: [`Remote::or_else`] |
+//! | where an issuer's metadata says | [`Keys::remote`] with [`Remote::discover`] |
+//! | in files of this machine | [`Keys::local`] with [`Local`] |
+//! | those of several sources, for every token | [`Keys::union`] |
+//! | those of many issuers or tenants, each for its own tokens | [`Keys::issuers`] with [`Issuers`] and [`Tenants`] |
+//! | given, and do not change | [`Keys::fixed`] |
+//!
+//! Requests only ever read a snapshot; one task per source fetches, and no request does. What it guarantees of each source, whatever the
+//! traffic and whatever the provider does ([FAILURES.md] has what a request gets in each case):
 //!
 //! 1. at most one fetch is in flight, and fetches that requests provoke are never closer together than 1 s, doubling to
 //!    5 s while they bring nothing new, counted from the last attempt, failed or not;
@@ -10,7 +20,7 @@
 //!    made-up key names delays that to about 5 s and cannot prevent it;
 //! 3. keys are refreshed ahead of expiry with jitter, whatever the traffic, and dropped when the provider drops them: within
 //!    the lifetime that the provider's caching headers ask for, 1 min to [1 h](Remote::max_lifetime), 5 min where they say
-//!    nothing, plus one fetch;
+//!    nothing, plus one fetch, while the provider answers (4 is for when it does not);
 //! 4. a good set survives error pages, garbage and outages, up to [`Remote::max_stale`] after the last success; then
 //!    there are no keys, and the answer is "unavailable" instead of blind trust;
 //! 5. a set without a single usable key replaces a good one only if a second fetch, a second later, brings it again; a set
@@ -47,6 +57,16 @@
 //! # Ok::<(), countersign_jwks::SourceError>(())
 //! ```
 //!
+//! # Many issuers
+//! A token is tried with the keys of the issuer that it names, each of them bound to that issuer, and no token makes us ask anybody who is not listed
+//! or admitted. What is bounded is said at [`Issuers`]. A source that is one of many may have to wait for one of [`MAX_FETCHES`] places, up to 4 s, on top of
+//! the times above.
+//!
+//! # Warm starts
+//! With a [`KeyCache`], such as [`FileCache`], a process begins with the keys that the last one had; without one, [`KeysHandle::export`] and
+//! [`KeysHandle::import`] do the same. Such keys are as old as their provider's last word, are stale or refused by the same bounds (3 and 4), and never
+//! replace anything that was fetched.
+//!
 //! # Runtime
 //! The task is spawned on the tokio runtime in whose context the source is made or first used; the runtime needs its
 //! time and I/O drivers, as `#[tokio::main]` has them. It ends with the last clone of [`Keys`] and [`KeysHandle`]. If its
@@ -63,6 +83,7 @@
 //! - `redis-tls`: the same with TLS. Costs rustls, as `reqwest` does.
 //!
 //! [countersign]: https://docs.rs/countersign
+//! [FAILURES.md]: https://github.com/countersign-rs/countersign/blob/main/FAILURES.md
 
 mod address;
 mod cache;

@@ -146,12 +146,17 @@ impl JwtAuth {
     /// Takes the keys from a source that was made elsewhere: a union, files, or one that several layers share.
     ///
     /// HMAC secrets among them need [`algorithms`](Self::algorithms), because only asymmetric algorithms are allowed by default.
+    ///
+    /// Where each key is bound to its issuer (discovered ones are), `.policy(Policy::issuer_of_key)` demands that instead of one [`issuer`](Self::issuer).
+    /// Settings of the source, such as its lifetimes, are made on the [`Remote`] or [`Local`](countersign_jwks::Local), whose own `check` says whether they go together.
     #[must_use]
     pub fn from_keys(keys: Keys) -> Self {
         Self::from_source(Source { origin: KeysFrom::Given, keys: OnceLock::from(keys) })
     }
 
-    /// Takes the keys from a remote source that was configured in detail.
+    /// Takes the keys from a remote source that was configured in detail: with a cache, mirrors, a discovered issuer.
+    ///
+    /// It demands no issuer by itself: call [`issuer`](Self::issuer) too, also after [`Remote::discover`].
     #[must_use]
     pub fn from_remote(remote: Remote) -> Self {
         Self::from_source(Source { origin: KeysFrom::Remote(Box::new(remote)), keys: OnceLock::new() })

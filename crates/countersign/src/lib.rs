@@ -42,6 +42,15 @@
 //!
 //! A request is gRPC if it is a POST with gRPC's content type; its refusals are HTTP 200, as gRPC wants them.
 //!
+//! # Where the keys come from
+//!
+//! [`JwtAuth::new`] takes a JWKS URL, [`JwtAuth::discover`] an issuer, [`JwtAuth::issuers`] many, [`JwtAuth::from_remote`] a [`Remote`] with mirrors or a
+//! cache for warm starts, [`JwtAuth::from_keys`] files ([`Local`]) and unions ([`Keys::union`]), and [`JwtAuth::with_keys`] keys that do not change.
+//! A key that the issuer withdraws is accepted for five minutes more if the issuer does not say otherwise, an hour at most ([`JwtAuth::max_lifetime`]),
+//! while the issuer answers, and up to a day while it does not ([`JwtAuth::max_stale`]); both bounds are in [`KeyStatus`].
+//! [`JwtAuth::handle`] has readiness, state and events. [`jwks`] lists what is guaranteed, and
+//! [FAILURES.md](https://github.com/countersign-rs/countersign/blob/main/FAILURES.md) what a request gets when the issuer fails.
+//!
 //! # In a handler
 //!
 //! Under axum, `Claims` and `Authenticated` are extractors. Everywhere else there is
