@@ -1,5 +1,7 @@
 //! Which URLs keys may be fetched from.
 
+use std::net::Ipv4Addr;
+
 use url::{Host, ParseError, Url};
 
 use crate::error::SourceError;
@@ -30,6 +32,36 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
         Some(Host::Ipv6(address)) => address.is_loopback(),
         Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
         None => false,
+    }
+}
+
+/// Whether the URL says of the host that it is on this machine or in a private network: what no stranger's metadata should make us ask. A
+/// name can stand for such an address too, which only its resolver knows.
+pub(crate) fn is_internal(url: &Url) -> bool {
+    let is_internal_v4 = |address: Ipv4Addr| {
+        let [first, second, ..] = address.octets();
+        address.is_loopback()
+            || address.is_private()
+            || address.is_link_local()
+            || address.is_unspecified()
+            || address.is_broadcast()
+            // RFC 6598: shared by carriers, and by clouds.
+            || (first == 100 && (64..128).contains(&second))
+    };
+    match url.host() {
+        Some(Host::Ipv4(address)) => is_internal_v4(address),
+        Some(Host::Ipv6(address)) => {
+            address.is_loopback()
+                || address.is_unspecified()
+                || address.is_unique_local()
+                || address.is_unicast_link_local()
+                || address.to_ipv4().is_some_and(is_internal_v4)
+        }
+        Some(Host::Domain(name)) => {
+            let name = name.trim_end_matches('.').to_ascii_lowercase();
+            name == "localhost" || name.ends_with(".localhost")
+        }
+        None => true,
     }
 }
 

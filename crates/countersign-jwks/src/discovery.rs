@@ -1,5 +1,6 @@
 //! An issuer that says in its metadata where its keys are (OpenID Connect Discovery 1.0 §4, RFC 8414 §3).
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use countersign_token::{Fetch, FetchError, FetchRequest, json};
 use tokio::time::Instant;
 use url::Url;
 
-use crate::address::{self, is_loopback};
+use crate::address::{self, is_internal, is_loopback};
+use crate::driver::shown;
 use crate::jwks_url::JwksUrl;
 use crate::load::{Landing, Load, Loading, Look};
 
@@ -23,6 +25,9 @@ const MAX_URI_BYTES: usize = 2048;
 /// For how long metadata is used without another look at it. Where an issuer keeps its keys changes once in years.
 const METADATA_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
+/// How long keys are not looked for at the place that is known because the metadata is read again: half of what requests wait.
+const METADATA_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The least time between two looks at metadata as long as a place is known. A missing key may be at a new place, so that
 /// strangers with made-up key names can make us look this often.
 const METADATA_SPACING: Duration = Duration::from_secs(60);
@@ -31,7 +36,11 @@ pub(crate) struct Discovery {
     issuer: Arc<str>,
     /// Where the metadata may be, in the order in which they are tried.
     documents: [String; 2],
+    /// Which of them is tried first, while neither is known to be there.
+    first: AtomicUsize,
     origin: url::Origin,
+    /// Whether the issuer itself is on this machine or in a private network.
+    is_internal: bool,
     same_origin: bool,
     allow_http: bool,
     allow_loopback_http: bool,
@@ -52,13 +61,9 @@ struct Known {
 }
 
 /// Why a document says nothing of where the keys are.
-enum Fault {
-    /// It is not there: another may be.
-    NotThere(u16),
-    Other {
-        error: String,
-        retry_after: Option<Duration>,
-    },
+struct Fault {
+    error: String,
+    retry_after: Option<Duration>,
 }
 
 impl Discovery {
@@ -74,9 +79,21 @@ impl Discovery {
             at(format!("{path}/.well-known/openid-configuration")),
             at(format!("/.well-known/oauth-authorization-server{path}")),
         ];
-        let (origin, known) = (url.origin(), Mutex::new(None));
+        let (origin, is_internal, known) = (url.origin(), is_internal(url), Mutex::new(None));
         let (same_origin, allow_http, allow_loopback_http) = (false, false, false);
-        Self { issuer, documents, origin, same_origin, allow_http, allow_loopback_http, fetch, known }
+        let first = AtomicUsize::new(0);
+        Self {
+            issuer,
+            documents,
+            first,
+            origin,
+            is_internal,
+            same_origin,
+            allow_http,
+            allow_loopback_http,
+            fetch,
+            known,
+        }
     }
 
     /// `jwks_uri` must have the issuer's own scheme, host and port.
@@ -120,10 +137,10 @@ impl Discovery {
                 known.tried = now;
                 (Some(Arc::clone(&known.keys)), known.document)
             }
-            None => (None, 0),
+            None => (None, self.first.load(Ordering::Relaxed)),
         };
-        // What is left of the time must do for the keys.
-        let timeout = look.timeout / 2;
+        // Where a place is known, requests wait for the keys from there meanwhile.
+        let timeout = if known.is_some() { METADATA_PATIENCE.min(look.timeout / 2) } else { look.timeout };
         match tokio::time::timeout(timeout, self.discover(first, timeout, look.revalidate)).await {
             Ok(Ok((document, jwks_uri))) => Ok(self.learn(document, jwks_uri, now)),
             failed => {
@@ -131,7 +148,11 @@ impl Discovery {
                     failed.unwrap_or_else(|_| Err((TIMED_OUT.into(), None))).err().unwrap_or_default();
                 match known {
                     Some(keys) => {
-                        tracing::warn!(issuer = %self.issuer, %error, "the metadata cannot be used; the keys are looked for where they were");
+                        tracing::warn!(
+                            issuer = %self.issuer,
+                            error = %shown(&error),
+                            "the metadata cannot be used; the keys are looked for where they were",
+                        );
                         Ok(keys)
                     }
                     None => Err((error, retry_after)),
@@ -151,37 +172,38 @@ impl Discovery {
         keys
     }
 
-    /// Reads the document that is known to be there first.
+    /// Reads the document that is known to be there, and the other one if that is of no use.
     async fn discover(
         &self,
         first: usize,
         timeout: Duration,
         revalidate: bool,
     ) -> Result<(usize, Url), (String, Option<Duration>)> {
-        let mut error = String::new();
+        let (mut errors, mut retry_after) = (Vec::new(), None);
         for document in [first, 1 - first] {
+            // If it hangs, the other one comes first the next time.
+            self.first.store(1 - document, Ordering::Relaxed);
             match self.read(document, timeout, revalidate).await {
                 Ok(jwks_uri) => return Ok((document, jwks_uri)),
-                Err(Fault::NotThere(status)) => error = format!("no metadata: status {status}"),
-                Err(Fault::Other { error, retry_after }) => return Err((format!("metadata: {error}"), retry_after)),
+                Err(fault) => {
+                    errors.push(fault.error);
+                    retry_after = retry_after.max(fault.retry_after);
+                }
             }
         }
-        Err((error, None))
+        Err((format!("metadata: {}", errors.join("; and ")), retry_after))
     }
 
     async fn read(&self, document: usize, timeout: Duration, revalidate: bool) -> Result<Url, Fault> {
-        let fault = |error: String| Fault::Other { error, retry_after: None };
+        let fault = |error: String| Fault { error, retry_after: None };
         let mut request = FetchRequest::new(self.documents[document].clone(), MAX_METADATA_BYTES, timeout);
         request.revalidate = revalidate;
         let fetched = self.fetch.fetch(request).await.map_err(|error| fault(error.to_string()))?;
         match fetched.status {
             200 if fetched.body.len() > MAX_METADATA_BYTES => Err(fault(FetchError::TooLarge.to_string())),
             200 => self.jwks_uri(&fetched.body).map_err(|error| fault(error.into())),
-            status @ (400 | 404 | 405 | 410) => Err(Fault::NotThere(status)),
             300..=399 => Err(fault(FetchError::Redirected.to_string())),
-            status => {
-                Err(Fault::Other { error: format!("the answer has status {status}"), retry_after: fetched.retry_after })
-            }
+            status => Err(Fault { error: format!("the answer has status {status}"), retry_after: fetched.retry_after }),
         }
     }
 
@@ -203,6 +225,9 @@ impl Discovery {
         let is_allowed = url.scheme() == "https" || self.allow_http || (self.allow_loopback_http && is_loopback(&url));
         if !is_allowed {
             return Err("its `jwks_uri` is plain http");
+        }
+        if is_internal(&url) && !self.is_internal {
+            return Err("its `jwks_uri` leads into a private network, where the issuer is not");
         }
         if self.same_origin && url.origin() != self.origin {
             return Err("its `jwks_uri` is at another origin");

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::cache::{Keeper, Kept};
-use crate::events::KeyEvent;
+use crate::events::{KeyEvent, Offset};
 use crate::load::{Document, Landing, Load, Look};
 use crate::plan::{Action, Disbelief, Event, Plan, Restored, Start, Wanted};
 use crate::shared::{MAX_REFRESHES, Shared};
@@ -18,8 +18,8 @@ use crate::unwind;
 
 mod report;
 
-pub(crate) use report::bound;
 use report::{End, Memory, log_published, log_skipped, read_back, report_end, report_plan};
+pub(crate) use report::{bound, shown};
 
 /// A request that lacks a key.
 pub(crate) struct Asked {
@@ -189,10 +189,7 @@ impl Driver {
                 self.refreshing.push((before, refresh));
                 (Event::RefreshAsked, None)
             }
-            Input::Landed(landing) => {
-                let (event, end) = End::of(landing, shared.settings().issuer.as_ref());
-                (event, Some(end))
-            }
+            Input::Landed(landing) => End::of(landing, shared.settings().issuer.as_ref()),
             Input::Import(import) => {
                 let Import { restored, document, reply } = *import;
                 memory = Some(Memory { age: restored.age, document, importer: Some(reply) });
@@ -296,7 +293,7 @@ impl Driver {
         let Some(seconds) = offset else { return };
         let is_off = Duration::from_secs(seconds.unsigned_abs()) > shared.settings().clock_tolerance;
         if is_off && !self.clock_is_off {
-            tracing::warn!(source = %shared.label(), seconds, "the provider's clock is ahead of ours by that");
+            tracing::warn!(source = %shared.label(), "the provider's clock is {}", Offset(seconds));
             events.push(KeyEvent::ClockOff { seconds });
         }
         self.clock_is_off = is_off;
@@ -312,6 +309,7 @@ fn launch(shared: &Shared, start: &Start) -> Flight {
         validators: start.validators.clone(),
         has_keys: start.has_keys,
         has_fresh_keys: start.has_fresh_keys,
+        has_failed: start.has_failed,
     };
     let timeout_after = start.timeout;
     Box::pin(async move {

@@ -37,7 +37,7 @@ pub enum SourceError {
         /// The longest lifetime that an answer can give a key set.
         max_lifetime: Duration,
     },
-    /// Not the URL of an issuer: it has a query or a fragment (RFC 8414 §2).
+    /// Not the URL of an issuer: it has a query or a fragment (RFC 8414 §2), or characters that are none of a URL.
     NotAnIssuer,
     /// A `cache_secret` shorter than [`MIN_CACHE_SECRET_BYTES`](crate::MIN_CACHE_SECRET_BYTES).
     CacheSecret,

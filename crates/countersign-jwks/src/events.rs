@@ -79,10 +79,19 @@ impl fmt::Display for KeyEvent {
             Self::Restored { keys, age } => {
                 write!(f, "{keys} keys that were kept are in force, {} s old", age.as_secs())
             }
-            Self::ClockOff { seconds } => write!(f, "the provider's clock is ahead of ours by {seconds} s"),
+            Self::ClockOff { seconds } => write!(f, "the provider's clock is {}", Offset(*seconds)),
             Self::Missed(count) => write!(f, "{count} events were missed"),
             Self::Failed { error } => write!(f, "the keys could not be fetched: {error}"),
         }
+    }
+}
+
+/// How far a clock is ahead of ours, seconds, in words.
+pub(crate) struct Offset(pub(crate) i64);
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} s {} ours", self.0.unsigned_abs(), if self.0 < 0 { "behind" } else { "ahead of" })
     }
 }
 

@@ -1,87 +1,27 @@
 use std::fmt;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
-use countersign_token::{SkippedKey, Unready};
-use tokio::sync::oneshot;
-use tokio::time::Sleep;
+use countersign_token::Unready;
 
 use crate::cache::ImportError;
 use crate::error::SourceError;
 use crate::events::KeyEvents;
 use crate::keys::Source;
-use crate::plan::FETCH_TIMEOUT;
+use crate::refreshing::{Outcome, RefreshError, Refreshing};
 use crate::remote::Remote;
 use crate::shared::Shared;
+use crate::status::{KeyState, KeyStatus, status_of};
 use crate::waiting::timer;
-
-/// The most skipped keys that [`KeyStatus`] names; the rest is only counted.
-pub const MAX_SKIPPED_SHOWN: usize = 32;
 
 /// What operators want of [`Keys`](crate::Keys): readiness, state, a look now. Cheap to clone; keeps the source alive like `Keys`.
 ///
 /// Every look through a handle starts the source's task if it does not run and there is a tokio runtime to run it on.
 #[derive(Clone)]
 pub struct KeysHandle(pub(crate) Source);
-
-/// The state of a source, for people and dashboards.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct KeyStatus {
-    /// In one word.
-    pub state: KeyState,
-    /// The number of the set in force: it grows with every set that is not the same as the one before; 0 for static
-    /// keys. `None` while no set is in force.
-    pub generation: Option<u64>,
-    /// How many keys are in force.
-    pub keys: usize,
-    /// The keys of the last believed set that cannot be used, and why; the first [`MAX_SKIPPED_SHOWN`] of them. Their
-    /// names are the provider's text: escape them.
-    pub skipped: Vec<SkippedKey>,
-    /// How many there are.
-    pub skipped_total: usize,
-    /// How long ago the provider last confirmed or replaced the set.
-    pub last_success: Option<Duration>,
-    /// For how long the set is good after that: what the provider's caching headers say, within bounds, or else the default.
-    pub lifetime: Option<Duration>,
-    /// How far the provider's clock was ahead of ours when it last said (`Date`), whole seconds; negative if it was behind. When
-    /// tokens are refused as expired or not yet valid, look here first.
-    pub clock_offset: Option<i64>,
-    /// Why the last fetch failed; `None` if it did not. Control characters are escaped.
-    pub last_error: Option<String>,
-    /// How many fetches were started.
-    pub fetches_started: u64,
-    /// How many of them failed, or brought what was not believed.
-    pub fetches_failed: u64,
-    /// How many brought keys that were not believed: see [`KeyEvent::Refused`](crate::KeyEvent::Refused).
-    pub answers_refused: u64,
-    /// How long a key that the provider has withdrawn can still be accepted, while the provider answers: the lifetime and one fetch.
-    /// `None` for keys that do not change.
-    pub withdrawn_after: Option<Duration>,
-    /// How long it can while the provider does not answer; then no token is accepted ([`max_stale`](crate::Remote::max_stale)).
-    pub max_stale: Option<Duration>,
-}
-
-/// The state of a source, in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum KeyState {
-    /// Keys that do not change.
-    Static,
-    /// The first fetch has not ended yet, or not begun: issuers that begin with their first token.
-    Starting,
-    /// There are keys, looked at within their lifetime.
-    Ready,
-    /// There are keys, but the last success is longer ago than their lifetime; they are used until `max_stale`.
-    Stale,
-    /// The provider has withdrawn all its keys, and confirmed it.
-    Empty,
-    /// There are no keys.
-    Unusable(Unready),
-}
 
 impl KeysHandle {
     /// The state of the keys. Of several sources together it is the best of theirs, and the sums; [`parts`](Self::parts) has each.
@@ -91,7 +31,7 @@ impl KeysHandle {
             Source::Fixed(set) => {
                 KeyStatus { generation: Some(set.generation()), keys: set.len(), ..KeyStatus::new(KeyState::Static) }
             }
-            Source::Remote(shared) => status_of(shared),
+            Source::LookedAfter(shared) => status_of(shared),
             Source::Union(_) | Source::Issuers(_) => {
                 let parts = self.parts().into_iter().map(|part| part.status()).reduce(KeyStatus::beside);
                 // Issuers that begin with their first token.
@@ -104,11 +44,11 @@ impl KeysHandle {
     #[must_use]
     pub fn parts(&self) -> Vec<Self> {
         match &self.0 {
-            Source::Fixed(_) | Source::Remote(_) => Vec::new(),
+            Source::Fixed(_) | Source::LookedAfter(_) => Vec::new(),
             Source::Union(union) => union.members().iter().map(|member| Self(member.0.clone())).collect(),
             Source::Issuers(router) => {
                 router.start();
-                router.running().into_iter().map(|shared| Self(Source::Remote(shared))).collect()
+                router.running().into_iter().map(|shared| Self(Source::LookedAfter(shared))).collect()
             }
         }
     }
@@ -117,7 +57,7 @@ impl KeysHandle {
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         match &self.0 {
-            Source::Remote(shared) => Some(shared.label()),
+            Source::LookedAfter(shared) => Some(shared.label()),
             Source::Fixed(_) | Source::Union(_) | Source::Issuers(_) => None,
         }
     }
@@ -128,7 +68,7 @@ impl KeysHandle {
     pub fn is_ready(&self) -> bool {
         match &self.0 {
             Source::Fixed(_) => true,
-            Source::Remote(shared) => {
+            Source::LookedAfter(shared) => {
                 // Without a runtime there is no task, and without a task there are no keys.
                 let _ = shared.ensure_running();
                 shared.has_usable_keys()
@@ -149,7 +89,7 @@ impl KeysHandle {
         if self.is_ready() {
             return Ok(());
         }
-        if let Source::Remote(shared) = &self.0 {
+        if let Source::LookedAfter(shared) = &self.0 {
             return ready(shared).await;
         }
         let parts = self.parts();
@@ -186,7 +126,7 @@ impl KeysHandle {
 
     /// Removes an issuer from those of [`Keys::issuers`](crate::Keys::issuers), and says whether it was there: no token of it is
     /// accepted any more. A tenant that is still admitted begins anew with its next token.
-    pub fn dismiss_issuer(&self, issuer: impl AsRef<str>) -> bool {
+    pub fn remove_issuer(&self, issuer: impl AsRef<str>) -> bool {
         match &self.0 {
             Source::Issuers(router) => router.remove(issuer.as_ref()),
             _ => false,
@@ -202,6 +142,17 @@ impl KeysHandle {
             _ => reason,
         };
         NotReady { reason, last_error: status.last_error }
+    }
+
+    /// The parts without tenants that have never come to anything: whoever makes such up must not make others wait or fail.
+    fn lasting_parts(&self) -> Vec<Self> {
+        match &self.0 {
+            Source::Issuers(router) => {
+                router.start();
+                router.lasting().into_iter().map(|shared| Self(Source::LookedAfter(shared))).collect()
+            }
+            _ => self.parts(),
+        }
     }
 
     fn is_fixed(&self) -> bool {
@@ -251,13 +202,14 @@ impl KeysHandle {
     /// Keys that are not fresh are still good until [`max_stale`](crate::Remote::max_stale): after an error, go on.
     ///
     /// # Errors
-    /// [`NotReady`], with the reason, once the deadline has passed or where there is no tokio runtime.
-    pub async fn fresh_within(&self, deadline: Duration) -> Result<(), NotReady> {
+    /// [`NotFresh`] once the deadline has passed, or where there is no tokio runtime.
+    pub async fn fresh_within(&self, deadline: Duration) -> Result<(), NotFresh> {
         let parts = match &self.0 {
-            Source::Remote(shared) => {
-                return fresh_within(shared, deadline).await.map_err(|reason| self.not_ready(reason));
+            Source::LookedAfter(shared) => {
+                let fresh = fresh_within(shared, deadline).await;
+                return fresh.map_err(|()| NotFresh { last_error: self.status().last_error });
             }
-            _ => self.parts(),
+            _ => self.lasting_parts(),
         };
         let mut waiting: Vec<_> = parts.iter().map(|part| Box::pin(part.fresh_within(deadline))).collect();
         let mut failure = None;
@@ -279,7 +231,7 @@ impl KeysHandle {
     #[must_use]
     pub fn export(&self) -> Option<Vec<u8>> {
         match &self.0 {
-            Source::Remote(shared) => shared.export(),
+            Source::LookedAfter(shared) => shared.export(),
             _ => None,
         }
     }
@@ -292,7 +244,7 @@ impl KeysHandle {
     /// sources ([`parts`](Self::parts) has each).
     pub async fn import(&self, snapshot: &[u8]) -> Result<bool, ImportError> {
         match &self.0 {
-            Source::Remote(shared) => shared.import(snapshot).await,
+            Source::LookedAfter(shared) => shared.import(snapshot).await,
             _ => Err(ImportError::NotRemote),
         }
     }
@@ -315,7 +267,7 @@ impl KeysHandle {
     pub fn events(&self) -> KeyEvents {
         KeyEvents(match &self.0 {
             Source::Fixed(_) => Vec::new(),
-            Source::Remote(shared) => vec![shared.events()],
+            Source::LookedAfter(shared) => vec![shared.events()],
             Source::Union(_) => self.parts().into_iter().flat_map(|part| part.events().0).collect(),
             Source::Issuers(router) => vec![router.events()],
         })
@@ -330,8 +282,8 @@ impl KeysHandle {
     /// Of the future: [`RefreshError`], if the look failed or what it brought was not believed, if there is no tokio runtime, or if 64 refreshes are
     /// awaited already. The keys in force stay as they are. Keys that never change are always fresh.
     pub fn refresh(&self) -> Refreshing {
-        let Source::Remote(shared) = &self.0 else {
-            let parts = self.parts().into_iter().map(|part| part.refresh()).collect();
+        let Source::LookedAfter(shared) = &self.0 else {
+            let parts = self.lasting_parts().into_iter().map(|part| part.refresh()).collect();
             return Refreshing(Outcome::Several { parts, failure: None });
         };
         let error = match shared.ensure_running() {
@@ -342,40 +294,6 @@ impl KeysHandle {
             Err(_) => Unready::NoRuntime.to_string(),
         };
         Refreshing(Outcome::Known(Some(Err(RefreshError(error)))))
-    }
-}
-
-fn status_of(shared: &Arc<Shared>) -> KeyStatus {
-    let running = shared.ensure_running();
-    let progress = shared.progress().borrow().clone();
-    let set = shared.snapshot();
-    let state = match &set {
-        Some(set) if set.is_empty() => KeyState::Empty,
-        Some(_) if progress.stale => KeyState::Stale,
-        Some(_) => KeyState::Ready,
-        None if running.is_err() => KeyState::Unusable(Unready::NoRuntime),
-        None => match progress.unready {
-            Some(Unready::Starting) => KeyState::Starting,
-            Some(reason) => KeyState::Unusable(reason),
-            // The task hangs, or it would have said so.
-            None => KeyState::Unusable(Unready::TooOld),
-        },
-    };
-    KeyStatus {
-        state,
-        generation: set.as_ref().map(|set| set.generation()),
-        keys: set.as_ref().map_or(0, |set| set.len()),
-        skipped: progress.skipped.to_vec(),
-        skipped_total: progress.skipped_total,
-        last_success: progress.confirmed.map(|then| shared.now().age(then)),
-        lifetime: set.is_some().then_some(progress.lifetime),
-        clock_offset: progress.clock_offset,
-        last_error: progress.last_error.map(|error| error.as_ref().into()),
-        fetches_started: progress.started,
-        fetches_failed: progress.failed,
-        answers_refused: progress.refused,
-        withdrawn_after: Some(progress.lifetime.saturating_add(FETCH_TIMEOUT)),
-        max_stale: Some(shared.settings().lifetimes.max_stale()),
     }
 }
 
@@ -392,16 +310,16 @@ async fn ready(shared: &Arc<Shared>) -> Result<(), Unready> {
     }
 }
 
-async fn fresh_within(shared: &Arc<Shared>, deadline: Duration) -> Result<(), Unready> {
+async fn fresh_within(shared: &Arc<Shared>, deadline: Duration) -> Result<(), ()> {
     /// How long the task may take to begin the look that is due by itself: it has just been thawed too.
     const THAW: Duration = Duration::from_millis(10);
-    let mut timer = pin!(sleep_for(deadline)?);
-    let mut thaw = pin!(sleep_for(THAW)?);
+    let mut timer = pin!(timer(deadline).ok_or(())?);
+    let mut thaw = pin!(self::timer(THAW).ok_or(())?);
     let mut progress = shared.progress();
     let (mut is_thawed, mut has_asked) = (false, false);
     loop {
         progress.mark_unchanged();
-        shared.ensure_running().map_err(|_| Unready::NoRuntime)?;
+        shared.ensure_running().map_err(|_| ())?;
         if shared.has_fresh_keys() {
             return Ok(());
         }
@@ -413,70 +331,8 @@ async fn fresh_within(shared: &Arc<Shared>, deadline: Duration) -> Result<(), Un
         tokio::select! {
             biased;
             changed = progress.changed() => drop(changed),
-            () = &mut timer => return Err(Unready::TooOld),
+            () = &mut timer => return Err(()),
             () = &mut thaw, if !is_thawed => is_thawed = true,
-        }
-    }
-}
-
-fn sleep_for(time: Duration) -> Result<Sleep, Unready> {
-    timer(time).ok_or(Unready::NoRuntime)
-}
-
-impl KeyStatus {
-    fn new(state: KeyState) -> Self {
-        Self {
-            state,
-            generation: None,
-            keys: 0,
-            skipped: Vec::new(),
-            skipped_total: 0,
-            last_success: None,
-            lifetime: None,
-            clock_offset: None,
-            last_error: None,
-            fetches_started: 0,
-            fetches_failed: 0,
-            answers_refused: 0,
-            withdrawn_after: None,
-            max_stale: None,
-        }
-    }
-
-    /// Of two sources together: the better state, the sums, and of times the worse.
-    fn beside(mut self, other: Self) -> Self {
-        if other.state.rank() < self.state.rank() {
-            self.state = other.state;
-        }
-        self.generation = None;
-        self.keys += other.keys;
-        self.skipped.extend(other.skipped);
-        self.skipped.truncate(MAX_SKIPPED_SHOWN);
-        self.skipped_total += other.skipped_total;
-        self.last_success = self.last_success.max(other.last_success);
-        self.lifetime = self.lifetime.max(other.lifetime);
-        self.clock_offset =
-            [self.clock_offset, other.clock_offset].into_iter().flatten().max_by_key(|offset| offset.unsigned_abs());
-        self.last_error = self.last_error.or(other.last_error);
-        self.fetches_started += other.fetches_started;
-        self.fetches_failed += other.fetches_failed;
-        self.answers_refused += other.answers_refused;
-        self.withdrawn_after = self.withdrawn_after.max(other.withdrawn_after);
-        self.max_stale = self.max_stale.max(other.max_stale);
-        self
-    }
-}
-
-impl KeyState {
-    /// The better, the less.
-    fn rank(self) -> u8 {
-        match self {
-            Self::Ready => 0,
-            Self::Static => 1,
-            Self::Stale => 2,
-            Self::Empty => 3,
-            Self::Starting => 4,
-            Self::Unusable(_) => 5,
         }
     }
 }
@@ -509,53 +365,23 @@ impl fmt::Display for NotReady {
 
 impl std::error::Error for NotReady {}
 
-/// The end of a look that was asked for.
-#[derive(Debug)]
-pub struct Refreshing(Outcome);
-
-#[derive(Debug)]
-enum Outcome {
-    Known(Option<Result<(), RefreshError>>),
-    Awaited(oneshot::Receiver<Result<(), Arc<str>>>),
-    Several { parts: Vec<Refreshing>, failure: Option<RefreshError> },
+/// The keys could not be looked at in time. Those that there are, if there are any, are good until
+/// [`max_stale`](crate::Remote::max_stale).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NotFresh {
+    /// Why the last fetch failed, if it did.
+    pub last_error: Option<String>,
 }
 
-impl Future for Refreshing {
-    type Output = Result<(), RefreshError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut self.0 {
-            Outcome::Known(result) => match result.take() {
-                Some(result) => Poll::Ready(result),
-                // Polled again after its end.
-                None => Poll::Pending,
-            },
-            Outcome::Several { parts, failure } => {
-                parts.retain_mut(|part| match Pin::new(part).poll(context) {
-                    Poll::Ready(outcome) => {
-                        *failure = failure.take().or(outcome.err());
-                        false
-                    }
-                    Poll::Pending => true,
-                });
-                if parts.is_empty() { Poll::Ready(failure.take().map_or(Ok(()), Err)) } else { Poll::Pending }
-            }
-            Outcome::Awaited(ended) => Pin::new(ended).poll(context).map(|ended| match ended {
-                Ok(result) => result.map_err(|error| RefreshError(error.as_ref().into())),
-                Err(_) => Err(RefreshError("the task that fetches the keys has died".into())),
-            }),
+impl fmt::Display for NotFresh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the keys could not be looked at in time")?;
+        match &self.last_error {
+            Some(error) => write!(f, " ({error})"),
+            None => Ok(()),
         }
     }
 }
 
-/// Why a look that was asked for brought nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RefreshError(String);
-
-impl fmt::Display for RefreshError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for RefreshError {}
+impl std::error::Error for NotFresh {}

@@ -50,7 +50,7 @@ type Configure = Arc<dyn Fn(Remote) -> Remote + Send + Sync>;
 /// # What is bounded
 /// - Requests to issuers: each has the spacing of a source of its own, and no more than [`MAX_FETCHES`](crate::MAX_FETCHES) are under way at once in all.
 /// - Tenants: [`max_tenants`](Self::max_tenants) at once. When they are all in use, a new one has to wait (429). Of tenants that only a
-///   [check](Tenants::check) lets in, at most 64 may be without keys at once, for 16 s at least: so real ones come in as fast as their keys do, and
+///   [check](Tenants::admit_if) lets in, at most 64 may be without keys at once, for 16 s at least: so real ones come in as fast as their keys do, and
 ///   a check that lets made-up names through makes us ask for four new ones a second. A tenant whose keys cannot be had is asked for
 ///   them ever more seldom, up to once a minute.
 /// - Tasks and memory: those of tenants, and of [lazy](Self::lazy) issuers, are let go of when no token has come for [`idle_after`](Self::idle_after), or for a minute if they have no keys.
@@ -222,7 +222,7 @@ impl fmt::Debug for Issuers {
 
 /// The tenants of one issuer, whose names differ in one place: `https://login.example/{tenant}/v2.0`.
 ///
-/// None are admitted until [`allow`](Self::allow) or [`check`](Self::check) says which. A tenant's name is at most [`MAX_TENANT_BYTES`] of
+/// None are admitted until [`allow`](Self::allow) or [`admit_if`](Self::admit_if) says which. A tenant's name is at most [`MAX_TENANT_BYTES`] of
 /// ASCII letters, digits, `-`, `_` and `.`, and begins with a letter or digit: whatever comes in a token, it can neither leave its place in the URL nor
 /// name another host. If the place is in the host, it has no `.` either.
 #[derive(Clone)]
@@ -257,9 +257,9 @@ impl Tenants {
     /// Admits tenants that `check` says yes to. It is asked within a request, for names that strangers make up, so it must be quick: a look
     /// into memory, not into a database.
     ///
-    /// A tenant that has been admitted is not asked about again until it is idle, or [dismissed](crate::KeysHandle::dismiss_issuer).
+    /// A tenant that has been admitted is not asked about again until it is idle, or [removed](crate::KeysHandle::remove_issuer).
     #[must_use]
-    pub fn check(mut self, check: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+    pub fn admit_if(mut self, check: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         self.check = Some(Arc::new(check));
         self
     }
@@ -341,7 +341,7 @@ mod tests {
 
     #[test]
     fn a_tenant_cannot_leave_its_place() {
-        let tenants = Tenants::of("https://login.example/{tenant}/v2.0").check(|_| true);
+        let tenants = Tenants::of("https://login.example/{tenant}/v2.0").admit_if(|_| true);
         for tenant in ["t1", "contoso.example", "6babcaad-604b-40ac-a9d7-9fd97c0b779f", "A_b-c.d", &"x".repeat(128)] {
             assert_eq!(tenants.admits(tenant), Some(Admitted::Checked), "{tenant}");
         }
@@ -367,11 +367,11 @@ mod tests {
         ] {
             assert_eq!(tenants.admits(tenant), None, "{tenant}");
         }
-        let in_host = Tenants::of("https://{tenant}.login.example").check(|_| true);
+        let in_host = Tenants::of("https://{tenant}.login.example").admit_if(|_| true);
         assert_eq!((in_host.admits("t1"), in_host.admits("evil.example")), (Some(Admitted::Checked), None));
         let none = Tenants::of("https://login.example/{tenant}");
         assert_eq!(none.admits("t1"), None, "nobody is admitted unless somebody says so");
-        let listed = none.allow(["t1"]).check(|tenant| tenant == "t2");
+        let listed = none.allow(["t1"]).admit_if(|tenant| tenant == "t2");
         assert_eq!(
             ["t1", "t2", "t3"].map(|tenant| listed.admits(tenant)),
             [Some(Admitted::Listed), Some(Admitted::Checked), None]

@@ -25,7 +25,7 @@ pub struct Keys(pub(crate) Source);
 #[derive(Clone)]
 pub(crate) enum Source {
     Fixed(Arc<KeySet>),
-    Remote(Arc<Shared>),
+    LookedAfter(Arc<Shared>),
     Union(Arc<Union>),
     Issuers(Arc<Router>),
 }
@@ -57,7 +57,7 @@ impl Keys {
         let shared = Arc::new(shared);
         // No runtime yet is what "otherwise with the first use" is about.
         let _ = shared.ensure_running();
-        Self(Source::Remote(shared))
+        Self(Source::LookedAfter(shared))
     }
 
     /// The keys of all these sources: a token is tried with whatever any of them has for it, and a missing key is looked for in all
@@ -105,6 +105,30 @@ impl Keys {
         KeysHandle(self.0.clone())
     }
 
+    /// Whether the settings of the source, or of each of its parts, go together: one whose settings do not is never ready.
+    ///
+    /// # Errors
+    /// [`SourceError`], the first that applies.
+    pub fn check(&self) -> Result<(), SourceError> {
+        match &self.0 {
+            Source::Fixed(_) => Ok(()),
+            Source::LookedAfter(shared) => shared.settings().load.as_ref().map(drop).map_err(Clone::clone),
+            Source::Union(union) => union.members().iter().try_for_each(Self::check),
+            Source::Issuers(router) => router.check(),
+        }
+    }
+
+    /// Whether every key is, and will be, [bound to an issuer](countersign_token::VerifyingKey::bound_to_issuer).
+    #[must_use]
+    pub fn are_bound(&self) -> bool {
+        match &self.0 {
+            Source::Fixed(set) => set.iter().all(|key| key.issuer().is_some()),
+            Source::LookedAfter(shared) => shared.settings().issuer.is_some(),
+            Source::Union(union) => union.members().iter().all(Self::are_bound),
+            Source::Issuers(_) => true,
+        }
+    }
+
     /// Whether they are keys that never change.
     #[must_use]
     pub fn is_fixed(&self) -> bool {
@@ -115,7 +139,7 @@ impl Keys {
     pub(crate) fn current(&self) -> Option<Arc<KeySet>> {
         match &self.0 {
             Source::Fixed(set) => Some(Arc::clone(set)),
-            Source::Remote(shared) => shared.snapshot().map(|guard| Arc::clone(&guard)),
+            Source::LookedAfter(shared) => shared.snapshot().map(|guard| Arc::clone(&guard)),
             Source::Union(union) => union.current(),
             Source::Issuers(_) => None,
         }
@@ -141,7 +165,7 @@ impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fixed(set) => f.debug_tuple("Fixed").field(set).finish(),
-            Self::Remote(shared) => f
+            Self::LookedAfter(shared) => f
                 .debug_struct("LookedAfter")
                 .field("source", &shared.label())
                 .field("keys", &shared.snapshot())
@@ -160,7 +184,7 @@ impl KeySource for Keys {
     fn snapshot(&self) -> Option<Snapshot<'_>> {
         match &self.0 {
             Source::Fixed(set) => Some(Snapshot(Held::Fixed(set))),
-            Source::Remote(shared) => shared.snapshot().map(|guard| Snapshot(Held::Remote(guard))),
+            Source::LookedAfter(shared) => shared.snapshot().map(|guard| Snapshot(Held::LookedAfter(guard))),
             Source::Union(union) => union.snapshot().map(|guard| Snapshot(Held::Merged(guard))),
             Source::Issuers(_) => None,
         }
@@ -168,15 +192,22 @@ impl KeySource for Keys {
 
     fn snapshot_for(&self, token: &UnverifiedToken<'_>) -> Option<Snapshot<'_>> {
         match &self.0 {
-            Source::Issuers(router) => router.snapshot_for(token).map(|guard| Snapshot(Held::Remote(guard))),
+            Source::Issuers(router) => router.snapshot_for(token).map(|guard| Snapshot(Held::LookedAfter(guard))),
             _ => self.snapshot(),
+        }
+    }
+
+    fn has_keys(&self) -> bool {
+        match &self.0 {
+            Source::Issuers(router) => router.is_any_usable(),
+            _ => self.snapshot().is_some(),
         }
     }
 
     fn ask(&self, miss: Miss<'_>) -> Ask<Waiting> {
         match &self.0 {
             Source::Fixed(_) => Ask::Answered(Answer::Absent),
-            Source::Remote(shared) => shared.ask(miss),
+            Source::LookedAfter(shared) => shared.ask(miss),
             Source::Union(union) => union.ask(miss),
             Source::Issuers(router) => router.ask(miss),
         }
@@ -185,7 +216,7 @@ impl KeySource for Keys {
     fn signature_mismatch(&self, miss: Miss<'_>) {
         match &self.0 {
             Source::Fixed(_) => {}
-            Source::Remote(shared) => shared.signature_mismatch(miss),
+            Source::LookedAfter(shared) => shared.signature_mismatch(miss),
             Source::Union(union) => union.signature_mismatch(miss),
             Source::Issuers(router) => router.signature_mismatch(miss),
         }
@@ -197,7 +228,7 @@ pub struct Snapshot<'a>(Held<'a>);
 
 enum Held<'a> {
     Fixed(&'a KeySet),
-    Remote(Guard<Arc<KeySet>>),
+    LookedAfter(Guard<Arc<KeySet>>),
     Merged(Guard<Arc<Merged>>),
 }
 
@@ -207,7 +238,7 @@ impl Deref for Snapshot<'_> {
     fn deref(&self) -> &KeySet {
         match &self.0 {
             Held::Fixed(set) => set,
-            Held::Remote(guard) => guard,
+            Held::LookedAfter(guard) => guard,
             Held::Merged(guard) => &guard.set,
         }
     }

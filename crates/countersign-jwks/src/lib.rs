@@ -106,10 +106,12 @@ mod local;
 #[cfg(feature = "object_store-0.14")]
 mod object;
 mod plan;
+mod refreshing;
 mod remote;
 mod router;
 mod settings;
 mod shared;
+mod status;
 mod union;
 mod unwind;
 mod waiting;
@@ -121,7 +123,7 @@ pub use cache::{
 pub use cache::{REDIS_PREFIX, RedisCache};
 pub use error::SourceError;
 pub use events::{KeyEvent, KeyEvents, MAX_EVENTS};
-pub use handle::{KeyState, KeyStatus, KeysHandle, MAX_SKIPPED_SHOWN, NotReady, RefreshError, Refreshing};
+pub use handle::{KeysHandle, NotFresh, NotReady};
 #[cfg(feature = "reqwest")]
 pub use http::{CONNECT_TIMEOUT, HttpFetch};
 pub use issuers::{
@@ -135,5 +137,7 @@ pub use lifetimes::{
 pub use limited::MAX_FETCHES;
 pub use load::MAX_BODY_BYTES;
 pub use local::{Local, MAX_ENTRIES, MAX_FILES, POLL_INTERVAL};
+pub use refreshing::{RefreshError, Refreshing};
 pub use remote::{DEFAULT_CLOCK_TOLERANCE, Remote};
+pub use status::{KeyState, KeyStatus, MAX_SKIPPED_SHOWN};
 pub use waiting::Waiting;

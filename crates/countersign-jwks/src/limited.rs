@@ -11,25 +11,30 @@ use tokio::time::timeout;
 use crate::load::{Landing, Load, Loading, Look};
 use crate::plan::LATE;
 
-/// How many looks are under way at once, for all issuers of a source: as many sockets. Those of issuers without keys have permits of their
-/// own, so that no number of issuers that never answer keeps others from being refreshed.
-pub const MAX_FETCHES: usize = 64;
+/// How many looks are under way at once, for all issuers of a source: as many sockets. Those of issuers without keys, and those of issuers whose
+/// last look failed, have permits of their own, so that no number of either keeps the others from being refreshed.
+pub const MAX_FETCHES: usize = MAX_HEALTHY + MAX_FIRST + MAX_AILING;
 
-/// Of those, how many are for issuers without keys.
-const MAX_FIRST_FETCHES: usize = MAX_FETCHES / 2;
+/// Issuers that have keys, and whose last look succeeded.
+const MAX_HEALTHY: usize = 48;
+
+/// Issuers that have no keys yet.
+const MAX_FIRST: usize = 32;
+
+/// Issuers that have keys, and whose last look failed: each may take as long as a look takes at most.
+const MAX_AILING: usize = 16;
 
 /// Who may look.
 pub(crate) struct Permits {
-    with_keys: Semaphore,
-    without_keys: Semaphore,
+    healthy: Semaphore,
+    first: Semaphore,
+    ailing: Semaphore,
 }
 
 impl Default for Permits {
     fn default() -> Self {
-        Self {
-            with_keys: Semaphore::new(MAX_FETCHES - MAX_FIRST_FETCHES),
-            without_keys: Semaphore::new(MAX_FIRST_FETCHES),
-        }
+        let [healthy, first, ailing] = [MAX_HEALTHY, MAX_FIRST, MAX_AILING].map(Semaphore::new);
+        Self { healthy, first, ailing }
     }
 }
 
@@ -48,9 +53,13 @@ pub(crate) struct Limited {
 
 impl Limited {
     async fn look(&self, look: Look) -> Landing {
-        let permits = if look.has_keys { &self.permits.with_keys } else { &self.permits.without_keys };
+        let permits = match (look.has_keys, look.has_failed) {
+            (true, false) => &self.permits.healthy,
+            (true, true) => &self.permits.ailing,
+            (false, _) => &self.permits.first,
+        };
         let Ok(_permit) = timeout(PATIENCE, permits.acquire()).await else {
-            return Landing::failed("too many looks for keys are under way");
+            return Landing::Postponed;
         };
         let looking = timeout(look.timeout, self.load.load(look));
         looking.await.unwrap_or_else(|_| Landing::failed(FetchError::TimedOut.to_string()))

@@ -45,13 +45,20 @@ pub(crate) struct Look {
     pub(crate) has_keys: bool,
     /// Whether there is a set in force that has not outlived what it is good for.
     pub(crate) has_fresh_keys: bool,
+    /// Whether the last look failed.
+    pub(crate) has_failed: bool,
 }
 
 /// What a look came to.
 pub(crate) enum Landing {
     Fetched(Box<Document>, Box<Hints>),
     NotModified(Box<Hints>),
-    Failed { error: String, retry_after: Option<Duration> },
+    Failed {
+        error: String,
+        retry_after: Option<Duration>,
+    },
+    /// It has not begun, because too many others are under way.
+    Postponed,
 }
 
 /// A key set, and what it was read from.

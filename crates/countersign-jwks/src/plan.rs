@@ -87,6 +87,9 @@ const CLOCK_CHECK: Duration = Duration::from_secs(10);
 /// How long after its time-out an answer may still come in: by then a driver that runs has reported a failure.
 pub(crate) const LATE: Duration = Duration::from_secs(5);
 
+/// How many refused answers are remembered: the servers of a content network take turns, each with a copy of its own.
+const MAX_REFUSED: usize = 16;
+
 /// The least time between a set without a usable key and the one that confirms it.
 const CONFIRM_AFTER: Duration = MIN_SPACING;
 
@@ -139,6 +142,8 @@ pub(crate) enum Event<W> {
     NotModified(Box<Hints>),
     /// The fetch in flight failed; perhaps with a wish when to be asked again.
     Failed { retry_after: Option<Duration> },
+    /// The fetch in flight has not even begun, because too many others are under way.
+    Postponed,
     /// A request lacks a key. `generation` is that of the snapshot it looked at.
     Asked { wanted: Wanted, generation: Option<u64>, waiter: W },
     /// A signature did not match the key it names.
@@ -197,6 +202,8 @@ pub(crate) struct Start {
     /// Whether there are usable keys, and whether those have not outlived what they are good for.
     pub(crate) has_keys: bool,
     pub(crate) has_fresh_keys: bool,
+    /// Whether the last fetch failed.
+    pub(crate) has_failed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,16 +259,18 @@ pub(crate) struct Plan<W> {
     emptied: Option<Duration>,
     /// Whether the last answer was older than the set in force: a cache on the way must be told to look again.
     doubted: bool,
-    /// An answer that was refused because it seemed older, until it is known whether it only seemed so.
-    refused: Option<Refused>,
+    /// Answers that were refused because they seemed older, until it is known whether they only seemed so; the latest
+    /// [`MAX_REFUSED`].
+    refused: VecDeque<Refused>,
 
     flight: Option<Flight>,
     /// How many fetches were started, and when the last one was.
     fetches: u64,
     last_begun: Option<Duration>,
     scheduled_at: Duration,
-    /// How many scheduled fetches failed in a row.
+    /// How many scheduled fetches failed in a row, and whether the last one of either kind did.
     failures: u32,
+    has_failed: bool,
     last_forced: Option<Duration>,
     spacing: Duration,
     /// The provider wishes to be left alone until then.
@@ -328,12 +337,13 @@ impl<W> Plan<W> {
             attempted: false,
             emptied: None,
             doubted: false,
-            refused: None,
+            refused: VecDeque::new(),
             flight: None,
             fetches: 0,
             last_begun: None,
             scheduled_at: Duration::ZERO,
             failures: 0,
+            has_failed: false,
             last_forced: None,
             spacing: MIN_SPACING,
             not_before: Duration::ZERO,
@@ -357,6 +367,7 @@ impl<W> Plan<W> {
                     self.failed(now, flight, retry_after, &mut actions);
                 }
             }
+            Event::Postponed => self.postponed(now.monotonic),
             Event::Asked { wanted, generation, waiter } => self.asked(now, wanted, generation, waiter, &mut actions),
             Event::Mismatched { wanted, generation } => self.mismatched(now.monotonic, wanted, generation),
             Event::RefreshAsked => self.needed = true,
@@ -417,6 +428,11 @@ impl<W> Plan<W> {
     /// From when the last good set is not believed any more, as far as the monotonic clock can say.
     pub(crate) fn trusted_until(&self) -> Duration {
         self.confirmed.monotonic.saturating_add(self.config.max_stale)
+    }
+
+    /// When the last good set was generated at the latest, by the provider's clock.
+    pub(crate) fn generated_at(&self) -> Option<Duration> {
+        self.generated
     }
 
     /// Whether a fetch is in flight.
@@ -497,8 +513,9 @@ impl<W> Plan<W> {
         let conditional = !validators.is_empty();
         self.flight = Some(Flight { number: self.fetches, kind, begun: now, timeout, outlived: false, conditional });
         let (number, has_keys) = (self.fetches, self.has_usable_keys());
-        let has_fresh_keys = has_keys && !self.stale;
-        actions.push(Action::Fetch(Start { number, kind, timeout, revalidate, validators, has_keys, has_fresh_keys }));
+        let (has_fresh_keys, has_failed) = (has_keys && !self.stale, self.has_failed);
+        let start = Start { number, kind, timeout, revalidate, validators, has_keys, has_fresh_keys, has_failed };
+        actions.push(Action::Fetch(start));
     }
 
     fn next_tick(&self, now: Now) -> Duration {

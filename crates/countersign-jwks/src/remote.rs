@@ -90,7 +90,8 @@ impl Remote {
     pub fn discover(issuer: impl AsRef<str>) -> Result<Self, SourceError> {
         let issuer: Arc<str> = issuer.as_ref().into();
         let url = address::parse(&issuer)?;
-        if issuer.contains(['?', '#']) {
+        // Nor anything that the parser drops or escapes: it goes into logs as it is.
+        if issuer.contains(['?', '#']) || !issuer.chars().all(|char| char.is_ascii_graphic()) {
             return Err(SourceError::NotAnIssuer);
         }
         Ok(Self::at(Location::Issuer(Arc::clone(&issuer), url), Some(issuer)))
@@ -149,7 +150,7 @@ impl Remote {
     ///
     /// It is asked only if the places before it fail *and* the keys in force have outlived what they are good for, or there
     /// are none: a mirror that lags behind must not bring a withdrawn key back while there are better keys. Once the
-    /// first place answers again, its keys replace those of the mirror.
+    /// first place answers again, its keys replace those of the mirror, unless they are older by the clocks (`Date`) of the two.
     #[must_use]
     pub fn or_else(mut self, other: Self) -> Self {
         self.fallbacks.push(other.place);
@@ -256,6 +257,12 @@ impl Remote {
     pub(crate) fn shared_fetch(mut self, fetch: Arc<dyn Fetch>) -> Self {
         self.place.fetch = Some(fetch);
         self
+    }
+
+    /// Whether its keys are [bound to an issuer](Self::bound_to_issuer).
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        self.issuer.is_some()
     }
 
     /// Whether these settings go together.

@@ -44,8 +44,8 @@ pub(crate) struct Router {
     permits: Arc<Permits>,
     /// One for all that have none of their own.
     fetch: Option<Arc<dyn Fetch>>,
-    /// Whether the settings pass.
-    passes: bool,
+    /// What is wrong with the settings, if anything is.
+    fault: Option<SourceError>,
     events: broadcast::Sender<Named>,
     epoch: Instant,
     is_swept: AtomicBool,
@@ -89,7 +89,7 @@ enum Found {
 impl Router {
     /// All issuers that are listed; none of them started yet.
     pub(crate) fn new(mut issuers: Issuers) -> Arc<Self> {
-        let passes = issuers.check().is_ok();
+        let fault = issuers.check().err();
         let kind = if issuers.lazy { Kind::Lazy } else { Kind::Listed };
         let listed = std::mem::take(&mut issuers.listed);
         let entries = listed.into_iter().map(|(issuer, remote)| {
@@ -103,7 +103,7 @@ impl Router {
             changing: Mutex::default(),
             permits: Arc::default(),
             fetch: default_fetch(),
-            passes,
+            fault,
             events: broadcast::Sender::new(MAX_EVENTS),
             epoch: Instant::now(),
             is_swept: AtomicBool::new(false),
@@ -161,9 +161,13 @@ impl Router {
         self.events.subscribe()
     }
 
+    pub(crate) fn check(&self) -> Result<(), SourceError> {
+        self.fault.clone().map_or(Ok(()), Err)
+    }
+
     /// Starts those that are not lazy, and the sweeper.
     pub(crate) fn start(&self) {
-        if !self.issuers.lazy && self.passes {
+        if !self.issuers.lazy && self.fault.is_none() {
             for entry in self.entries.load().values() {
                 let _ = self.source_of(entry);
             }
@@ -181,6 +185,13 @@ impl Router {
     /// Those that run.
     pub(crate) fn running(&self) -> Vec<Arc<Shared>> {
         self.entries.load().values().filter_map(|entry| entry.source.load_full()).collect()
+    }
+
+    /// Those that run and are listed, or have keys.
+    pub(crate) fn lasting(&self) -> Vec<Arc<Shared>> {
+        let entries = self.entries.load();
+        let lasting = entries.values().filter(|entry| entry.kind != Kind::Tenant || entry.has_usable_keys());
+        lasting.filter_map(|entry| entry.source.load_full()).collect()
     }
 
     /// Adds an issuer, or gives it another source. Tokens of it are judged with that from now on.
@@ -292,7 +303,8 @@ impl Router {
             return;
         }
         let sweeper = Sweeper(self.this.clone());
-        let every = SWEEP_EVERY.min(self.issuers.idle_after / 4);
+        // Settings that do not pass may say zero.
+        let every = SWEEP_EVERY.min(self.issuers.idle_after / 4).max(MIN_RETRY_AFTER);
         drop(runtime.spawn(async move {
             while let Some(router) = sweeper.0.upgrade() {
                 router.sweep();
@@ -344,7 +356,8 @@ impl Router {
         }
     }
 
-    fn is_any_usable(&self) -> bool {
+    /// Whether tokens of any issuer can be judged.
+    pub(crate) fn is_any_usable(&self) -> bool {
         let (now, known) = (self.now(), self.usable.load(Ordering::Relaxed));
         if known != 0 && Duration::from_millis(now.saturating_sub(known >> 1)) < USABLE_BELIEVED {
             return known & 1 == 1;

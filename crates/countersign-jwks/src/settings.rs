@@ -34,3 +34,10 @@ pub(crate) struct Settings {
     /// The router, if it is the source of one of several issuers; otherwise nothing.
     pub(crate) router: Weak<Router>,
 }
+
+impl Settings {
+    /// How long a look may wait for its turn.
+    pub(crate) fn patience(&self) -> Duration {
+        self.load.as_ref().map(|load| load.patience()).unwrap_or_default()
+    }
+}

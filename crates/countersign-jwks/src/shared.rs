@@ -16,10 +16,10 @@ use tokio::time::Instant;
 use crate::cache::{ImportError, Snapshot};
 use crate::driver::{self, Asked, Engine, Import, Mismatched, Refresh, bound};
 use crate::events::{KeyEvent, MAX_EVENTS, Named};
-use crate::handle::MAX_SKIPPED_SHOWN;
 use crate::load::Document;
 use crate::plan::{Absent, Config, MAX_SPACING, MAX_WAITERS, MIN_RETRY_AFTER, Now, PAST, Plan, Restored, Wanted};
 use crate::settings::Settings;
+use crate::status::MAX_SKIPPED_SHOWN;
 use crate::waiting::{Waiting, timer};
 
 /// How many signature mismatches await the task's attention. They cost requests nothing when they are lost, and have a

@@ -61,7 +61,8 @@ impl Union {
         {
             return Ask::Answered(Answer::Changed);
         }
-        let mut answers = Answers::default();
+        let has_keys = merged.as_ref().is_some_and(|merged| !merged.set.is_empty());
+        let mut answers = Answers { has_keys, ..Answers::default() };
         let mut waiting = Vec::new();
         for (index, member) in self.members.iter().enumerate() {
             let of = merged.as_ref().and_then(|merged| merged.of[index].as_ref());
@@ -100,8 +101,7 @@ impl Union {
         let old = self.merged.load();
         if !self.is_current(&old) {
             let of: Box<[_]> = self.members.iter().map(Keys::current).collect();
-            let set = KeySet::new(of.iter().flatten().flat_map(|set| set.iter().cloned()));
-            let set = set.with_generation(old.set.generation() + 1);
+            let set = KeySet::merged(of.iter().flatten().map(|set| &**set)).with_generation(old.set.generation() + 1);
             self.merged.store(Arc::new(Merged { set: Arc::new(set), of }));
         }
         drop(lock);
@@ -112,6 +112,8 @@ impl Union {
 /// What several sources say to the same miss.
 #[derive(Debug, Default)]
 pub(crate) struct Answers {
+    /// Whether any of them has usable keys.
+    has_keys: bool,
     changed: bool,
     absent: bool,
     not_yet: Option<Duration>,
@@ -140,10 +142,12 @@ impl Answers {
     pub(crate) fn together(&self) -> Answer {
         match (self.not_yet, self.unavailable) {
             _ if self.changed => Answer::Changed,
-            (Some(retry_after), _) => Answer::NotYet { retry_after },
-            // Others have keys.
-            (None, Some((_, retry_after))) if self.absent => Answer::NotYet { retry_after },
-            (None, Some((reason, retry_after))) => Answer::Unavailable { reason, retry_after },
+            // One that cannot be reached is no outage while others have keys.
+            (not_yet, Some((_, retry_after))) if self.has_keys => {
+                Answer::NotYet { retry_after: sooner(not_yet, retry_after) }
+            }
+            (_, Some((reason, retry_after))) => Answer::Unavailable { reason, retry_after },
+            (Some(retry_after), None) => Answer::NotYet { retry_after },
             (None, None) => Answer::Absent,
         }
     }
@@ -162,19 +166,21 @@ mod tests {
         let second = Duration::from_secs(1);
         let not_yet = |seconds| Answer::NotYet { retry_after: seconds * second };
         let unavailable = |seconds| Answer::Unavailable { reason: Unready::TooOld, retry_after: seconds * second };
-        for (answers, expected) in [
-            (vec![], Answer::Absent),
-            (vec![Answer::Absent, Answer::Absent], Answer::Absent),
-            (vec![Answer::Absent, Answer::UnknownIssuer], Answer::Absent),
-            (vec![not_yet(4), Answer::Changed, unavailable(1)], Answer::Changed),
-            (vec![Answer::Absent, not_yet(4), not_yet(2)], not_yet(2)),
-            (vec![Answer::Absent, unavailable(3)], not_yet(3)),
-            (vec![unavailable(3), not_yet(5)], not_yet(5)),
-            (vec![unavailable(3), unavailable(2)], unavailable(2)),
+        for (has_keys, answers, expected) in [
+            (true, vec![], Answer::Absent),
+            (true, vec![Answer::Absent, Answer::Absent], Answer::Absent),
+            (true, vec![Answer::Absent, Answer::UnknownIssuer], Answer::Absent),
+            (true, vec![not_yet(4), Answer::Changed, unavailable(1)], Answer::Changed),
+            (true, vec![Answer::Absent, not_yet(4), not_yet(2)], not_yet(2)),
+            (true, vec![Answer::Absent, unavailable(3)], not_yet(3)),
+            (true, vec![unavailable(3), not_yet(5)], not_yet(3)),
+            (false, vec![unavailable(3), unavailable(2)], unavailable(2)),
+            // Static keys, and none.
+            (false, vec![Answer::Absent, unavailable(3)], unavailable(3)),
         ] {
-            let mut together = Answers::default();
+            let mut together = Answers { has_keys, ..Answers::default() };
             answers.iter().for_each(|answer| together.add(*answer));
-            assert_eq!(together.together(), expected, "{answers:?}");
+            assert_eq!(together.together(), expected, "{has_keys} {answers:?}");
         }
     }
 }

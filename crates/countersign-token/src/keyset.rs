@@ -37,6 +37,19 @@ impl KeySet {
         set
     }
 
+    /// The keys of all these sets, in that order. Those that match any `kid` in their set do so in this one.
+    #[must_use]
+    pub fn merged<'a>(sets: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut merged = Self::default();
+        for set in sets {
+            merged.unnamed_match_any_kid = set.unnamed_match_any_kid;
+            for key in &set.keys {
+                merged.push(Arc::clone(key));
+            }
+        }
+        merged
+    }
+
     /// Lets keys *without* a name also answer for tokens whose `kid` no key has. Off by default: a token that names a
     /// key we do not have should not be tried against others. Meant for static keys from PEM files, which have no name.
     #[must_use]

@@ -39,6 +39,12 @@ pub trait KeySource: Send + Sync + 'static {
         self.snapshot()
     }
 
+    /// Whether there are keys for any token at all: it is what makes the difference between "ask again" and "unavailable" for one that
+    /// there are none for.
+    fn has_keys(&self) -> bool {
+        self.snapshot().is_some()
+    }
+
     /// Called when the snapshot had no key for a token, or when there was no snapshot.
     ///
     /// The caller notes `miss.generation` *before* its look-up, so that a set published in between is not missed.
@@ -149,6 +155,10 @@ impl<K: KeySource> KeySource for std::sync::Arc<K> {
 
     fn snapshot_for(&self, token: &UnverifiedToken<'_>) -> Option<Self::Snapshot<'_>> {
         K::snapshot_for(self, token)
+    }
+
+    fn has_keys(&self) -> bool {
+        K::has_keys(self)
     }
 
     fn ask(&self, miss: Miss<'_>) -> Ask<Self::Waiting> {

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use countersign_claims::{ClaimsType, ClaimsTypeError, Clock, ConfigError, Policy, UnixTime, Verified};
+use countersign_claims::{ClaimError, ClaimsType, ClaimsTypeError, Clock, ConfigError, Policy, UnixTime, Verified};
 use countersign_token::{
     AlgorithmSet, Answer, Ask, DEFAULT_MAX_TOKEN_BYTES, HeaderScratch, KeySet, KeySource, Miss, SignatureError,
     UnverifiedToken,
@@ -182,12 +182,21 @@ impl<K: KeySource> Verifier<K> {
         let Some(keys) = self.keys.snapshot_for(token) else { return Err(None) };
         let keys: &KeySet = &keys;
         let header = token.header();
-        let mut failure = None;
+        let (mut failure, mut of_another) = (None, None);
         for key in keys.candidates(header.kid(), header.algorithm()) {
             match token.verify(key) {
-                Ok(payload) => return Ok(self.judge(payload, now)),
+                Ok(payload) => match self.judge(payload, now) {
+                    // Two issuers may have one key between them, and each its own of it in a union.
+                    Err(refusal @ Refusal::Claim(ClaimError::WrongIssuer { .. })) if key.issuer().is_some() => {
+                        of_another = Some(refusal);
+                    }
+                    outcome => return Ok(outcome),
+                },
                 Err(error) => failure = Some(error),
             }
+        }
+        if let Some(refusal) = of_another {
+            return Ok(Err(refusal));
         }
         let generation = Some(keys.generation());
         match failure {
@@ -224,7 +233,7 @@ impl<K: KeySource> Verifier<K> {
     }
 
     fn not_waited_for(&self, token: &UnverifiedToken<'_>) -> Refusal {
-        if self.keys.snapshot_for(token).is_some() {
+        if self.keys.snapshot_for(token).is_some() || self.keys.has_keys() {
             Refusal::KeyNotCheckedYet { retry_after: RETRY_AFTER }
         } else {
             Refusal::KeysUnavailable { reason: countersign_token::Unready::Starting, retry_after: RETRY_AFTER }

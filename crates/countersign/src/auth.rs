@@ -140,7 +140,6 @@ impl JwtAuth {
     #[must_use]
     pub fn issuers(issuers: Issuers) -> Self {
         Self::from_source(Source { origin: KeysFrom::Issuers(Box::new(issuers)), keys: OnceLock::new() })
-            .policy_with(Policy::issuer_of_key)
     }
 
     /// Takes the keys from a source that was made elsewhere: a union, files, or one that several layers share.
@@ -183,9 +182,15 @@ impl JwtAuth {
     }
 
     fn from_source(source: Source) -> Self {
+        // Where each key says whose it is, nobody need list the issuers.
+        let are_bound = match &source.origin {
+            KeysFrom::Remote(remote) => remote.is_bound(),
+            KeysFrom::Issuers(_) => true,
+            KeysFrom::Given => source.keys.get().is_some_and(Keys::are_bound),
+        };
         Self {
             source: Arc::new(source),
-            policy: Policy::new(),
+            policy: if are_bound { Policy::new().issuer_of_key() } else { Policy::new() },
             algorithms: None,
             max_token_bytes: None,
             kid_required: false,
@@ -340,6 +345,7 @@ impl JwtAuth {
             }
             KeysFrom::Given => {
                 let keys = self.keys();
+                keys.check().map_err(|error| ConfigError::Other(error.to_string().into()))?;
                 let usable =
                     |keys: &KeySet| keys.iter().any(|key| !key.algorithms().intersection(algorithms).is_empty());
                 // Keys that may change may become usable.
@@ -355,7 +361,10 @@ impl JwtAuth {
         if let Some(setting) = self.misplaced {
             let text = match &self.source.origin {
                 KeysFrom::Issuers(_) => format!("{setting}() is about one source; Issuers::each() sets it for many"),
-                _ => format!("{setting}() is about fetching keys, and these keys are configured here"),
+                _ if self.keys().is_fixed() => {
+                    format!("{setting}() is about fetching keys, and these keys are configured here")
+                }
+                _ => format!("{setting}() is about one source that is made here; set it where these keys are made"),
             };
             return Err(ConfigError::Other(text.into()));
         }

@@ -2,7 +2,7 @@ use std::fmt;
 use std::time::Duration;
 
 use countersign_claims::{ClaimError, UnixTime};
-use countersign_jwks::{KeysHandle, NotReady};
+use countersign_jwks::{KeyEvents, KeysHandle, NotFresh, NotReady};
 use countersign_tower::Refusal;
 use countersign_verifier::Refusal as TokenRefusal;
 
@@ -70,6 +70,21 @@ impl Handle {
         self.keys.ready_within(deadline).await
     }
 
+    /// Waits until the keys have been looked at within their lifetime, but not longer than `deadline`: see
+    /// [`KeysHandle::fresh_within`].
+    ///
+    /// # Errors
+    /// [`NotFresh`]; go on with what there is.
+    pub async fn fresh_within(&self, deadline: Duration) -> Result<(), NotFresh> {
+        self.keys.fresh_within(deadline).await
+    }
+
+    /// What happens to the keys from now on: see [`KeysHandle::events`].
+    #[must_use]
+    pub fn events(&self) -> KeyEvents {
+        self.keys.events()
+    }
+
     /// What is behind a refusal, as far as can be said: for people who ask why a token was refused.
     ///
     /// If a time rule refused it, and by the provider's clock (its last `Date`) it would have passed, it says that the clock is to blame and
@@ -87,8 +102,12 @@ impl Handle {
     /// ```
     #[must_use]
     pub fn explain(&self, refusal: &Refusal) -> Explanation {
-        let clock_offset =
-            self.keys.status().clock_offset.filter(|offset| is_of_the_clock(refusal, *offset, self.leeway));
+        // Of several providers it is not known whose token it was: only what all of their clocks say is said.
+        let parts = self.keys.parts();
+        let clocks = if parts.is_empty() { vec![self.keys.clone()] } else { parts };
+        let offsets: Vec<_> = clocks.iter().filter_map(|keys| keys.status().clock_offset).collect();
+        let is_of_all = offsets.iter().all(|offset| is_of_the_clock(refusal, *offset, self.leeway));
+        let clock_offset = offsets.into_iter().min_by_key(|offset| offset.unsigned_abs()).filter(|_| is_of_all);
         Explanation { refusal: refusal.to_string(), clock_offset }
     }
 

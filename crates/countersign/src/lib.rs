@@ -86,8 +86,8 @@ pub use countersign_claims::{
 #[cfg(feature = "redis")]
 pub use countersign_jwks::RedisCache;
 pub use countersign_jwks::{
-    FileCache, Issuers, KeyCache, KeyEvent, KeyEvents, KeyState, KeyStatus, Keys, KeysHandle, Local, NotReady, Remote,
-    SourceError, Tenants,
+    CacheError, CacheFuture, FileCache, ImportError, Issuers, KeyCache, KeyEvent, KeyEvents, KeyState, KeyStatus, Keys,
+    KeysHandle, Local, NotFresh, NotReady, RefreshError, Remote, SourceError, Tenants,
 };
 pub use countersign_token::{Algorithm, AlgorithmSet, JwkSet, KeySet, Origin, SigningKey, VerifyingKey};
 // Always in `handler`; here only with a framework's feature, so that whoever forgot it is told so by the compiler.

@@ -1,7 +1,10 @@
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
 
 use super::{CacheError, CacheFuture, KeyCache, MAX_SNAPSHOT_BYTES};
 
@@ -20,44 +23,64 @@ use super::{CacheError, CacheFuture, KeyCache, MAX_SNAPSHOT_BYTES};
 #[derive(Clone, Debug)]
 pub struct FileCache {
     directory: PathBuf,
+    /// A file system that hangs keeps the thread that waits for it: one, and not one for each call.
+    turn: Arc<Semaphore>,
 }
 
 impl FileCache {
     /// A cache in `directory`, which is made when something is stored, if it is not there.
     #[must_use]
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into() }
+        Self { directory: directory.into(), turn: Arc::new(Semaphore::new(1)) }
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.directory.join(file_name(name))
+    }
+
+    /// Sources that share the cache take turns, and wait for theirs as long as a call may take.
+    async fn off_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> Result<T, CacheError> {
+        let turn = Arc::clone(&self.turn).acquire_owned().await.map_err(|_| CacheError::new("closed"))?;
+        let working = tokio::task::spawn_blocking(move || {
+            // Not given back before the work has ended, whoever has stopped waiting for it.
+            let _turn = turn;
+            work()
+        });
+        match working.await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(CacheError::new("the work was given up")),
+        }
     }
 }
 
 impl KeyCache for FileCache {
     fn load<'a>(&'a self, name: &'a str) -> CacheFuture<'a, Option<Vec<u8>>> {
         let path = self.path(name);
-        Box::pin(async move { off_thread(move || read(&path)).await })
+        Box::pin(self.off_thread(move || read(&path)))
     }
 
     fn store<'a>(&'a self, name: &'a str, snapshot: Vec<u8>) -> CacheFuture<'a, ()> {
         let path = self.path(name);
-        Box::pin(async move { off_thread(move || replace(&path, &snapshot)).await })
-    }
-}
-
-async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, CacheError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => Ok(result?),
-        Err(_) => Err(CacheError::new("the work was given up")),
+        Box::pin(self.off_thread(move || replace(&path, &snapshot)))
     }
 }
 
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    // A pipe must not hold the thread until somebody writes.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+    let file = match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a file"));
+    }
     let mut snapshot = Vec::new();
     file.take(MAX_SNAPSHOT_BYTES as u64 + 1).read_to_end(&mut snapshot)?;
     Ok(Some(snapshot))

@@ -8,10 +8,10 @@ use tokio::sync::oneshot;
 
 use crate::cache::Kept;
 use crate::events::KeyEvent;
-use crate::handle::MAX_SKIPPED_SHOWN;
 use crate::load::{Document, Landing};
 use crate::plan::{Disbelief, Event, Plan, Restored};
 use crate::shared::Shared;
+use crate::status::MAX_SKIPPED_SHOWN;
 
 /// The longest error text that is kept, characters: some come from the peer.
 const MAX_ERROR_CHARS: usize = 512;
@@ -26,27 +26,27 @@ pub(super) struct End {
     pub(super) disbelief: Option<Disbelief>,
     /// What it was read from.
     body: Option<Arc<[u8]>>,
-    /// When it was generated at the latest, by the provider's clock.
-    generated: Option<Duration>,
     /// Whether another set is in force now than before.
     pub(super) is_new: bool,
 }
 
 impl End {
-    pub(super) fn of(landing: Landing, issuer: Option<&Arc<str>>) -> (Event<oneshot::Sender<Answer>>, Self) {
+    /// `None` of a fetch that has not begun.
+    pub(super) fn of(landing: Landing, issuer: Option<&Arc<str>>) -> (Event<oneshot::Sender<Answer>>, Option<Self>) {
         match landing {
+            Landing::Postponed => (Event::Postponed, None),
             Landing::Fetched(document, hints) => {
                 let Document { keys, skipped, body } = *document;
                 let (skipped, clock_offset) = (Some(skipped), hints.clock_offset);
-                let end = Self { skipped, clock_offset, body, generated: hints.date, ..Self::default() };
-                (Event::Fetched { set: Box::new(bound(keys, issuer)), hints }, end)
+                let end = Self { skipped, clock_offset, body, ..Self::default() };
+                (Event::Fetched { set: Box::new(bound(keys, issuer)), hints }, Some(end))
             }
             Landing::NotModified(hints) => {
-                let end = Self { clock_offset: hints.clock_offset, generated: hints.date, ..Self::default() };
-                (Event::NotModified(hints), end)
+                let end = Self { clock_offset: hints.clock_offset, ..Self::default() };
+                (Event::NotModified(hints), Some(end))
             }
             Landing::Failed { error, retry_after } => {
-                (Event::Failed { retry_after }, Self { error: Some(error), ..Self::default() })
+                (Event::Failed { retry_after }, Some(Self { error: Some(error), ..Self::default() }))
             }
         }
     }
@@ -81,12 +81,9 @@ pub(super) fn report_end(shared: &Shared, end: End, events: &mut Vec<KeyEvent>) 
         if error.is_some() {
             progress.failed += 1;
             progress.refused += u64::from(end.disbelief.is_some());
-        } else {
-            progress.generated = end.generated.or(progress.generated);
-            if let Some(skipped) = end.skipped {
-                progress.document = end.body;
-                progress.skip(skipped.into_iter().map(shortened));
-            }
+        } else if let Some(skipped) = end.skipped {
+            progress.document = end.body;
+            progress.skip(skipped.into_iter().map(shortened));
         }
         progress.clock_offset = end.clock_offset.or(progress.clock_offset);
         progress.last_error.clone_from(&error);
@@ -104,6 +101,7 @@ pub(super) fn report_plan<W>(shared: &Shared, plan: &Plan<W>) -> bool {
         has_news = progress.unready != unready || progress.started != started || progress.stale != stale;
         progress.unready = unready;
         progress.confirmed = confirmed;
+        progress.generated = plan.generated_at();
         (progress.lifetime, progress.stale) = (lifetime, stale);
         progress.started = started;
         progress.retry_at = plan.next_look();
@@ -168,8 +166,13 @@ pub(crate) fn bound(keys: KeySet, issuer: Option<&Arc<str>>) -> KeySet {
 }
 
 /// An error text that may be somebody else's, as it can be shown.
-fn shown(error: &str) -> String {
-    error.escape_debug().take(MAX_ERROR_CHARS).collect()
+pub(crate) fn shown(error: &str) -> String {
+    let shown = |char: char| match char {
+        // They disturb no log.
+        '\'' | '"' => char.to_string(),
+        char => char.escape_debug().to_string(),
+    };
+    error.chars().map(shown).flat_map(|shown| shown.chars().collect::<Vec<_>>()).take(MAX_ERROR_CHARS).collect()
 }
 
 pub(super) fn log_published(shared: &Shared, keys: &KeySet, skipped: &[SkippedKey]) {

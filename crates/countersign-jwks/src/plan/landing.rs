@@ -7,8 +7,9 @@ use std::time::Duration;
 use countersign_token::{Answer, KeySet};
 
 use super::{
-    Action, BACKOFF_JITTER, CONFIRM_AFTER, Disbelief, Flight, GENERATED_TOLERANCE, Kind, MAX_BACKOFF, MAX_RETRY_AFTER,
-    MAX_SPACING, MIN_BACKOFF, MIN_SPACING, Map, Now, Plan, REFRESH_AT, REFRESH_JITTER, Refused, Restored, Rule,
+    Action, BACKOFF_JITTER, CONFIRM_AFTER, Disbelief, Flight, GENERATED_TOLERANCE, Kind, MAX_BACKOFF, MAX_REFUSED,
+    MAX_RETRY_AFTER, MAX_SPACING, MIN_BACKOFF, MIN_SPACING, Map, Now, Plan, REFRESH_AT, REFRESH_JITTER, Refused,
+    Restored, Rule,
 };
 use crate::hints::{DATE_RESOLUTION, Hints};
 
@@ -34,10 +35,8 @@ impl<W> Plan<W> {
                 self.validators = hints.validators.clone();
             }
             self.disbelieve(now, flight, disbelief, actions);
-            if disbelief == Disbelief::Older
-                && self.refused.is_none_or(|refused| now.monotonic >= refused.came + GENERATED_TOLERANCE)
-            {
-                self.refused = hints.date.map(|date| Refused { date, age: hints.age, came: now.monotonic });
+            if let Some(date) = hints.date.filter(|_| disbelief == Disbelief::Older) {
+                self.remember_refused(Refused { date, age: hints.age, came: now.monotonic });
             }
             return;
         }
@@ -91,6 +90,7 @@ impl<W> Plan<W> {
         let (changed, is_unmodified) = (end == Success::Changed, end == Success::NotModified);
         self.attempted = true;
         self.failures = 0;
+        self.has_failed = false;
         self.doubted = false;
         self.confirmed = now;
         self.generated = self.generated.max(self.generated(now, hints).map(|(_, latest)| latest));
@@ -157,10 +157,21 @@ impl<W> Plan<W> {
         }
     }
 
-    /// Whether this is the answer that was refused a while ago, with the same `Date` and an `Age` that has grown by the time
+    /// One for each `Date`, the first that was seen of it.
+    fn remember_refused(&mut self, refused: Refused) {
+        if self.refused.iter().any(|known| known.date == refused.date) {
+            return;
+        }
+        if self.refused.len() == MAX_REFUSED {
+            self.refused.pop_front();
+        }
+        self.refused.push_back(refused);
+    }
+
+    /// Whether this is an answer that was refused a while ago, with the same `Date` and an `Age` that has grown by the time
     /// since: then it is out of a cache that hands the origin's `Date` on.
     fn was_handed_on(&self, now: Now, hints: &Hints) -> bool {
-        self.refused.filter(|refused| hints.date == Some(refused.date)).is_some_and(|refused| {
+        self.refused.iter().filter(|refused| hints.date == Some(refused.date)).any(|refused| {
             let passed = now.monotonic.saturating_sub(refused.came);
             let grown = hints.age.saturating_sub(refused.age);
             passed >= GENERATED_TOLERANCE && grown.abs_diff(passed) <= DATE_RESOLUTION
@@ -197,7 +208,7 @@ impl<W> Plan<W> {
         self.generated = generated;
         self.set = Some(Arc::new(set));
         self.mismatched.clear();
-        self.refused = None;
+        self.refused.clear();
         true
     }
 
@@ -234,6 +245,7 @@ impl<W> Plan<W> {
     ) {
         let now = now.monotonic;
         self.attempted = true;
+        self.has_failed = true;
         if self.keeps(Rule::SpacingCountsFailures) {
             self.adapt_spacing(flight, false);
         } else {
@@ -255,6 +267,14 @@ impl<W> Plan<W> {
         self.dismiss(now, actions);
         let waited_for: HashSet<_> = self.waiters.iter().map(|waiter| &waiter.wanted).collect();
         self.sought.retain(|wanted, seen| *seen >= flight.number || waited_for.contains(wanted));
+    }
+
+    /// Nobody's fault, and nothing was learnt: it is tried again soon, and whoever waits goes on waiting. Chance decides when, so that those who
+    /// wait for a turn do not meet at it again.
+    pub(super) fn postponed(&mut self, now: Duration) {
+        if self.flight.take().is_some() {
+            self.scheduled_at = now + MIN_BACKOFF.mul_f64(1.0 - 0.5 * self.random.unit());
+        }
     }
 
     pub(super) fn land(&mut self) -> Option<Flight> {

@@ -135,6 +135,7 @@ fn the_first_fetch_is_due_at_once_and_short_of_time() {
             validators: Validators::default(),
             has_keys: false,
             has_fresh_keys: false,
+            has_failed: false,
         })
     );
     let did = step(&mut plan, SEC, fetched(set([0])));
