@@ -44,24 +44,19 @@ impl Validators {
 }
 
 impl Hints {
-    /// When it was generated, by the clock of the provider, which shows `now`: not before the first time and not after the second.
+    /// When it was generated, by the clock of the provider, which shows one of `nows`: not before the first time and not after the second.
     ///
     /// Caches hand on the origin's `Date` (RFC 9110 §6.6.1), and then that is the time. But some replace it by their own time, and
     /// then the time is `Date` less `Age`. Which it is shows in what `now` is: `Date` and `Age` together, or `Date`.
-    pub(crate) fn generated(&self, now: Duration) -> Option<(Duration, Duration)> {
+    pub(crate) fn generated(&self, nows: &[Duration]) -> Option<(Duration, Duration)> {
         let date = self.date?;
         let before = date.saturating_sub(self.age);
-        let is_now = |time: Duration| time.abs_diff(now) <= DATE_RESOLUTION;
+        let is_now = |time: Duration| nows.iter().any(|now| time.abs_diff(*now) <= DATE_RESOLUTION);
         Some(match (is_now(date.saturating_add(self.age)), is_now(date)) {
             (true, false) => (date, date),
             (false, true) => (before, before),
             _ => (before, date),
         })
-    }
-
-    /// The same, if nobody knows what the provider's clock shows.
-    pub(crate) fn generated_at_some_time(&self) -> Option<(Duration, Duration)> {
-        self.date.map(|date| (date.saturating_sub(self.age), date))
     }
 
     /// The hints of an answer that came in at `now`, since the Unix epoch.
@@ -184,7 +179,7 @@ mod tests {
     fn date_or_date_less_age_is_when_it_was_generated() {
         let mut fetched = Fetched::default();
         assert_eq!(Hints::of(&fetched, NOW), Hints::default());
-        assert_eq!(Hints::default().generated(NOW), None);
+        assert_eq!(Hints::default().generated(&[NOW]), None);
         for (date, age, generated) in [
             (-60, 60, (-60, -60)), // handed on
             (-58, 60, (-58, -58)), // handed on by a clock that is a little ahead
@@ -200,7 +195,7 @@ mod tests {
             let since_epoch = |time: i64| Duration::from_secs(NOW.as_secs().saturating_add_signed(time));
             let (earliest, latest) = generated;
             let expected = Some((since_epoch(earliest), since_epoch(latest)));
-            assert_eq!(Hints::of(&fetched, NOW).generated(NOW), expected, "{date} {age}");
+            assert_eq!(Hints::of(&fetched, NOW).generated(&[NOW]), expected, "{date} {age}");
         }
         fetched.age = None;
         fetched.date = Some(at(-5));
@@ -210,7 +205,7 @@ mod tests {
         fetched.age = Some(Duration::from_secs(60));
         assert_eq!(Hints::of(&fetched, NOW).clock_offset, None, "a cache's time");
         fetched.age = Some(Duration::MAX);
-        assert_eq!(Hints::of(&fetched, NOW).generated(NOW).unwrap().0, Duration::ZERO);
+        assert_eq!(Hints::of(&fetched, NOW).generated(&[NOW]).unwrap().0, Duration::ZERO);
         fetched.date = Some(UNIX_EPOCH - Duration::from_secs(1));
         assert_eq!(Hints::of(&fetched, NOW).date, None);
     }

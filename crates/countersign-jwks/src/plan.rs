@@ -250,8 +250,8 @@ pub(crate) struct Plan<W> {
     /// has been set since.
     generated: Option<Duration>,
     clock_offset: Option<i64>,
-    /// Whether ours has been set since: then it says nothing of when an answer was generated.
-    clock_is_doubted: bool,
+    /// Since our clocks were last seen to disagree, unless the provider's has been read since.
+    doubt: Option<Doubt>,
     validators: Validators,
     /// Whether the first fetch has ended.
     attempted: bool,
@@ -299,6 +299,17 @@ struct Flight {
     conditional: bool,
 }
 
+/// Our clocks have disagreed. Either the machine stood still, and the wall clock is right, or somebody has set it, and the time that has passed
+/// on the monotonic one is.
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    /// What the provider's clock showed before, and when that was.
+    since: Duration,
+    shown: Duration,
+    /// They have done it again since. Then nobody knows what the provider's clock shows.
+    is_twofold: bool,
+}
+
 /// What a refused answer said of its age, and when it came.
 #[derive(Clone, Copy, Debug)]
 struct Refused {
@@ -332,7 +343,7 @@ impl<W> Plan<W> {
             stale: false,
             generated: None,
             clock_offset: None,
-            clock_is_doubted: false,
+            doubt: None,
             validators: Validators::default(),
             attempted: false,
             emptied: None,
@@ -463,7 +474,11 @@ impl<W> Plan<W> {
     fn compare_clocks(&mut self, now: Now) {
         let then = self.seen.replace(now).unwrap_or(now);
         if now.has_been_set_since(then) && self.keeps(Rule::SetClocksAreDoubted) {
-            (self.clock_offset, self.clock_is_doubted) = (None, true);
+            let (since, shown) = (then.monotonic, self.shown_by_provider(then));
+            self.doubt = Some(match self.doubt {
+                None => Doubt { since, shown, is_twofold: false },
+                Some(doubt) => Doubt { is_twofold: true, ..doubt },
+            });
         }
         // Both clocks may have gone on while the process was frozen: then no time-out has held.
         let is_late = self.flight.is_some_and(|flight| now.age(flight.begun) > flight.timeout + LATE);

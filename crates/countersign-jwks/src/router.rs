@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
+use crate::driver::shown;
 use crate::error::SourceError;
 use crate::events::{MAX_EVENTS, Named};
 use crate::issuers::{Admitted, Issuers, MAX_ISSUERS};
@@ -64,6 +65,8 @@ struct Entry {
     source: ArcSwapOption<Shared>,
     /// When it was made, and when the last token of it came, milliseconds since the router's epoch.
     made: u64,
+    /// Whether it is a tenant that only a check has let in.
+    is_checked: bool,
     used: AtomicU64,
     /// Whether it is no entry any more. Whoever still holds it must not start it.
     is_gone: AtomicBool,
@@ -256,8 +259,10 @@ impl Router {
         if let Some(leaves) = leaves {
             admission.leaves(entries.remove(&leaves).as_deref());
         }
-        let entry = Arc::new(Entry::new(self.issuers.configured(remote), Kind::Tenant, now));
-        admission.enters(&entry, admitted);
+        let mut entry = Entry::new(self.issuers.configured(remote), Kind::Tenant, now);
+        entry.is_checked = admitted == Admitted::Checked;
+        let entry = Arc::new(entry);
+        admission.enters(&entry);
         entries.insert(issuer.into(), Arc::clone(&entry));
         self.entries.store(Arc::new(entries));
         drop(admission);
@@ -278,7 +283,10 @@ impl Router {
                         let remote = entry.remote.clone().sharing(self.fetch.as_ref(), &self.permits);
                         let (events, router) = (Some(self.events.clone()), self.this.clone());
                         let backs_off_without_keys = entry.kind == Kind::Tenant;
-                        let settings = Settings { events, router, backs_off_without_keys, ..remote.settings() };
+                        let settings = remote.settings();
+                        // Its place may be the same for several, but for a query that no log shows.
+                        let label = settings.issuer.as_deref().map_or("".into(), |issuer| shown(issuer).into());
+                        let settings = Settings { label, events, router, backs_off_without_keys, ..settings };
                         let shared = Arc::new(Shared::new(settings));
                         entry.used.store(self.now(), Ordering::Relaxed);
                         entry.source.store(Some(Arc::clone(&shared)));
@@ -376,7 +384,7 @@ impl Router {
 impl Entry {
     fn new(remote: Remote, kind: Kind, made: u64) -> Self {
         let (source, is_gone) = (ArcSwapOption::empty(), AtomicBool::new(false));
-        Self { remote, kind, source, made, used: AtomicU64::new(made), is_gone }
+        Self { remote, kind, source, made, is_checked: false, used: AtomicU64::new(made), is_gone }
     }
 
     fn has_usable_keys(&self) -> bool {

@@ -8,7 +8,7 @@ use base64::alphabet::{Alphabet, STANDARD, URL_SAFE};
 use base64::engine::DecodePaddingMode::Indifferent;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use countersign_token::{
-    Algorithm, AlgorithmSet, JwkSet, KeySet, MAX_CANDIDATES, MAX_KEYS, Origin, SkippedKey, VerifyingKey,
+    Algorithm, AlgorithmSet, JwkSet, KeySet, MAX_CANDIDATES, MAX_KEYS, Origin, SkippedKey, Unusable, VerifyingKey,
 };
 
 use super::files::{self, Found, Kind, Survey, fault};
@@ -55,7 +55,7 @@ impl Local {
         match (self.format, Kind::of(&found.path)) {
             (Format::Jwks, _) | (Format::Directory(_), Some(Kind::Jwks)) => {
                 let contents = jwks(&octets).map_err(fault)?;
-                check_access(contents.0.iter().any(|key| is_secret(key)))?;
+                check_access(has_secrets(&octets))?;
                 Ok(contents)
             }
             (Format::Pem(algorithms), _) => {
@@ -90,8 +90,10 @@ fn jwks(octets: &[u8]) -> Result<Contents, String> {
     Ok((set.keys().to_vec(), set.skipped().to_vec()))
 }
 
-fn is_secret(key: &VerifyingKey) -> bool {
-    !key.algorithms().intersection(AlgorithmSet::HMAC).is_empty()
+/// Whether there is anything in a key set that nobody should publish: a shared secret, or the private part of a key.
+fn has_secrets(octets: &[u8]) -> bool {
+    let is_secret = |key: &SkippedKey| matches!(key.reason, Unusable::Symmetric | Unusable::Private);
+    JwkSet::parse(octets, Origin::Remote).is_ok_and(|set| set.skipped().iter().any(is_secret))
 }
 
 fn pem(octets: &[u8], algorithms: AlgorithmSet) -> Result<Vec<VerifyingKey>, String> {

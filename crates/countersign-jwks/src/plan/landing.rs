@@ -62,7 +62,9 @@ impl<W> Plan<W> {
     pub(super) fn restored(&mut self, now: Now, restored: Restored, actions: &mut Vec<Action<W>>) {
         let Restored { set, age, generated } = restored;
         let is_young = age < self.config.max_stale || !self.keeps(Rule::RestoredIsYoung);
-        let is_first = self.set.is_none() || !self.keeps(Rule::FetchedOutweighsRestored);
+        // Or what there was is too old to be trusted, and this is younger.
+        let is_first = self.set.is_none() || (!self.in_force && age < now.age(self.confirmed));
+        let is_first = is_first || !self.keeps(Rule::FetchedOutweighsRestored);
         if !is_first || !is_young || set.is_empty() {
             return;
         }
@@ -95,7 +97,7 @@ impl<W> Plan<W> {
         self.confirmed = now;
         self.generated = self.generated.max(self.generated(now, hints).map(|(_, latest)| latest));
         self.clock_offset = hints.clock_offset.or(self.clock_offset);
-        self.clock_is_doubted &= self.clock_offset.is_none();
+        self.doubt = self.doubt.filter(|_| hints.clock_offset.is_none());
         if let Some(date) = hints.date.filter(|_| hints.age.is_zero()) {
             // That is the present, by the provider's clock. What is in force was not generated later, whatever a server with a
             // wrong clock has said: it would be newer than all that comes.
@@ -184,15 +186,24 @@ impl<W> Plan<W> {
         self.set.is_some() && self.emptied.is_some_and(|first| flight.begun.monotonic >= first + CONFIRM_AFTER)
     }
 
-    /// Between which times an answer that comes in now was generated, by the provider's clock. As long as that has not been read,
-    /// it is taken to show what ours does, unless that has just been set.
+    /// Between which times an answer that comes in now was generated, by the provider's clock.
     fn generated(&self, now: Now, hints: &Hints) -> Option<(Duration, Duration)> {
-        if self.clock_is_doubted {
-            return hints.generated_at_some_time();
+        let shown = self.shown_by_provider(now);
+        match self.doubt {
+            None => hints.generated(&[shown]),
+            Some(doubt) if doubt.is_twofold => hints.generated(&[]),
+            Some(doubt) => {
+                hints.generated(&[shown, doubt.shown.saturating_add(now.monotonic.saturating_sub(doubt.since))])
+            }
         }
+    }
+
+    /// What the provider's clock shows now, if ours is as it was when that was last read. As long as it has not been read, it is taken to show
+    /// what ours does.
+    pub(super) fn shown_by_provider(&self, now: Now) -> Duration {
         let offset = self.clock_offset.unwrap_or(0);
         let by = Duration::from_secs(offset.unsigned_abs());
-        hints.generated(if offset < 0 { now.wall.saturating_sub(by) } else { now.wall.saturating_add(by) })
+        if offset < 0 { now.wall.saturating_sub(by) } else { now.wall.saturating_add(by) }
     }
 
     /// Makes `set` the last good one unless it is the same; says whether it is another. What the answer says about itself is

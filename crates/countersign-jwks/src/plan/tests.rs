@@ -8,6 +8,7 @@ use countersign_token::{SigningKey, VerifyingKey};
 use super::*;
 
 mod answers;
+mod asleep;
 mod simulation;
 
 const SEC: Duration = Duration::from_secs(1);

@@ -28,7 +28,8 @@ pub(super) struct Admission {
     tenants: usize,
     /// Those that only a check has let in, in the order in which they came, as long as it is not known that they have keys.
     unproven: VecDeque<Arc<Entry>>,
-    full_until: u64,
+    /// Until when there is known to be no room: for listed ones, and for those that only a check lets in.
+    full_until: [u64; 2],
 }
 
 /// Nobody can leave.
@@ -43,13 +44,15 @@ impl Admission {
         admitted: Admitted,
         now: u64,
     ) -> Result<Option<Arc<str>>, Full> {
-        if now < self.full_until {
+        let kind = usize::from(admitted == Admitted::Checked);
+        if now < self.full_until[kind] {
             return Err(Full);
         }
         let is_over = |entry: &Entry| now.saturating_sub(entry.made) >= millis(PROBATION);
         let is_free = |entry: &Entry| match entry.has_usable_keys() {
             true => now.saturating_sub(entry.used.load(Ordering::Relaxed)) >= millis(IN_USE),
-            false => is_over(entry),
+            // Nor does one that nobody has listed keep one out that somebody has.
+            false => is_over(entry) || (admitted == Admitted::Listed && entry.is_checked),
         };
         let is_crowded = admitted == Admitted::Checked && {
             self.unproven.retain(|entry| !entry.is_gone.load(Ordering::Relaxed) && !entry.has_usable_keys());
@@ -70,11 +73,8 @@ impl Admission {
         match leaves {
             Some((issuer, _)) => Ok(Some(Arc::clone(issuer))),
             None => {
-                // To know it takes a look at all of them, which no flood of names may make us take again and again. That made-up
-                // ones crowd each other out is no reason to turn away listed ones.
-                if !is_crowded {
-                    self.full_until = now + millis(FULL_BELIEVED);
-                }
+                // To know it takes a look at all of them, which no flood of names may make us take again and again.
+                self.full_until[kind] = now + millis(FULL_BELIEVED);
                 Err(Full)
             }
         }
@@ -85,9 +85,9 @@ impl Admission {
         self.tenants
     }
 
-    pub(super) fn enters(&mut self, tenant: &Arc<Entry>, admitted: Admitted) {
+    pub(super) fn enters(&mut self, tenant: &Arc<Entry>) {
         self.tenants += 1;
-        if admitted == Admitted::Checked {
+        if tenant.is_checked {
             self.unproven.push_back(Arc::clone(tenant));
         }
     }

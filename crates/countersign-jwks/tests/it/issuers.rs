@@ -12,12 +12,12 @@ use tokio::time::{Instant, sleep};
 
 const SEC: Duration = Duration::from_secs(1);
 
-fn keys(indices: impl IntoIterator<Item = usize>) -> Turn {
+pub(crate) fn keys(indices: impl IntoIterator<Item = usize>) -> Turn {
     Turn::Keys(indices.into_iter().collect())
 }
 
 /// A token that says these claims, and that nobody need believe.
-fn token(claims: &Value, kid: &str) -> String {
+pub(crate) fn token(claims: &Value, kid: &str) -> String {
     static SIGNER: std::sync::LazyLock<Vec<u8>> = std::sync::LazyLock::new(|| vec![7; 32]);
     let signer = SigningKey::from_secret(&SIGNER, Algorithm::Hs256).unwrap().with_kid(kid);
     let token = signer.sign(claims).unwrap();
@@ -40,11 +40,11 @@ fn base64url(bytes: &[u8]) -> String {
 }
 
 /// What becomes of a token of `issuer` with that kid. `None`: its key is there.
-fn look(keys: &Keys, issuer: &str, kid: &str) -> Option<Ask<Waiting>> {
+pub(crate) fn look(keys: &Keys, issuer: &str, kid: &str) -> Option<Ask<Waiting>> {
     look_with(keys, &json!({ "iss": issuer }), kid)
 }
 
-fn look_with(keys: &Keys, claims: &Value, kid: &str) -> Option<Ask<Waiting>> {
+pub(crate) fn look_with(keys: &Keys, claims: &Value, kid: &str) -> Option<Ask<Waiting>> {
     let token = token(claims, kid);
     let mut scratch = HeaderScratch::new();
     let token = UnverifiedToken::parse(&token, 8192, &mut scratch).unwrap();
@@ -56,7 +56,7 @@ fn look_with(keys: &Keys, claims: &Value, kid: &str) -> Option<Ask<Waiting>> {
     Some(keys.ask(Miss { generation, kid: Some(kid), algorithm: Algorithm::Ed25519, token: Some(&token) }))
 }
 
-async fn look_up(keys: &Keys, issuer: &str, kid: &str) -> Option<Answer> {
+pub(crate) async fn look_up(keys: &Keys, issuer: &str, kid: &str) -> Option<Answer> {
     match look(keys, issuer, kid)? {
         Ask::Answered(answer) => Some(answer),
         Ask::Wait(waiting) => Some(waiting.await),
@@ -64,7 +64,7 @@ async fn look_up(keys: &Keys, issuer: &str, kid: &str) -> Option<Answer> {
 }
 
 /// Issuers `https://i0.example`, … with key `k0`, `k1`, …
-fn numbered(sites: &Sites, count: usize) -> Issuers {
+pub(crate) fn numbered(sites: &Sites, count: usize) -> Issuers {
     let mut issuers = with_sites(Issuers::new(), sites);
     for index in 0..count {
         let (issuer, jwks) = (format!("https://i{index}.example"), format!("https://i{index}.example/keys"));
@@ -74,7 +74,7 @@ fn numbered(sites: &Sites, count: usize) -> Issuers {
     issuers
 }
 
-fn with_sites(issuers: Issuers, sites: &Sites) -> Issuers {
+pub(crate) fn with_sites(issuers: Issuers, sites: &Sites) -> Issuers {
     let sites = sites.clone();
     issuers.each(move |remote| remote.fetch(sites.clone()))
 }
@@ -395,10 +395,7 @@ async fn a_rotation_of_one_issuer_is_followed_and_told_by_name() {
     while let Ok(Some((name, event))) = tokio::time::timeout(SEC, events.next_named()).await {
         told.push(format!("{name}: {event}"));
     }
-    assert!(
-        told.contains(&"https://i1.example/keys: key set 2 is in force: 2 keys, 1 new, 0 gone".to_owned()),
-        "{told:?}"
-    );
+    assert!(told.contains(&"https://i1.example: key set 2 is in force: 2 keys, 1 new, 0 gone".to_owned()), "{told:?}");
     let token = token(&json!({ "iss": "https://i1.example" }), "k7");
     let mut scratch = HeaderScratch::new();
     let token = UnverifiedToken::parse(&token, 8192, &mut scratch).unwrap();

@@ -4,6 +4,8 @@
 mod discovery;
 mod driver;
 #[cfg(feature = "reqwest")]
+mod hostile;
+#[cfg(feature = "reqwest")]
 mod http;
 mod issuers;
 mod local;

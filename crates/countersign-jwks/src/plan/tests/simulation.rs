@@ -75,7 +75,7 @@ struct World {
     /// When the clocks were last disturbed, and how.
     disturbed: Duration,
     suspended_at: Option<Duration>,
-    set_back_at: Option<Duration>,
+    set_at: Option<Duration>,
     /// Whether both happened so close together that no two clocks can tell, and no fetch has succeeded since.
     is_deceived: bool,
 
@@ -108,8 +108,6 @@ struct World {
     generation_after_look_up: bool,
     /// The age of the set that somebody remembers in this very step.
     remembered: Option<Duration>,
-    /// Whether a fetched set was ever in force.
-    has_fetched: bool,
 
     broken: Option<String>,
 }
@@ -126,7 +124,7 @@ impl World {
             set_by: 0,
             disturbed: PAST,
             suspended_at: None,
-            set_back_at: None,
+            set_at: None,
             is_deceived: false,
             mode: Mode::Up,
             up_since: PAST,
@@ -149,7 +147,6 @@ impl World {
             absent: HashMap::new(),
             generation_after_look_up: false,
             remembered: None,
-            has_fetched: false,
             broken: None,
             random,
         };
@@ -356,7 +353,6 @@ impl World {
             self.restored(set);
             return;
         };
-        self.has_fetched = true;
         if let (Some(old), Brings::Set { generated, .. }) = (&self.in_force, &flight.brings) {
             let grows = set.generation() > old.generation();
             let is_emptied = set.is_empty() && !old.is_empty();
@@ -366,7 +362,7 @@ impl World {
             let is_confirmed = self.empty_since.is_some_and(|first| self.now >= first + CONFIRM_AFTER);
             self.check(grows, "a new set with an old generation");
             self.check(!is_emptied || is_confirmed, "a good set was replaced by an unconfirmed empty one");
-            self.check(!is_older, "a good set was replaced by an older one");
+            self.check(!is_older || self.is_deceived, "a good set was replaced by an older one");
             self.in_force_generated = self.sends_dates.then_some(*generated);
         }
         self.absent.retain(|kid, _| !wanted(kid).is_in(&set));
@@ -390,7 +386,7 @@ impl World {
             self.check(false, "a set was published out of nothing");
             return;
         };
-        self.check(!self.has_fetched && self.in_force.is_none(), "a set in force was replaced by a remembered one");
+        self.check(self.in_force.is_none(), "a set in force was replaced by a remembered one");
         self.check(age < MAX_STALE, "a remembered set is trusted although it is too old");
         self.last_success_real = self.real().saturating_sub(age);
         self.in_force_generated = self.sends_dates.then(|| (EPOCH + self.last_success_real).min(self.clocks().wall));
@@ -481,14 +477,12 @@ impl World {
         self.suspended += time;
         self.disturbed = self.now;
         self.suspended_at = Some(self.now);
-        self.is_deceived |= self.set_back_at.is_some_and(|at| self.now <= at + CLOCK_CHECK);
+        self.is_deceived |= self.set_at.is_some_and(|at| self.now <= at + CLOCK_CHECK);
     }
 
     fn set_wall_clock(&mut self, by: i64) {
-        if by < self.set_by {
-            self.set_back_at = Some(self.now);
-            self.is_deceived |= self.suspended_at.is_some_and(|at| self.now <= at + CLOCK_CHECK);
-        }
+        self.set_at = Some(self.now);
+        self.is_deceived |= self.suspended_at.is_some_and(|at| self.now <= at + CLOCK_CHECK);
         self.set_by = by;
         self.disturbed = self.now;
     }
