@@ -249,7 +249,8 @@ impl Load for Discovery {
 
 const TIMED_OUT: &str = "metadata: timed out";
 
-#[cfg(all(test, feature = "reqwest"))]
+#[cfg(test)]
+#[cfg(feature = "reqwest")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

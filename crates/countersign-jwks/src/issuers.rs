@@ -55,6 +55,9 @@ type Configure = Arc<dyn Fn(Remote) -> Remote + Send + Sync>;
 ///   them ever more seldom, up to once a minute.
 /// - Tasks and memory: those of tenants, and of [lazy](Self::lazy) issuers, are let go of when no token has come for [`idle_after`](Self::idle_after), or for a minute if they have no keys.
 ///
+/// A tenant counts as in use as long as tokens name it, and nobody has vouched for those: whoever knows the names of as many tenants with keys as there is
+/// room for can keep others out. Make room for all that you list.
+///
 /// One issuer that cannot be reached is no outage of all: tokens of it get 429 and not 503 as long as another issuer's can be judged.
 #[derive(Clone)]
 pub struct Issuers {

@@ -64,7 +64,8 @@ impl Keys {
     /// of them at once. As long as one has keys, there are keys.
     ///
     /// A union does not say whose keys they are: bind those of different issuers to their issuers
-    /// ([`Remote::bound_to_issuer`]), or use [`issuers`](Self::issuers). For a mirror of the same keys there is [`Remote::or_else`].
+    /// ([`Remote::bound_to_issuer`]), or use [`issuers`](Self::issuers). Of keys that share a name no more than
+    /// [`MAX_CANDIDATES`](countersign_token::MAX_CANDIDATES) are tried, as in any set. For a mirror of the same keys there is [`Remote::or_else`].
     ///
     /// # Errors
     /// [`SourceError::IssuersInUnion`].

@@ -166,8 +166,8 @@ async fn worst_delay_among_hanging_issuers(count: usize, flooded: bool) -> Durat
     let flood = {
         let source = Arc::clone(&source);
         tokio::spawn(async move {
-            while flooded {
-                for hanging in 1..count {
+            loop {
+                for hanging in (1..count).filter(|_| flooded) {
                     drop(look(&source, &format!("https://i{hanging}.example"), "made-up"));
                 }
                 sleep(SEC).await;
@@ -541,7 +541,7 @@ mod files {
             .collect();
         let reader = FileCache::new(&directory.0);
         let (mut torn, mut read) = (0, 0);
-        while !writers.iter().all(|writer| writer.is_finished()) {
+        while !writers.iter().all(tokio::task::JoinHandle::is_finished) {
             if let Ok(Some(snapshot)) = reader.load("a").await {
                 read += 1;
                 torn += usize::from(!snapshots.contains(&snapshot));

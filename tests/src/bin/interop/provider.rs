@@ -1,5 +1,5 @@
 //! npm `oidc-provider`, certified, as the issuer of a protected example: its tokens as they come over HTTP, two restarts
-//! with new keys while the example is in use, and the [`outages`](crate::outages).
+//! with new keys while the example is in use, and the [`crate::outages`].
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
