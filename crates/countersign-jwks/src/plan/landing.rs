@@ -11,7 +11,7 @@ use super::{
     MAX_RETRY_AFTER, MAX_SPACING, MIN_BACKOFF, MIN_SPACING, Map, Now, Plan, REFRESH_AT, REFRESH_JITTER, Refused,
     Restored, Rule,
 };
-use crate::hints::{DATE_RESOLUTION, Hints};
+use crate::hints::{DATE_RESOLUTION, Hints, Validators};
 
 /// What a fetch that is believed has brought.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,6 +73,13 @@ impl<W> Plan<W> {
         self.confirmed = Now { monotonic: now.monotonic.saturating_sub(age), wall: now.wall.saturating_sub(age) };
         // Not from the future, or nothing that is fetched would be newer.
         self.generated = generated.map(|generated| generated.min(now.wall));
+        // What was known of a set before it is not true of this one.
+        (self.validators, self.stale) = (Validators::default(), false);
+        self.refused.clear();
+        self.mismatched.clear();
+        if let Some(flight) = &mut self.flight {
+            flight.conditional = false;
+        }
         self.in_force = true;
         self.set = Some(Arc::clone(&set));
         actions.push(Action::Publish(Arc::clone(&set)));

@@ -204,6 +204,38 @@ fn a_remembered_set_is_refused_when_it_is_too_old_and_dropped_when_it_becomes_so
 }
 
 #[test]
+fn what_was_known_of_keys_too_old_is_not_said_of_those_that_are_remembered_in_their_place() {
+    let mut plan = new_plan();
+    step(&mut plan, Duration::ZERO, Event::Tick);
+    let validators = Validators { etag: Some("\"old\"".into()), last_modified: None, place: 0 };
+    let hints = Box::new(Hints { validators, ..Hints::default() });
+    step(&mut plan, Duration::ZERO, Event::Fetched { set: set([0]), hints });
+    // Until they are too old, and a look that is conditional on them is under way.
+    let at = loop {
+        let at = due(&plan);
+        match step(&mut plan, at, Event::Tick).start {
+            Some(start) if plan.unready().is_some() => {
+                assert!(!start.validators.is_empty());
+                break at;
+            }
+            Some(_) => _ = step(&mut plan, at, failed()),
+            None => {}
+        }
+    };
+    let did = step(&mut plan, at, restored([1], SEC));
+    assert_eq!((did.published.unwrap().generation(), did.stale), (2, false));
+    let did = step(&mut plan, at + MS, Event::NotModified(Box::default()));
+    assert_eq!(did.disbelieved, Some(Disbelief::Unasked), "that the old ones are still so confirms no others");
+    let start = loop {
+        let at = due(&plan);
+        if let Some(start) = step(&mut plan, at, Event::Tick).start {
+            break start;
+        }
+    };
+    assert!(start.validators.is_empty());
+}
+
+#[test]
 fn refreshes_ahead_of_expiry_with_jitter() {
     let mut moments = HashSet::new();
     for seed in 0..200 {
