@@ -156,6 +156,8 @@ async fn discover_finds_the_keys_and_demands_the_issuer() {
 fn what_contradicts_itself_is_found_before_any_request() {
     let day = Duration::from_secs(86_400);
     let one = || Issuers::new().issuer("https://a.example");
+    let plain = || Keys::remote(Remote::new("http://a.example/keys").unwrap());
+    let discovered = || Keys::remote(Remote::discover("https://a.example").unwrap());
     for (auth, text) in [
         (JwtAuth::issuers(Issuers::new()), "no issuer"),
         (JwtAuth::issuers(one().issuer("https://a.example")), "listed twice"),
@@ -164,6 +166,10 @@ fn what_contradicts_itself_is_found_before_any_request() {
         (JwtAuth::issuers(one()).deny_unbound(), "audience"),
         (JwtAuth::discover("http://a.example"), "http"),
         (JwtAuth::from_keys(Keys::fixed(countersign::KeySet::default())), "none of the configured keys"),
+        (JwtAuth::from_keys(plain()), "plain http"),
+        (JwtAuth::from_keys(Keys::union([discovered(), plain()]).unwrap()), "plain http"),
+        (JwtAuth::from_keys(Keys::local(countersign::Local::jwks(""))), "path is empty"),
+        (JwtAuth::from_keys(discovered()).max_stale(2 * day), "set it where these keys are made"),
     ] {
         let error: ConfigError = auth.check().unwrap_err();
         assert!(error.to_string().contains(text), "{error}");
@@ -171,6 +177,18 @@ fn what_contradicts_itself_is_found_before_any_request() {
     let auth = JwtAuth::issuers(one()).audience("api").deny_unbound().access_token_profile();
     assert_eq!(auth.check(), Ok(()));
     assert_eq!(JwtAuth::issuers(one()).handle().warnings(), [Warning::AnyAudience]);
+    // Where each key is bound to its issuer, none need be named.
+    for bound in [
+        JwtAuth::from_remote(Remote::discover("https://a.example").unwrap()),
+        JwtAuth::from_keys(Keys::union([discovered(), discovered()]).unwrap()),
+    ] {
+        let auth = bound.audience("api").deny_unbound();
+        assert_eq!(auth.check(), Ok(()));
+        assert!(auth.handle().warnings().is_empty());
+    }
+    let unbound = Keys::remote(Remote::new("https://a.example/keys").unwrap());
+    let mixed = JwtAuth::from_keys(Keys::union([discovered(), unbound]).unwrap()).audience("api");
+    assert_eq!(mixed.handle().warnings(), [Warning::AnyIssuer]);
     assert!(JwtAuth::try_discover("https://a.example/?x=1").is_err());
     assert!(std::panic::catch_unwind(|| JwtAuth::discover("nonsense")).is_err());
 }

@@ -673,3 +673,30 @@ async fn no_request_is_sent_away_before_the_cache_has_said_what_it_remembers() {
     sleep(20 * MS).await;
     assert_eq!(look_up(&source, "k1").await, None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_handle_says_how_long_a_withdrawn_key_can_be_trusted_and_how_many_answers_were_refused() {
+    let script = Script::new([answer(200, [0], |it| it.cache_control = Some("max-age=600".into()))]);
+    let handle = Keys::remote(script.remote().max_lifetime(3_000 * SEC).max_stale(7_000 * SEC)).handle();
+    let status = handle.status();
+    assert_eq!(
+        (status.withdrawn_after, status.max_stale),
+        (None, Some(7_000 * SEC)),
+        "there is nothing to withdraw yet"
+    );
+    handle.ready().await.unwrap();
+    let status = handle.status();
+    assert_eq!(status.withdrawn_after, Some(605 * SEC), "the lifetime, and one fetch");
+    assert_eq!((status.answers_refused, status.fetches_failed), (0, 0));
+    // A failure is no refusal; an empty set that nobody has confirmed is one.
+    for (turn, refused, failed) in [(Turn::Body(500, Vec::new()), 0, 1), (keys([]), 1, 2)] {
+        script.set(turn);
+        handle.refresh().await.unwrap_err();
+        let status = handle.status();
+        assert_eq!((status.answers_refused, status.fetches_failed), (refused, failed));
+        script.set(keys([0]));
+        handle.refresh().await.unwrap();
+    }
+    let fixed = Keys::fixed(KeySet::default()).handle().status();
+    assert_eq!((fixed.withdrawn_after, fixed.max_stale), (None, None));
+}
