@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::cache::{Keeper, Kept};
 use crate::events::{KeyEvent, Offset};
-use crate::load::{Document, Landing, Load, Look};
+use crate::load::{Document, Landing, Load};
 use crate::plan::{Action, Disbelief, Event, Plan, Restored, Start, Wanted};
 use crate::shared::{MAX_REFRESHES, Shared};
 use crate::unwind;
@@ -303,15 +303,8 @@ impl Driver {
 fn launch(shared: &Shared, start: &Start) -> Flight {
     let load = shared.settings().load.clone();
     tracing::debug!(source = %shared.label(), number = start.number, kind = ?start.kind, "fetching the keys");
-    let look = Look {
-        timeout: start.timeout,
-        revalidate: start.revalidate,
-        validators: start.validators.clone(),
-        has_keys: start.has_keys,
-        has_fresh_keys: start.has_fresh_keys,
-        has_failed: start.has_failed,
-    };
-    let timeout_after = start.timeout;
+    let look = start.look.clone();
+    let timeout_after = look.timeout;
     Box::pin(async move {
         let load = match load {
             Ok(load) => load,

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use countersign_token::{JwkSet, KeySet, Origin, SkippedKey};
 
-use crate::hints::{Hints, Validators};
+use crate::hints::Hints;
+pub(crate) use crate::plan::Look;
 
 /// The longest key set document, bytes, decompressed. 256 RSA keys with certificate chains fit.
 pub const MAX_BODY_BYTES: usize = 512 * 1024;
@@ -31,23 +32,6 @@ pub(crate) trait Load: Send + Sync + 'static {
 }
 
 pub(crate) type Loading<'a> = Pin<Box<dyn Future<Output = Landing> + Send + 'a>>;
-
-/// How to look.
-#[derive(Clone, Debug)]
-pub(crate) struct Look {
-    /// How much time there is.
-    pub(crate) timeout: Duration,
-    /// Caches on the way must not answer with what we have already.
-    pub(crate) revalidate: bool,
-    /// What the set in force said about itself.
-    pub(crate) validators: Validators,
-    /// Whether there are usable keys.
-    pub(crate) has_keys: bool,
-    /// Whether there is a set in force that has not outlived what it is good for.
-    pub(crate) has_fresh_keys: bool,
-    /// Whether the last look failed.
-    pub(crate) has_failed: bool,
-}
 
 /// What a look came to.
 pub(crate) enum Landing {

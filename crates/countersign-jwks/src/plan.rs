@@ -194,6 +194,13 @@ pub(crate) struct Start {
     /// The number of this fetch; the first is 1.
     pub(crate) number: u64,
     pub(crate) kind: Kind,
+    pub(crate) look: Look,
+}
+
+/// How to look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Look {
+    /// How much time there is.
     pub(crate) timeout: Duration,
     /// Somebody misses something: a cache on the way must not answer with what we have already.
     pub(crate) revalidate: bool,
@@ -529,8 +536,8 @@ impl<W> Plan<W> {
         self.flight = Some(Flight { number: self.fetches, kind, begun: now, timeout, outlived: false, conditional });
         let (number, has_keys) = (self.fetches, self.has_usable_keys());
         let (has_fresh_keys, has_failed) = (has_keys && !self.stale, self.has_failed);
-        let start = Start { number, kind, timeout, revalidate, validators, has_keys, has_fresh_keys, has_failed };
-        actions.push(Action::Fetch(start));
+        let look = Look { timeout, revalidate, validators, has_keys, has_fresh_keys, has_failed };
+        actions.push(Action::Fetch(Start { number, kind, look }));
     }
 
     fn next_tick(&self, now: Now) -> Duration {

@@ -131,12 +131,14 @@ fn the_first_fetch_is_due_at_once_and_short_of_time() {
         Some(Start {
             number: 1,
             kind: Kind::Scheduled,
-            timeout: FETCH_TIMEOUT_WITHOUT_KEYS,
-            revalidate: false,
-            validators: Validators::default(),
-            has_keys: false,
-            has_fresh_keys: false,
-            has_failed: false,
+            look: Look {
+                timeout: FETCH_TIMEOUT_WITHOUT_KEYS,
+                revalidate: false,
+                validators: Validators::default(),
+                has_keys: false,
+                has_fresh_keys: false,
+                has_failed: false,
+            }
         })
     );
     let did = step(&mut plan, SEC, fetched(set([0])));
@@ -215,7 +217,7 @@ fn what_was_known_of_keys_too_old_is_not_said_of_those_that_are_remembered_in_th
         let at = due(&plan);
         match step(&mut plan, at, Event::Tick).start {
             Some(start) if plan.unready().is_some() => {
-                assert!(!start.validators.is_empty());
+                assert!(!start.look.validators.is_empty());
                 break at;
             }
             Some(_) => _ = step(&mut plan, at, failed()),
@@ -232,7 +234,7 @@ fn what_was_known_of_keys_too_old_is_not_said_of_those_that_are_remembered_in_th
             break start;
         }
     };
-    assert!(start.validators.is_empty());
+    assert!(start.look.validators.is_empty());
 }
 
 #[test]
@@ -245,7 +247,7 @@ fn refreshes_ahead_of_expiry_with_jitter() {
         assert!(armed >= INTERVAL.mul_f64(0.649) && armed <= INTERVAL.mul_f64(0.851), "{armed:?}");
         assert!(step(&mut plan, armed - MS, Event::Tick).start.is_none());
         let start = step(&mut plan, armed, Event::Tick).start.unwrap();
-        assert_eq!((start.kind, start.timeout, start.revalidate), (Kind::Scheduled, FETCH_TIMEOUT, false));
+        assert_eq!((start.kind, start.look.timeout, start.look.revalidate), (Kind::Scheduled, FETCH_TIMEOUT, false));
         moments.insert(armed);
     }
     assert!(moments.len() > 190, "jitter does not spread");
@@ -269,7 +271,7 @@ fn an_equal_set_keeps_the_old_one() {
 fn a_new_key_is_looked_for_at_once_and_found() {
     let mut plan = started([0]);
     let did = ask(&mut plan, 10 * SEC, 1, "k1");
-    assert!(did.forced() && did.start.unwrap().revalidate && did.answers.is_empty());
+    assert!(did.forced() && did.start.unwrap().look.revalidate && did.answers.is_empty());
     assert!(ask(&mut plan, 10 * SEC, 2, "k1").idle(), "joins the fetch in flight");
     let did = step(&mut plan, 11 * SEC, fetched(set([0, 1])));
     assert_eq!(did.answers, [(1, Answer::Changed), (2, Answer::Changed)]);
@@ -418,7 +420,7 @@ fn without_keys_retries_come_every_second_and_only_early_requests_wait_for_them(
     let mut plan = new_plan();
     let mut at = Duration::ZERO;
     for _ in 0..20 {
-        assert_eq!(step(&mut plan, at, Event::Tick).start.unwrap().timeout, FETCH_TIMEOUT_WITHOUT_KEYS);
+        assert_eq!(step(&mut plan, at, Event::Tick).start.unwrap().look.timeout, FETCH_TIMEOUT_WITHOUT_KEYS);
         assert_eq!(step(&mut plan, at, failed()).armed, at + SEC);
         at += SEC;
     }
@@ -491,7 +493,7 @@ fn keys_expire_and_come_back_with_their_generation() {
     assert!(matches!(did.answers[..], [(1, Answer::Unavailable { reason: Unready::TooOld, .. })]));
     let retry = due(&plan);
     assert!(retry <= at + SEC, "one second flat again");
-    assert_eq!(step(&mut plan, retry, Event::Tick).start.unwrap().timeout, FETCH_TIMEOUT_WITHOUT_KEYS);
+    assert_eq!(step(&mut plan, retry, Event::Tick).start.unwrap().look.timeout, FETCH_TIMEOUT_WITHOUT_KEYS);
     let did = step(&mut plan, retry, fetched(set([0])));
     assert_eq!(did.published.unwrap().generation(), 1);
     assert_eq!(plan.unready(), None);

@@ -43,7 +43,7 @@ fn requests_are_conditional_on_the_set_in_force() {
     answered(&mut plan, set([0]), hints("\"1\""));
     let sent = |plan: &mut Plan<u32>| {
         let at = due(plan);
-        (step(plan, at, Event::Tick).start.unwrap().validators, at)
+        (step(plan, at, Event::Tick).start.unwrap().look.validators, at)
     };
     let (validators, at) = sent(&mut plan);
     assert_eq!(validators, hints("\"1\"").validators);
@@ -96,7 +96,7 @@ fn an_older_answer_replaces_nothing_and_makes_caches_look_again() {
     assert_eq!((did.disbelieved, did.published.is_none()), (Some(Disbelief::Older), true));
     let at = due(&plan);
     let start = step(&mut plan, at, Event::Tick).start.unwrap();
-    assert!(start.revalidate, "the cache has to look again");
+    assert!(start.look.revalidate, "the cache has to look again");
     // The same keys are the same keys, and a little older may be another server's clock.
     assert!(step(&mut plan, at, Event::Fetched { set: set([1]), hints: Box::new(hints(0)) }).disbelieved.is_none());
     let (did, _) = answered(&mut plan, set([1, 2]), hints(95));
@@ -164,13 +164,13 @@ fn looks_that_speak_of_absent_keys_ask_caches_to_look_again() {
     ask(&mut plan, 10 * SEC, 1, "k1");
     step(&mut plan, 10 * SEC, fetched(set([0])));
     let at = due(&plan);
-    assert!(step(&mut plan, at, Event::Tick).start.unwrap().revalidate);
+    assert!(step(&mut plan, at, Event::Tick).start.unwrap().look.revalidate);
     // And the second look at a set without keys: the same answer twice confirms nothing.
     let mut plan = started([0]);
     let at = due(&plan);
-    assert!(!step(&mut plan, at, Event::Tick).start.unwrap().revalidate);
+    assert!(!step(&mut plan, at, Event::Tick).start.unwrap().look.revalidate);
     let retry = step(&mut plan, at, fetched(set([]))).armed;
-    assert!(step(&mut plan, retry, Event::Tick).start.unwrap().revalidate);
+    assert!(step(&mut plan, retry, Event::Tick).start.unwrap().look.revalidate);
 }
 
 /// A key is published while its name is remembered as absent, and a cache on the way has the old answer for an hour: short
@@ -185,7 +185,7 @@ fn no_cache_keeps_a_published_key_absent() {
     let mut at = 10 * MS;
     while plan.set.as_ref().unwrap().generation() == 1 {
         if let Some(start) = ask(&mut plan, at, 1, "k1").start {
-            step(&mut plan, at + 5 * MS, fetched(set(if start.revalidate { 0..2 } else { 0..1 })));
+            step(&mut plan, at + 5 * MS, fetched(set(if start.look.revalidate { 0..2 } else { 0..1 })));
         }
         at += 50 * MS;
         assert!(at < MAX_SPACING);
@@ -210,10 +210,10 @@ fn validators_that_lie_hide_no_key() {
     let validators = Validators { etag: Some("\"1\"".into()), last_modified: None, place: 0 };
     answered(&mut plan, set([0]), Hints { validators, ..Hints::default() });
     let first = ask(&mut plan, 10 * SEC, 1, "k1").start.unwrap();
-    assert!(first.validators.etag.is_some());
+    assert!(first.look.validators.etag.is_some());
     step(&mut plan, 10 * SEC, Event::NotModified(Box::default()));
     let second = ask(&mut plan, 15 * SEC, 2, "k1").start.unwrap();
-    assert_eq!(second.validators, Validators::default());
+    assert_eq!(second.look.validators, Validators::default());
     let did = step(&mut plan, 15 * SEC, fetched(set([0, 1])));
     assert_eq!(did.answers, [(2, Answer::Changed)]);
     // Who asked without a condition is not told "not modified".

@@ -229,9 +229,9 @@ impl World {
     /// When it answers, and what.
     fn answer(&self, start: &Start) -> (Duration, Brings) {
         let generated = EPOCH + self.real();
-        let latency = self.latency.min(start.timeout);
+        let latency = self.latency.min(start.look.timeout);
         let (version, generated) = match self.mode {
-            Mode::Hanging => return (start.timeout, Brings::Failure { retry_after: None }),
+            Mode::Hanging => return (start.look.timeout, Brings::Failure { retry_after: None }),
             Mode::Failing(seconds) => {
                 let retry_after = (seconds > 0).then(|| Duration::from_secs(seconds));
                 return (latency, Brings::Failure { retry_after });
@@ -254,7 +254,7 @@ impl World {
         let whole = |time: Duration| Duration::from_secs(time.as_secs());
         let (date, age) = (whole(date), whole(age));
         let etag = version.map_or("empty".to_owned(), |version| format!("v{version}"));
-        let brings = if self.sends_etags && start.validators.etag.as_deref() == Some(&*etag) {
+        let brings = if self.sends_etags && start.look.validators.etag.as_deref() == Some(&*etag) {
             Brings::NotModified { generated, date, age }
         } else {
             let keys = version.map_or_else(Vec::new, |version| self.versions[version].keys.clone());
