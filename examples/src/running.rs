@@ -83,6 +83,22 @@ impl Running {
         send_signal("TERM", self.child.id());
     }
 
+    /// Stops it as it is, with SIGSTOP: a node that is frozen.
+    ///
+    /// # Panics
+    /// Where there are no signals.
+    pub fn freeze(&self) {
+        send_signal("STOP", self.child.id());
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    /// Where there are no signals.
+    pub fn thaw(&self) {
+        send_signal("CONT", self.child.id());
+    }
+
     /// Waits until it has ended by itself.
     ///
     /// # Panics

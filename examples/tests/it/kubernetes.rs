@@ -111,6 +111,26 @@ async fn a_rotation_refuses_nobody() {
     assert_eq!(idp.fetches(), 2);
 }
 
+/// A node that stood still while the issuer rotated: its pod refuses nobody once it goes on, and stays ready.
+#[tokio::test]
+async fn a_pod_that_was_frozen_through_a_rotation_refuses_nobody() {
+    let idp = IdentityProvider::start();
+    let example = start_with_short_lifetime(&idp);
+    readiness_becomes(&example, 200, r#"{"keys":"ready"}"#).await;
+    let before = idp.token("orders");
+
+    example.freeze();
+    idp.rotate();
+    // Longer than the keys are good for.
+    sleep(Duration::from_secs(3)).await;
+    example.thaw();
+
+    for token in [idp.token("orders"), before] {
+        assert_eq!(Client::http1().get(&example.url("/hello"), &token).await.status, 200);
+    }
+    assert_eq!(Client::http1().get_bare(&example.url("/readyz")).await.status, 200);
+}
+
 #[tokio::test]
 async fn sigterm_lets_requests_finish_and_nobody_else_in() {
     let idp = IdentityProvider::start();
