@@ -14,7 +14,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use countersign::{Algorithm, Keys, KeysHandle, Local, Policy, RequireJwtLayer, Verifier};
+use countersign::{Algorithm, JwtAuth, Keys, KeysHandle, Local, Policy, RequireJwtLayer, Verifier};
 use countersign_testkit::{TestKey, Token};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
@@ -163,7 +163,6 @@ async fn secrets_are_swapped_under_load_and_nobody_is_refused_before_the_old_one
 #[test]
 fn the_example_in_the_readme_goes_together() {
     let keys = Keys::local(Local::secrets("/run/secrets/jwt", Algorithm::Hs256));
-    let policy = Policy::new().issuer("https://login.example").audience("orders");
-    let layer = RequireJwtLayer::new(Verifier::new(keys, policy).algorithms(Algorithm::Hs256));
-    assert_eq!(layer.check(), Ok(()));
+    let auth = JwtAuth::from_keys(keys).algorithms(Algorithm::Hs256).issuer("https://login.example").audience("orders");
+    assert_eq!(auth.check(), Ok(()));
 }

@@ -76,3 +76,49 @@ pub(crate) fn label(url: &Url) -> String {
     url.set_query(None);
     url.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_internal_is_told_however_it_is_written() {
+        let is_internal = |host: &str| is_internal(&Url::parse(&format!("https://{host}/")).unwrap());
+        for host in [
+            "127.0.0.1",
+            "127.9.9.9",
+            "2130706433",
+            "0x7f.1",
+            "0.0.0.0",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "255.255.255.255",
+            "[::1]",
+            "[::]",
+            "[fd00::1]",
+            "[fe80::1]",
+            "[::ffff:10.0.0.1]",
+            "[::127.0.0.1]",
+            "localhost",
+            "LOCALHOST",
+            "localhost.",
+            "keys.localhost",
+        ] {
+            assert!(is_internal(host), "{host}");
+        }
+        for host in [
+            "8.8.8.8",
+            "172.32.0.1",
+            "100.128.0.1",
+            "[2606:4700::1111]",
+            "example.com",
+            "localhost.example.com",
+            "mylocalhost",
+        ] {
+            assert!(!is_internal(host), "{host}");
+        }
+    }
+}

@@ -14,7 +14,7 @@ pub use self::redis::{REDIS_PREFIX, RedisCache};
 pub use file::FileCache;
 pub(crate) use keeper::{Keeper, Kept};
 pub use snapshot::{ImportError, MAX_SNAPSHOT_BYTES, MIN_CACHE_SECRET_BYTES};
-pub(crate) use snapshot::{Seal, Snapshot};
+pub(crate) use snapshot::{Remembered, Seal, Snapshot};
 
 /// Where a source writes its keys down, so that a new process can begin with them before its first fetch has ended: a file
 /// ([`FileCache`]), or something that a fleet shares (`RedisCache`, with the feature `redis`).

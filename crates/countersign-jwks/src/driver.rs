@@ -9,17 +9,17 @@ use countersign_token::{Answer, FetchError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::cache::{Keeper, Kept};
+use crate::cache::{Keeper, Kept, Remembered};
 use crate::events::{KeyEvent, Offset};
-use crate::load::{Document, Landing, Load};
-use crate::plan::{Action, Disbelief, Event, Plan, Restored, Start, Wanted};
+use crate::load::{Landing, Load};
+use crate::plan::{Action, Disbelief, Event, Plan, Start, Wanted};
 use crate::shared::{MAX_REFRESHES, Shared};
 use crate::unwind;
 
 mod report;
 
+pub(crate) use report::shown;
 use report::{End, Memory, log_published, log_skipped, read_back, report_end, report_plan};
-pub(crate) use report::{bound, shown};
 
 /// A request that lacks a key.
 pub(crate) struct Asked {
@@ -39,8 +39,7 @@ pub(crate) type Refresh = oneshot::Sender<Result<(), Arc<str>>>;
 
 /// A snapshot that somebody has kept, and who wants to hear whether it is in force now.
 pub(crate) struct Import {
-    pub(crate) restored: Restored,
-    pub(crate) document: Document,
+    pub(crate) remembered: Remembered,
     pub(crate) reply: oneshot::Sender<bool>,
 }
 
@@ -181,8 +180,12 @@ impl Driver {
     fn execute(&mut self, engine: &mut Engine, shared: &Arc<Shared>, input: Input) -> Instant {
         let plan = &mut engine.plan;
         let before = plan.fetches();
-        let mut memory: Option<Memory> = None;
-        let mut importer = None;
+        let (mut memory, mut importer) = (None, None);
+        let mut remember = |remembered, importer| {
+            let (restored, of_it) = Memory::of(remembered, importer, shared.settings().issuer.as_ref());
+            memory = Some(of_it);
+            (Event::Restored(Box::new(restored)), None)
+        };
         let (event, mut end) = match input {
             Input::Event(event) => (event, None),
             Input::Refresh(refresh) => {
@@ -190,16 +193,9 @@ impl Driver {
                 (Event::RefreshAsked, None)
             }
             Input::Landed(landing) => End::of(landing, shared.settings().issuer.as_ref()),
-            Input::Import(import) => {
-                let Import { restored, document, reply } = *import;
-                memory = Some(Memory { age: restored.age, document, importer: Some(reply) });
-                (Event::Restored(Box::new(restored)), None)
-            }
+            Input::Import(import) => remember(import.remembered, Some(import.reply)),
             Input::Kept(kept) => match read_back(shared, kept) {
-                Some((restored, document)) => {
-                    memory = Some(Memory { age: restored.age, document, importer: None });
-                    (Event::Restored(Box::new(restored)), None)
-                }
+                Some(remembered) => remember(remembered, None),
                 None => (Event::Tick, None),
             },
         };

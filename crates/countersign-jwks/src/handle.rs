@@ -133,32 +133,6 @@ impl KeysHandle {
         }
     }
 
-    /// Why, as far as the state says, or else because of `reason`.
-    fn not_ready(&self, reason: Unready) -> NotReady {
-        let status = self.status();
-        let reason = match status.state {
-            KeyState::Unusable(reason) => reason,
-            KeyState::Empty => Unready::NoKeys,
-            _ => reason,
-        };
-        NotReady { reason, last_error: status.last_error }
-    }
-
-    /// The parts without tenants that have never come to anything: whoever makes such up must not make others wait or fail.
-    fn lasting_parts(&self) -> Vec<Self> {
-        match &self.0 {
-            Source::Issuers(router) => {
-                router.start();
-                router.lasting().into_iter().map(|shared| Self(Source::LookedAfter(shared))).collect()
-            }
-            _ => self.parts(),
-        }
-    }
-
-    fn is_fixed(&self) -> bool {
-        matches!(self.0, Source::Fixed(_))
-    }
-
     /// Waits until there are usable keys, but not longer than `deadline`.
     ///
     /// Sources start by themselves, with the first use at the latest; requests that come before the first keys wait for them, two seconds at
@@ -294,6 +268,32 @@ impl KeysHandle {
             Err(_) => Unready::NoRuntime.to_string(),
         };
         Refreshing(Outcome::Known(Some(Err(RefreshError(error)))))
+    }
+
+    /// Why, as far as the state says, or else because of `reason`.
+    fn not_ready(&self, reason: Unready) -> NotReady {
+        let status = self.status();
+        let reason = match status.state {
+            KeyState::Unusable(reason) => reason,
+            KeyState::Empty => Unready::NoKeys,
+            _ => reason,
+        };
+        NotReady { reason, last_error: status.last_error }
+    }
+
+    /// The parts without tenants that have never come to anything: whoever makes such up must not make others wait or fail.
+    fn lasting_parts(&self) -> Vec<Self> {
+        match &self.0 {
+            Source::Issuers(router) => {
+                router.start();
+                router.lasting().into_iter().map(|shared| Self(Source::LookedAfter(shared))).collect()
+            }
+            _ => self.parts(),
+        }
+    }
+
+    fn is_fixed(&self) -> bool {
+        matches!(self.0, Source::Fixed(_))
     }
 }
 

@@ -48,7 +48,8 @@ type Configure = Arc<dyn Fn(Remote) -> Remote + Send + Sync>;
 /// ```
 ///
 /// # What is bounded
-/// - Requests to issuers: each has the spacing of a source of its own, and no more than [`MAX_FETCHES`](crate::MAX_FETCHES) are under way at once in all.
+/// - Requests to issuers: each has the spacing of a source of its own, and no more than [`MAX_FETCHES`](crate::MAX_FETCHES) are under way at once in all. A look that is not its turn waits up to 4 s,
+///   and is put off then; that comes on top of the bounds of a single source.
 /// - Tenants: [`max_tenants`](Self::max_tenants) at once. When they are all in use, a new one has to wait (429). Of tenants that only a
 ///   [check](Tenants::admit_if) lets in, at most 64 may be without keys at once, for 16 s at least: so real ones come in as fast as their keys do, and
 ///   a check that lets made-up names through makes us ask for four new ones a second. A tenant whose keys cannot be had is asked for

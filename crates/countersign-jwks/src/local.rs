@@ -15,6 +15,8 @@ mod contents;
 mod files;
 mod watched;
 
+pub(crate) use files::open_without_waiting;
+
 pub use files::{MAX_ENTRIES, MAX_FILES};
 pub use watched::POLL_INTERVAL;
 use watched::Watched;

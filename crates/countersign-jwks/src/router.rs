@@ -402,3 +402,21 @@ impl Drop for Sweeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever found it a moment ago would start a second source of the issuer, that forgets when it was last asked.
+    #[tokio::test(start_paused = true)]
+    async fn an_entry_that_was_removed_is_not_started() {
+        let remote = || Remote::new("https://a.example/keys").unwrap();
+        let router = Router::new(Issuers::new().issuer_at("https://a.example", remote()).lazy());
+        let entry = Arc::clone(&router.entries.load()["https://a.example"]);
+        router.add("https://a.example", remote()).unwrap();
+        assert!(matches!(router.source_of(&entry), Found::Busy) && entry.source.load().is_none());
+        let entry = Arc::clone(&router.entries.load()["https://a.example"]);
+        assert!(router.remove("https://a.example"));
+        assert!(matches!(router.source_of(&entry), Found::Busy) && router.running().is_empty());
+    }
+}

@@ -13,11 +13,10 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::cache::{ImportError, Snapshot};
-use crate::driver::{self, Asked, Engine, Import, Mismatched, Refresh, bound};
+use crate::cache::{ImportError, Remembered, Snapshot};
+use crate::driver::{self, Asked, Engine, Import, Mismatched, Refresh};
 use crate::events::{KeyEvent, MAX_EVENTS, Named};
-use crate::load::Document;
-use crate::plan::{Absent, Config, MAX_SPACING, MAX_WAITERS, MIN_RETRY_AFTER, Now, PAST, Plan, Restored, Wanted};
+use crate::plan::{Absent, Config, MAX_SPACING, MAX_WAITERS, MIN_RETRY_AFTER, Now, PAST, Plan, Wanted};
 use crate::settings::Settings;
 use crate::status::MAX_SKIPPED_SHOWN;
 use crate::waiting::{Waiting, timer};
@@ -258,21 +257,18 @@ impl Shared {
     }
 
     /// What may be believed of a snapshot.
-    pub(crate) fn read(&self, snapshot: &[u8]) -> Result<(Restored, Document), ImportError> {
+    pub(crate) fn read(&self, snapshot: &[u8]) -> Result<Remembered, ImportError> {
         let name = self.settings.name.as_ref().ok_or(ImportError::NotRemote)?;
         let snapshot = Snapshot::read(snapshot, &self.settings.seal)?;
-        let max_stale = self.settings.lifetimes.max_stale();
-        let (restored, document) = snapshot.restored(name, max_stale, since_epoch())?;
-        let set = bound(restored.set, self.settings.issuer.as_ref());
-        Ok((Restored { set, ..restored }, document))
+        snapshot.remembered(name, self.settings.lifetimes.max_stale(), since_epoch())
     }
 
     /// Hands a snapshot to the task, and hears whether it is in force then.
     pub(crate) async fn import(self: &Arc<Self>, snapshot: &[u8]) -> Result<bool, ImportError> {
-        let (restored, document) = self.read(snapshot)?;
+        let remembered = self.read(snapshot)?;
         self.ensure_running().map_err(|_| ImportError::NoRuntime)?;
         let (reply, imported) = oneshot::channel();
-        let import = Box::new(Import { restored, document, reply });
+        let import = Box::new(Import { remembered, reply });
         self.imports.send(import).await.map_err(|_| ImportError::NoRuntime)?;
         // Dropped unless it was put in force.
         Ok(imported.await.unwrap_or(false))

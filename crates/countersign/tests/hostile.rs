@@ -61,7 +61,7 @@ fn set(signer: &SigningKey) -> Value {
 
 /// Two names of one provider, or two tenants of a provider that signs for all with the same keys (Entra ID, Auth0's custom domains): a union of
 /// both, as `Keys::union` recommends, each bound to its issuer.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_union_accepts_the_tokens_of_both_issuers_that_share_a_key() {
     let (net, signer) = (Net::default(), signer("shared"));
     let issuers = ["https://old.example", "https://new.example"];
@@ -86,7 +86,7 @@ async fn a_union_accepts_the_tokens_of_both_issuers_that_share_a_key() {
 }
 
 /// A stranger raises 5xx: the good tenant's request waits for its keys, they come, and it is told that there are none.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_made_up_tenant_does_not_make_the_request_of_a_good_one_a_503() {
     let (net, proven, good) = (Net::default(), signer("proven"), signer("good"));
     net.set("https://login.example/proven/keys", Duration::ZERO, &set(&proven));
@@ -118,7 +118,7 @@ async fn a_made_up_tenant_does_not_make_the_request_of_a_good_one_a_503() {
 }
 
 /// `explain` blames the clock of whichever issuer's is furthest off.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_explanation_does_not_blame_the_clock_of_another_issuer() {
     let (net, good, other) = (Net::default(), signer("good"), signer("other"));
     net.set_dated("https://good.example/keys", &set(&good), SystemTime::now());

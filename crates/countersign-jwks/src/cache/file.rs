@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::{CacheError, CacheFuture, KeyCache, MAX_SNAPSHOT_BYTES};
+use crate::local::open_without_waiting;
 
 /// A directory with a file for each source.
 ///
@@ -69,12 +70,7 @@ impl KeyCache for FileCache {
 }
 
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let mut options = OpenOptions::new();
-    options.read(true);
-    // A pipe must not hold the thread until somebody writes.
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
-    let file = match options.open(path) {
+    let file = match open_without_waiting(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
     };

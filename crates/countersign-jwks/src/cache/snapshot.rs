@@ -5,7 +5,6 @@ use countersign_token::{Algorithm, SigningKey, VerifyingKey, json};
 use serde_json::json;
 
 use crate::load::{Document, MAX_BODY_BYTES};
-use crate::plan::Restored;
 
 /// The longest snapshot, bytes: the longest key set, each octet of it escaped, and what is said of it.
 pub const MAX_SNAPSHOT_BYTES: usize = 6 * MAX_BODY_BYTES + 4096;
@@ -30,6 +29,15 @@ pub(crate) struct Snapshot {
     pub(crate) generated: Option<u64>,
     /// The JWK Set.
     pub(crate) jwks: String,
+}
+
+/// The keys of a snapshot that may be believed.
+pub(crate) struct Remembered {
+    pub(crate) document: Document,
+    /// How long ago their provider confirmed them.
+    pub(crate) age: Duration,
+    /// When they were generated at the latest, by the provider's clock.
+    pub(crate) generated: Option<Duration>,
 }
 
 /// Why a snapshot is not imported.
@@ -159,13 +167,13 @@ impl Snapshot {
         if seal.fits(&snapshot.sealed(), &tag) { Ok(snapshot) } else { Err(ImportError::NotWhole) }
     }
 
-    /// What the plan may believe of it at the time `now`, since the Unix epoch.
-    pub(crate) fn restored(
+    /// What may be believed of it at the time `now`, since the Unix epoch.
+    pub(crate) fn remembered(
         self,
         source: &str,
         max_stale: Duration,
         now: Duration,
-    ) -> Result<(Restored, Document), ImportError> {
+    ) -> Result<Remembered, ImportError> {
         if self.source != source {
             return Err(ImportError::OtherSource);
         }
@@ -181,9 +189,7 @@ impl Snapshot {
         if document.keys.is_empty() {
             return Err(ImportError::NoKeys);
         }
-        let Document { keys, skipped, body } = document;
-        let restored = Restored { set: keys, age, generated: self.generated.map(Duration::from_secs) };
-        Ok((restored, Document { keys: countersign_token::KeySet::default(), skipped, body }))
+        Ok(Remembered { document, age, generated: self.generated.map(Duration::from_secs) })
     }
 
     /// What the seal is over: each part with its length, so that none can pass for another.
@@ -266,7 +272,7 @@ mod tests {
             let written = snapshot.write(&Seal::default());
             let read = Snapshot::read(&written, &Seal::default());
             proptest::prop_assert_eq!(read.as_ref(), Ok(&snapshot));
-            let _ = snapshot.restored("s", DAY, NOW);
+            let _ = snapshot.remembered("s", DAY, NOW);
             proptest::prop_assert!(!Seal::default().fits(b"x", &seal));
         }
     }
@@ -288,8 +294,8 @@ mod tests {
         let restored = |change: &dyn Fn(&mut Snapshot)| {
             let mut snapshot = snapshot();
             change(&mut snapshot);
-            let restored = snapshot.restored("https://issuer.example/keys", DAY, NOW);
-            restored.map(|(restored, _)| (restored.set.len(), restored.age.as_secs()))
+            let restored = snapshot.remembered("https://issuer.example/keys", DAY, NOW);
+            restored.map(|it| (it.document.keys.len(), it.age.as_secs()))
         };
         let confirmed = |at: u64| restored(&move |snapshot| snapshot.confirmed = at);
         assert_eq!(restored(&|_| ()), Ok((1, 60)));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use countersign_token::{Answer, KeySet, MAX_KID_BYTES, SkippedKey};
 use tokio::sync::oneshot;
 
-use crate::cache::Kept;
+use crate::cache::{Kept, Remembered};
 use crate::events::KeyEvent;
 use crate::load::{Document, Landing};
 use crate::plan::{Disbelief, Event, Plan, Restored};
@@ -114,12 +114,23 @@ pub(super) fn report_plan<W>(shared: &Shared, plan: &Plan<W>) -> bool {
 
 /// A set that somebody has kept, while the plan decides whether it counts.
 pub(super) struct Memory {
-    pub(super) age: Duration,
-    pub(super) document: Document,
-    pub(super) importer: Option<oneshot::Sender<bool>>,
+    age: Duration,
+    skipped: Vec<SkippedKey>,
+    body: Option<Arc<[u8]>>,
+    importer: Option<oneshot::Sender<bool>>,
 }
 
 impl Memory {
+    /// What the plan is told of it, and what is told of it if that counts.
+    pub(super) fn of(
+        remembered: Remembered,
+        importer: Option<oneshot::Sender<bool>>,
+        issuer: Option<&Arc<str>>,
+    ) -> (Restored, Self) {
+        let Remembered { document: Document { keys, skipped, body }, age, generated } = remembered;
+        (Restored { set: bound(keys, issuer), age, generated }, Self { age, skipped, body, importer })
+    }
+
     /// Returns who wants to hear of it.
     pub(super) fn takes_effect(
         self,
@@ -131,8 +142,8 @@ impl Memory {
         tracing::info!(source = %shared.label(), keys = keys.len(), age = age.as_secs(), "keys restored");
         events.push(KeyEvent::Restored { keys: keys.len(), age });
         shared.report(|progress| {
-            progress.document = self.document.body;
-            progress.skip(self.document.skipped.into_iter().map(shortened));
+            progress.document = self.body;
+            progress.skip(self.skipped.into_iter().map(shortened));
             false
         });
         self.importer
@@ -140,11 +151,11 @@ impl Memory {
 }
 
 /// What the cache has kept, if it is of use.
-pub(super) fn read_back(shared: &Shared, kept: Kept) -> Option<(Restored, Document)> {
+pub(super) fn read_back(shared: &Shared, kept: Kept) -> Option<Remembered> {
     let source = shared.label();
     match kept {
         Kept::Loaded(Ok(Some(snapshot))) => match shared.read(&snapshot) {
-            Ok(restored) => return Some(restored),
+            Ok(remembered) => return Some(remembered),
             Err(error) => tracing::warn!(%source, %error, "the cached keys are of no use"),
         },
         Kept::Loaded(Ok(None)) | Kept::Stored(Ok(())) => {}
@@ -158,7 +169,7 @@ pub(super) fn read_back(shared: &Shared, kept: Kept) -> Option<(Restored, Docume
     None
 }
 
-pub(crate) fn bound(keys: KeySet, issuer: Option<&Arc<str>>) -> KeySet {
+fn bound(keys: KeySet, issuer: Option<&Arc<str>>) -> KeySet {
     match issuer {
         Some(issuer) => keys.bound_to_issuer(Arc::clone(issuer)),
         None => keys,

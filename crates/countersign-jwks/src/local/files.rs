@@ -94,7 +94,7 @@ pub(super) fn survey_directory(path: &Path) -> Survey {
 /// The octets of a file, if it still is as it was found.
 pub(super) fn read(found: &Found) -> Result<Vec<u8>, String> {
     let fault = |reason: &dyn std::fmt::Display| fault(&found.path, reason);
-    let file = open(&found.path).map_err(|error| fault(&error))?;
+    let file = open_without_waiting(&found.path).map_err(|error| fault(&error))?;
     let metadata = file.metadata().map_err(|error| fault(&error))?;
     if !metadata.is_file() || Stat::of(&metadata) != found.stat {
         return Err(fault(&CHANGED));
@@ -184,8 +184,8 @@ fn found(path: PathBuf) -> Result<Found, String> {
     Ok(Found { stat: Stat::of(&metadata), path })
 }
 
-/// Opens for reading without ever waiting: between the look and this, somebody may have put a FIFO there.
-fn open(path: &Path) -> io::Result<File> {
+/// Opens for reading without ever waiting: whatever is expected, a FIFO may be there.
+pub(crate) fn open_without_waiting(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
     #[cfg(unix)]

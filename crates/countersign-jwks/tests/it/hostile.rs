@@ -27,6 +27,17 @@ fn tenants() -> Tenants {
     Tenants::of("https://login.example/{tenant}").jwks("https://login.example/{tenant}/keys")
 }
 
+/// A tenant with keys, and one that a check has let in and that has none.
+async fn one_good_and_one_made_up() -> Keys {
+    let sites = Sites::default();
+    sites.set(&tenant_keys("good"), keys([0]));
+    let source = Keys::issuers(with_sites(Issuers::new().tenants(tenants().admit_if(|_| true)), &sites));
+    assert_eq!(look_up_of(&source, &tenant("good"), "k0").await, Some(Answer::Changed));
+    drop(look(&source, &tenant("made-up"), "k0"));
+    sleep(5 * SEC).await;
+    source
+}
+
 fn has_keys(source: &Keys, issuer: &str, kid: &str) -> bool {
     look(source, issuer, kid).is_none()
 }
@@ -194,12 +205,7 @@ async fn worst_delay_among_hanging_issuers(count: usize, flooded: bool) -> Durat
 /// A function runtime calls it before each invocation.
 #[tokio::test(start_paused = true)]
 async fn a_made_up_tenant_does_not_make_fresh_within_wait() {
-    let sites = Sites::default();
-    sites.set(&tenant_keys("good"), keys([0]));
-    let source = Keys::issuers(with_sites(Issuers::new().tenants(tenants().admit_if(|_| true)), &sites));
-    assert_eq!(look_up_of(&source, &tenant("good"), "k0").await, Some(Answer::Changed));
-    drop(look(&source, &tenant("made-up"), "k0"));
-    sleep(5 * SEC).await;
+    let source = one_good_and_one_made_up().await;
     let begun = Instant::now();
     let fresh = source.handle().fresh_within(2 * SEC).await;
     assert!(fresh.is_ok() && begun.elapsed() < SEC, "{fresh:?} after {:?}", begun.elapsed());
@@ -410,12 +416,7 @@ async fn a_union_without_any_key_is_an_outage_although_an_empty_fixed_set_is_in_
 /// `refresh` is for operators: somebody's made-up tenant must not make it fail for ever.
 #[tokio::test(start_paused = true)]
 async fn a_made_up_tenant_does_not_make_every_refresh_fail() {
-    let sites = Sites::default();
-    sites.set(&tenant_keys("good"), keys([0]));
-    let source = Keys::issuers(with_sites(Issuers::new().tenants(tenants().admit_if(|_| true)), &sites));
-    assert_eq!(look_up_of(&source, &tenant("good"), "k0").await, Some(Answer::Changed));
-    drop(look(&source, &tenant("made-up"), "k0"));
-    sleep(5 * SEC).await;
+    let source = one_good_and_one_made_up().await;
     let refreshed = source.handle().refresh().await;
     assert!(refreshed.is_ok(), "{refreshed:?}");
 }

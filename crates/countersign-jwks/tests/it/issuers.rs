@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use crate::support::{Sites, Turn};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_jwks::{
     DEFAULT_IDLE_AFTER, Issuers, KeyState, Keys, MAX_FETCHES, Remote, SourceError, Tenants, Waiting,
 };
@@ -24,19 +26,7 @@ pub(crate) fn token(claims: &Value, kid: &str) -> String {
     // It claims to be of the algorithm of the keys.
     let header = serde_json::to_vec(&json!({ "alg": "Ed25519", "kid": kid })).unwrap();
     let (_, rest) = token.split_once('.').unwrap();
-    format!("{}.{rest}", base64url(&header))
-}
-
-fn base64url(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let bits = chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for at in 0..=chunk.len() {
-            text.push(ALPHABET[(bits >> (18 - 6 * at)) as usize & 63] as char);
-        }
-    }
-    text
+    format!("{}.{rest}", URL_SAFE_NO_PAD.encode(header))
 }
 
 /// What becomes of a token of `issuer` with that kid. `None`: its key is there.
