@@ -155,7 +155,7 @@ pub fn refusal_cases() -> Vec<RefusalCase> {
         },
         RefusalCase {
             name: "insufficient_scope",
-            layer: layer().require(scope("orders:write").and("50%")),
+            layer: layer().require(scope("orders:write").and(scope("50%"))),
             authorization: vec![good.clone()],
             status: 403,
             headers: &[(

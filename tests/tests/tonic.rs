@@ -94,7 +94,7 @@ async fn greet(request: Request<String>) -> Result<Response<String>, Status> {
 }
 
 async fn cancel(request: Request<String>) -> Result<Response<String>, Status> {
-    Authenticated::from_extensions(request.extensions())?.require(&scope("orders:write").and("50%"))?;
+    Authenticated::from_extensions(request.extensions())?.require(&scope("orders:write").and(scope("50%")))?;
     greet(request).await
 }
 

@@ -14,6 +14,7 @@ pub(crate) fn of(refusal: &Refusal, realm: Option<&str>) -> Option<HeaderValue> 
         // RFC 6750 §3.1: who has shown nothing is not told of an error.
         (Refusal::NoCredentials, _) => None,
         (_, StatusCode::BAD_REQUEST) => Some("invalid_request"),
+        (Refusal::Denied(denied), StatusCode::UNAUTHORIZED) => Some(denied.code()),
         (_, StatusCode::UNAUTHORIZED) => Some("invalid_token"),
         (_, StatusCode::FORBIDDEN) => Some("insufficient_scope"),
         _ => return None,
@@ -26,8 +27,10 @@ pub(crate) fn of(refusal: &Refusal, realm: Option<&str>) -> Option<HeaderValue> 
         challenge.parameter("error", error);
         challenge.parameter("error_description", refusal.client_message());
     }
-    if let Refusal::InsufficientScope(lacking) = refusal {
-        challenge.parameter("scope", lacking.required());
+    if let Refusal::Denied(denied) = refusal
+        && !denied.required_scopes().is_empty()
+    {
+        challenge.parameter("scope", denied.required_scopes());
     }
     // Only printable ASCII was written, which every header can hold.
     HeaderValue::try_from(challenge.0).ok()

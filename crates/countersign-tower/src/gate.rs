@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use countersign_claims::{Clock, ConfigError, Scopes, Verified};
+use countersign_claims::{Clock, ConfigError, Requirement, Verified};
 use countersign_token::{Answer, KeySource};
 use countersign_verifier::{Attempt, Verifier};
 use http::{HeaderMap, Request, Response};
@@ -15,7 +15,7 @@ use crate::{grpc, response};
 /// All that a layer and its services share: what is asked of a request, and what is said to those refused.
 pub(crate) struct Gate<K> {
     verifier: Arc<Verifier<K>>,
-    required: Option<Scopes>,
+    required: Option<Requirement>,
     realm: Box<str>,
     clock: Arc<dyn Clock>,
 }
@@ -77,10 +77,10 @@ impl<K> Gate<K> {
     }
 
     /// What was required before stays required.
-    pub(crate) fn require(&mut self, scopes: Scopes) {
+    pub(crate) fn require(&mut self, requirement: Requirement) {
         self.required = Some(match self.required.take() {
-            None => scopes,
-            Some(earlier) => scopes.to_string().split(' ').fold(earlier, Scopes::and),
+            None => requirement,
+            Some(earlier) => earlier.and(requirement),
         });
     }
 

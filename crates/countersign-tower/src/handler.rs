@@ -10,7 +10,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use countersign_claims::{ClaimsType, ClaimsTypeError, InsufficientScope, Scopes, Verified};
+use countersign_claims::{ClaimsType, ClaimsTypeError, Denied, Requirement, Verified};
 use countersign_verifier::Refusal as TokenRefusal;
 use http::{Extensions, HeaderMap, Method, Response};
 
@@ -130,12 +130,12 @@ impl Authenticated {
         verified(extensions).cloned().map(Self)
     }
 
-    /// Demands these scopes of the caller. The same as [`Scopes::check`], with an error that handlers can answer with.
+    /// Demands this of the caller. The same as [`Requirement::check`], with an error that handlers can answer with.
     ///
     /// # Errors
-    /// [`Forbidden`], which names all of them.
-    pub fn require(&self, scopes: &Scopes) -> Result<(), Forbidden> {
-        scopes.check(&self.0).map_err(Forbidden)
+    /// [`Forbidden`], which names all scopes that are needed.
+    pub fn require(&self, requirement: &Requirement) -> Result<(), Forbidden> {
+        requirement.check(&self.0).map_err(Forbidden)
     }
 }
 
@@ -215,12 +215,12 @@ pub(crate) const NO_LAYER: &str = "this route has no countersign layer: its hand
 /// What a handler answers to a caller who is known and lacks a scope: 403 with the challenge of RFC 6750 §3.1, which names
 /// all scopes that are needed; gRPC 7 `PERMISSION_DENIED`.
 ///
-/// [`Authenticated::require`] makes one, and so does [`Scopes::check`] with `?`.
+/// [`Authenticated::require`] makes one, and so does [`Requirement::check`] with `?`.
 ///
 /// As axum's response it has seen no request, so it answers as plain HTTP, to gRPC callers too, and without a `realm`;
 /// [`into_response`](Self::into_response) has seen one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Forbidden(pub InsufficientScope);
+pub struct Forbidden(pub Denied);
 
 impl Forbidden {
     /// The response to a request with this method and these headers, as [`Refusal::into_response`] makes it. `realm` is the
@@ -236,15 +236,15 @@ impl Forbidden {
     }
 }
 
-impl From<InsufficientScope> for Forbidden {
-    fn from(lacking: InsufficientScope) -> Self {
+impl From<Denied> for Forbidden {
+    fn from(lacking: Denied) -> Self {
         Self(lacking)
     }
 }
 
 impl From<Forbidden> for Refusal {
     fn from(forbidden: Forbidden) -> Self {
-        Self::InsufficientScope(forbidden.0)
+        Self::Denied(forbidden.0)
     }
 }
 

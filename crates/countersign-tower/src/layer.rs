@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use countersign_claims::{Clock, ConfigError, Scopes};
+use countersign_claims::{Clock, ConfigError, Requirement};
 use countersign_token::KeySource;
 use countersign_verifier::Verifier;
 use tower_layer::Layer;
@@ -31,11 +31,11 @@ impl<K: KeySource> RequireJwtLayer<K> {
         self
     }
 
-    /// Demands these scopes of every request; who lacks one gets 403 and is told all that are needed. Called again, it
-    /// demands those as well.
+    /// Demands this of every request; who lacks a scope gets 403 and is told all that are needed. Called again, it demands that
+    /// as well.
     #[must_use]
-    pub fn require(mut self, scopes: Scopes) -> Self {
-        Arc::make_mut(&mut self.gate).require(scopes);
+    pub fn require(mut self, requirement: Requirement) -> Self {
+        Arc::make_mut(&mut self.gate).require(requirement);
         self
     }
 

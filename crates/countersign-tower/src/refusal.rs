@@ -2,7 +2,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use countersign_claims::{ClaimError, InsufficientScope};
+use countersign_claims::{ClaimError, Denied};
 use countersign_verifier::{Fault, Refusal as TokenRefusal};
 use http::{HeaderMap, Method, Response, StatusCode};
 
@@ -25,8 +25,8 @@ pub enum Refusal {
     /// A token that was not accepted. By its [`fault`](countersign_verifier::Refusal::fault): 401 `invalid_token`, or, where
     /// the token is not to blame, 429 or 503.
     Token(TokenRefusal),
-    /// A good token that does not grant what is asked: 403 `insufficient_scope`.
-    InsufficientScope(InsufficientScope),
+    /// A good token that does not grant what is asked: 403 `insufficient_scope`, or 401 `insufficient_user_authentication`.
+    Denied(Denied),
 }
 
 impl Refusal {
@@ -41,7 +41,8 @@ impl Refusal {
                 Fault::AskAgain => StatusCode::TOO_MANY_REQUESTS,
                 Fault::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             },
-            Self::InsufficientScope(_) => StatusCode::FORBIDDEN,
+            Self::Denied(denied) if denied.is_step_up() => StatusCode::UNAUTHORIZED,
+            Self::Denied(_) => StatusCode::FORBIDDEN,
         }
     }
 
@@ -56,7 +57,7 @@ impl Refusal {
                 Fault::Token => grpc::UNAUTHENTICATED,
                 Fault::AskAgain | Fault::Unavailable => grpc::UNAVAILABLE,
             },
-            Self::InsufficientScope(_) => grpc::PERMISSION_DENIED,
+            Self::Denied(_) => grpc::PERMISSION_DENIED,
         }
     }
 
@@ -68,7 +69,7 @@ impl Refusal {
             Self::MalformedCredentials => "malformed_credentials",
             Self::ManyCredentials => "many_credentials",
             Self::Token(refusal) => refusal.code(),
-            Self::InsufficientScope(_) => "insufficient_scope",
+            Self::Denied(denied) => denied.code(),
         }
     }
 
@@ -122,14 +123,14 @@ impl Refusal {
                 Fault::AskAgain => "the token could not be checked yet",
                 Fault::Unavailable => "tokens cannot be checked at present",
             },
-            Self::InsufficientScope(_) => "the token does not grant the scope needed",
+            Self::Denied(_) => "the token does not grant the scope needed",
         }
     }
 
     /// As [`client_message`](Self::client_message), for gRPC, where there is no challenge: with the scopes that are needed.
     pub(crate) fn grpc_message(&self) -> Cow<'static, str> {
         match self {
-            Self::InsufficientScope(lacking) => format!("{}: {}", self.client_message(), lacking.required()).into(),
+            Self::Denied(denied) => format!("{}: {}", self.client_message(), denied.required_scopes()).into(),
             _ => self.client_message().into(),
         }
     }
@@ -142,7 +143,7 @@ impl fmt::Display for Refusal {
             Self::NoCredentials => f.write_str("there are no Bearer credentials"),
             Self::MalformedCredentials | Self::ManyCredentials => f.write_str(self.client_message()),
             Self::Token(refusal) => refusal.fmt(f),
-            Self::InsufficientScope(lacking) => lacking.fmt(f),
+            Self::Denied(denied) => denied.fmt(f),
         }
     }
 }
@@ -155,8 +156,8 @@ impl From<TokenRefusal> for Refusal {
     }
 }
 
-impl From<InsufficientScope> for Refusal {
-    fn from(lacking: InsufficientScope) -> Self {
-        Self::InsufficientScope(lacking)
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied)
     }
 }

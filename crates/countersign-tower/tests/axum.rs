@@ -39,7 +39,7 @@ async fn subject(claims: Claims<Subject>) -> String {
 }
 
 async fn write(caller: Authenticated) -> Result<String, Forbidden> {
-    scope("orders:write").and("orders:read").check(&caller)?;
+    scope("orders:write").and(scope("orders:read")).check(&caller)?;
     caller.require(&scope("orders:read"))?;
     Ok(String::from("written"))
 }

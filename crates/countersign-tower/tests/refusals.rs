@@ -170,7 +170,7 @@ async fn statement_8_a_token_that_is_not_good_is_401() {
 #[tokio::test]
 async fn statement_9_a_missing_scope_is_403_and_names_all_that_are_needed() {
     let issuer = Issuer::new();
-    let layer = issuer.layer().require(scope("orders:read").and("a%b")).require(scope("orders:write"));
+    let layer = issuer.layer().require(scope("orders:read").and(scope("a%b"))).require(scope("orders:write"));
     for granted in ["", "orders:read", "orders:read a%b", "orders:write ORDERS:READ a%b", "orders"] {
         check(
             &layer,

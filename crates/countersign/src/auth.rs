@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use countersign_claims::{ClaimsType, Clock, ConfigError, Policy, Scopes};
+use countersign_claims::{ClaimsType, Clock, ConfigError, Policy, Requirement};
 use countersign_jwks::{Issuers, Keys, Remote, SourceError};
 use countersign_token::{AlgorithmSet, Fetch, KeySet, KeySource};
 use countersign_tower::{RequireJwt, RequireJwtLayer};
@@ -43,7 +43,7 @@ pub struct JwtAuth {
     kid_required: bool,
     with_claims: Option<fn(Verifier<Keys>) -> Verifier<Keys>>,
     realm: Option<Box<str>>,
-    required: Vec<Scopes>,
+    required: Vec<Requirement>,
     clock: Option<Arc<dyn Clock>>,
     /// The first setting of a single fetched source, where there is none.
     misplaced: Option<&'static str>,
@@ -277,10 +277,10 @@ impl JwtAuth {
         self.with(|auth| auth.with_claims = Some(Verifier::with_claims::<T>))
     }
 
-    /// Demands scopes of every request: 403 without them. Called again, it demands those as well.
+    /// Demands this of every request: 403 without it. Called again, it demands that as well.
     #[must_use]
-    pub fn require(self, scopes: Scopes) -> Self {
-        self.with(|auth| auth.required.push(scopes))
+    pub fn require(self, requirement: Requirement) -> Self {
+        self.with(|auth| auth.required.push(requirement))
     }
 
     /// The `realm` of challenges; [`DEFAULT_REALM`](countersign_tower::DEFAULT_REALM) if it is not set. Printable ASCII
@@ -377,8 +377,8 @@ impl JwtAuth {
         Handle { keys: self.keys().handle(), warnings: self.warnings(), leeway: self.policy.leeway_in_force() }
     }
 
-    /// The same check without HTTP: for messages, connections and protocols of your own. Scopes that are
-    /// [required](Self::require) are the layer's affair; here, [`Scopes::check`] does it.
+    /// The same check without HTTP: for messages, connections and protocols of your own. What is
+    /// [required](Self::require) is the layer's affair; here, [`Requirement::check`] does it.
     ///
     /// ```
     /// use countersign::{Algorithm, JwtAuth, KeySet, SigningKey, SystemClock, UnixTime};
