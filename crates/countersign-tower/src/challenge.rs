@@ -1,3 +1,4 @@
+use countersign_claims::Denied;
 use http::{HeaderValue, StatusCode};
 
 use crate::refusal::Refusal;
@@ -44,9 +45,9 @@ pub(crate) fn of(refusal: &Refusal, wording: &Wording<'_>) -> Option<HeaderValue
     if let Some(scope) = scope {
         challenge.parameter("scope", scope);
     }
-    if let Some(step_up) = denied.and_then(|denied| denied.step_up().filter(|_| denied.is_step_up())) {
-        if !step_up.acr_values().is_empty() {
-            challenge.parameter("acr_values", step_up.acr_values());
+    if let Some(step_up) = denied.and_then(Denied::step_up) {
+        if let Some(acr_values) = step_up.acr_values() {
+            challenge.parameter("acr_values", acr_values);
         }
         if let Some(max_age) = step_up.max_age() {
             challenge.parameter("max_age", &max_age.as_secs().to_string());

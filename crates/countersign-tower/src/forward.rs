@@ -1,4 +1,4 @@
-use countersign_claims::{ConfigError, Verified};
+use countersign_claims::{ClaimPointer, ClaimValue, ConfigError, Verified};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::grpc::percent_encoded_unless;
@@ -11,14 +11,17 @@ pub(crate) struct Forward {
 
 #[derive(Clone, Debug)]
 struct Claim {
-    claim: Box<str>,
+    claim: Result<ClaimPointer, ConfigError>,
     /// As it was configured, if it is no header's name.
     header: Result<HeaderName, Box<str>>,
 }
 
 impl Forward {
-    pub(crate) fn add(&mut self, claim: Box<str>, header: &str) {
-        self.claims.push(Claim { claim, header: HeaderName::try_from(header).map_err(|_| header.into()) });
+    pub(crate) fn add(&mut self, claim: &str, header: &str) {
+        self.claims.push(Claim {
+            claim: ClaimPointer::parse(claim),
+            header: HeaderName::try_from(header).map_err(|_| header.into()),
+        });
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
@@ -26,9 +29,7 @@ impl Forward {
             let name = header.as_ref().map_err(|header| {
                 ConfigError::Other(format!("{header:?} is not the name of a header to forward a claim in").into())
             })?;
-            if claim.is_empty() {
-                return Err(ConfigError::Empty("claim to forward"));
-            }
+            claim.as_ref().map_err(Clone::clone)?;
             if self.claims[..index]
                 .iter()
                 .any(|earlier| earlier.header.as_ref().is_ok_and(|earlier| reads_as(earlier, name)))
@@ -50,7 +51,8 @@ impl Forward {
         }
         let Some(verified) = verified else { return };
         for Claim { claim, header } in &self.claims {
-            if let (Ok(header), Some(text)) = (header, verified.claim_text(claim))
+            if let (Ok(claim), Ok(header)) = (claim, header)
+                && let Some(text) = verified.claim(claim).and_then(ClaimValue::plain_text)
                 && let Ok(value) = HeaderValue::try_from(visible(&text))
             {
                 headers.insert(header, value);
@@ -97,7 +99,7 @@ mod tests {
     #[test]
     fn what_the_client_sent_is_removed_in_every_spelling_that_a_server_reads_alike() {
         let mut forward = Forward::default();
-        forward.add("sub".into(), "x-user-id");
+        forward.add("sub", "x-user-id");
         let mut headers = HeaderMap::new();
         for name in ["X-User-Id", "x_user_id", "x-user_id", "x-user-id", "x-user", "x-user-idx"] {
             headers.append(HeaderName::try_from(name).unwrap(), HeaderValue::from_static("admin"));
@@ -113,7 +115,7 @@ mod tests {
         for pairs in [&[("sub", "x y")][..], &[("", "x-a")], &[("sub", "x-a"), ("iss", "X_A")], &[("sub", "")]] {
             let mut forward = Forward::default();
             for (claim, header) in pairs {
-                forward.add((*claim).into(), header);
+                forward.add(claim, header);
             }
             assert!(forward.check().is_err(), "{pairs:?}");
         }

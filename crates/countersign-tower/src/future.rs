@@ -48,7 +48,7 @@ pin_project! {
         /// Its key is being looked for.
         Waiting { #[pin] answer: K::Waiting, waiter: Option<Waiter<S, K, ReqBody>> },
         /// Admitted after the wait, and now in the queue of the inner service like everybody else.
-        Queued { waiter: Option<Waiter<S, K, ReqBody>>, is_private: bool },
+        Queued { waiter: Option<Waiter<S, K, ReqBody>> },
     }
 }
 
@@ -63,6 +63,10 @@ pub(crate) struct Waiter<S, K, ReqBody> {
 /// Since when a request waits, in its extensions, because few want to know and every future would have to have room for it.
 #[derive(Clone, Copy)]
 pub(crate) struct WaitBegan(pub(crate) Began);
+
+/// That the answer is for this caller only, likewise.
+#[derive(Clone, Copy)]
+struct KeepPrivate;
 
 impl<S, K, ReqBody> ResponseFuture<S, K, ReqBody>
 where
@@ -124,8 +128,10 @@ where
                         .and_then(|WaitBegan(began)| began.elapsed());
                     match waiter.gate.resume(&waiter.request, answer, waited) {
                         Ok(pass) => {
-                            let is_private = waiter.gate.pass_on(pass, &mut waiter.request);
-                            State::Queued { waiter: Some(waiter), is_private }
+                            if waiter.gate.pass_on(pass, &mut waiter.request) {
+                                waiter.request.extensions_mut().insert(KeepPrivate);
+                            }
+                            State::Queued { waiter: Some(waiter) }
                         }
                         Err(refusal) => {
                             let response = waiter.gate.refuse(refusal, &waiter.request);
@@ -133,15 +139,16 @@ where
                         }
                     }
                 }
-                StateProjection::Queued { waiter, is_private } => {
+                StateProjection::Queued { waiter } => {
                     let inner = &mut waiter.as_mut().expect(POLLED_AFTER_END).inner;
                     if let Err(error) = ready!(inner.poll_ready(cx)) {
                         // Not to be polled again, and what it held is of no more use.
                         *waiter = None;
                         return Poll::Ready(Err(error));
                     }
-                    let Waiter { mut inner, request, .. } = waiter.take().expect(POLLED_AFTER_END);
-                    State::called(inner.call(request), *is_private)
+                    let Waiter { mut inner, mut request, .. } = waiter.take().expect(POLLED_AFTER_END);
+                    let is_private = request.extensions_mut().remove::<KeepPrivate>().is_some();
+                    State::called(inner.call(request), is_private)
                 }
             };
             state.set(next);

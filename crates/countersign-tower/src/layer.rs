@@ -75,8 +75,8 @@ impl<K: KeySource> RequireJwtLayer<K> {
     /// What the client sent under that name is removed from *every* request, also where there is no caller, and in every spelling that
     /// differs by `-` and `_`. Visible ASCII stays as it is; everything else, and `%`, is written as `%XX` of its UTF-8.
     #[must_use]
-    pub fn forward(self, claim: impl Into<Box<str>>, header: &str) -> Self {
-        self.with(|gate| gate.forward_mut().add(claim.into(), header))
+    pub fn forward(self, claim: &str, header: &str) -> Self {
+        self.with(|gate| gate.forward_mut().add(claim, header))
     }
 
     /// Lets requests without a token pass, without a caller. A token that is shown must be good all the same, and satisfy what is

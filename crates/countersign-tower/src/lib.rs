@@ -100,7 +100,7 @@
 //!
 //! let response = service.clone().oneshot(Request::new(())).await?;
 //! assert_eq!(response.status(), 401);
-//! assert_eq!(response.headers()["www-authenticate"], r#"Bearer realm="orders""#);
+//! assert_eq!(response.headers()["www-authenticate"], r#"Bearer realm="orders", scope="orders:read""#);
 //!
 //! let other = issuer.sign(&serde_json::json!({ "aud": "orders", "exp": exp, "sub": "bob" }))?;
 //! let request = Request::builder().header("authorization", format!("Bearer {other}")).body(())?;

@@ -55,9 +55,9 @@ fn problem(refusal: &Refusal) -> serde_json::Value {
         if !denied.required_scopes().is_empty() {
             problem["scope"] = denied.required_scopes().into();
         }
-        if let Some(step_up) = denied.step_up().filter(|_| denied.is_step_up()) {
-            if !step_up.acr_values().is_empty() {
-                problem["acr_values"] = step_up.acr_values().into();
+        if let Some(step_up) = denied.step_up() {
+            if let Some(acr_values) = step_up.acr_values() {
+                problem["acr_values"] = acr_values.into();
             }
             if let Some(max_age) = step_up.max_age() {
                 problem["max_age"] = max_age.as_secs().into();

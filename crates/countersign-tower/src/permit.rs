@@ -27,6 +27,19 @@ use crate::handler::{ExtractError, verified};
 /// }
 /// ```
 ///
+/// One for something else does not do:
+///
+/// ```compile_fail,E0308
+/// # use countersign_claims::{permission, scope};
+/// # use countersign_tower::handler::Permit;
+/// # permission! { pub ListOrders = scope("orders:read"); pub CancelOrders = scope("orders:write"); }
+/// fn cancel(permit: Permit<CancelOrders>) {}
+///
+/// fn list(permit: Permit<ListOrders>) {
+///     cancel(permit);
+/// }
+/// ```
+///
 /// There is no other way to get one:
 ///
 /// ```compile_fail,E0451

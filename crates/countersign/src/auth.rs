@@ -325,7 +325,7 @@ impl JwtAuth {
     #[must_use]
     pub fn forward(self, claim: impl Into<Box<str>>, header: impl Into<Box<str>>) -> Self {
         let (claim, header) = (claim.into(), header.into());
-        self.layer_with(move |layer| layer.forward(claim.clone(), &header))
+        self.layer_with(move |layer| layer.forward(&claim, &header))
     }
 
     /// Lets requests without a token pass, without a caller; a token that is shown must be good all the same. See

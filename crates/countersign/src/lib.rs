@@ -81,7 +81,9 @@ pub use auth::JwtAuth;
 pub use handle::{Explanation, Handle, Warning};
 
 pub use countersign_claims::{
-    ClaimsType, Clock, ConfigError, Denied, Permission, Policy, Requirement, UnixTime, Verified, permission, scope,
+    ClaimPointer, ClaimRule, ClaimValue, ClaimsType, Clock, ConfigError, Denied, Permission, Policy, Requirement,
+    Scalar, StepUp, UnixTime, Verified, acr, all, any, any_scope, authenticated_within, claim, client_id, client_id_in,
+    permission, predicate, scope, scopes, subject,
 };
 #[cfg(feature = "redis")]
 pub use countersign_jwks::RedisCache;
