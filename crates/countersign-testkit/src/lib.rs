@@ -49,6 +49,7 @@
 
 mod answer;
 mod clock;
+mod fake_auth;
 mod hostile;
 mod keys;
 mod provider;
@@ -57,6 +58,7 @@ mod token;
 
 pub use answer::Answer;
 pub use clock::ManualClock;
+pub use fake_auth::{DangerousFakeAuth, DangerousFakeAuthService, FAKE_LIFETIME};
 pub use hostile::HostileToken;
 pub use keys::TestKey;
 pub use provider::{IdentityProvider, MAX_RECORDED_REQUESTS, RecordedRequest};
