@@ -75,7 +75,10 @@ async fn a_scope_that_the_caller_was_not_given_is_403() {
     assert_eq!(ask(routes().layer(reader.clone()), "/read", None).await.0, StatusCode::OK);
     let (status, challenge, _) = ask(routes().layer(reader), "/write", None).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
-    assert!(challenge.unwrap().contains("error=\"insufficient_scope\", scope=\"orders:write\""));
+    let challenge = challenge.unwrap();
+    assert!(
+        challenge.starts_with("Bearer error=\"insufficient_scope\"") && challenge.contains("scope=\"orders:write\"")
+    );
 
     let nobody = DangerousFakeAuth::with_claims(json!({}));
     assert_eq!(ask(routes().layer(nobody), "/read", None).await.0, StatusCode::FORBIDDEN);
