@@ -47,10 +47,12 @@ const FAKE_KID: &str = "dangerous-fake-auth";
 /// let get_orders = || Request::get("/orders").body(Body::empty());
 ///
 /// let reader = DangerousFakeAuth::subject("ada").scope("orders:read");
+/// # let reader = reader.even_in_release_builds();
 /// let response = routes.clone().layer(reader).oneshot(get_orders()?).await?;
 /// assert_eq!(response.status(), StatusCode::OK);
 ///
 /// let stranger = DangerousFakeAuth::subject("eve");
+/// # let stranger = stranger.even_in_release_builds();
 /// let response = routes.layer(stranger).oneshot(get_orders()?).await?;
 /// assert_eq!(response.status(), StatusCode::FORBIDDEN);
 /// # Ok(())
@@ -96,6 +98,7 @@ impl DangerousFakeAuth {
     /// use serde_json::json;
     ///
     /// let robot = DangerousFakeAuth::with_claims(json!({ "client_id": "robot", "scope": "orders:read", "tenant": "t1" }));
+    /// # let robot = robot.even_in_release_builds();
     /// assert_eq!(robot.verified().client_id(), Some("robot"));
     /// assert_eq!(robot.verified().subject(), None);
     /// ```

@@ -42,7 +42,9 @@
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! for (scopes, expected) in [("orders:read orders:write", StatusCode::OK), ("orders:read", StatusCode::FORBIDDEN)] {
-//!     let app = routes().layer(DangerousFakeAuth::subject("ada").scope(scopes));
+//!     let caller = DangerousFakeAuth::subject("ada").scope(scopes);
+//! #   let caller = caller.even_in_release_builds();
+//!     let app = routes().layer(caller);
 //!     let response = app.oneshot(Request::post("/cancel").body(Body::empty())?).await?;
 //!     assert_eq!(response.status(), expected);
 //! }

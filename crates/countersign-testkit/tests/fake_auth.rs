@@ -38,6 +38,15 @@ fn routes() -> Router {
         .route("/write", get(async |caller| demand(caller, "orders:write").await))
 }
 
+/// These tests are run with `--release` too, at times.
+fn subject(subject: &str) -> DangerousFakeAuth {
+    DangerousFakeAuth::subject(subject).even_in_release_builds()
+}
+
+fn with_claims(claims: Value) -> DangerousFakeAuth {
+    DangerousFakeAuth::with_claims(claims).even_in_release_builds()
+}
+
 /// Status, challenge and body.
 type Answer = (StatusCode, Option<String>, String);
 
@@ -58,7 +67,7 @@ async fn a_handler_answers_as_behind_the_real_layer() {
     let idp = IdentityProvider::start();
     let real = JwtAuth::new(idp.jwks_url()).issuer(idp.issuer()).audience("orders");
     let token = idp.token("orders").subject("eve").scope("orders:read").claim("tenant", "t1");
-    let fake = DangerousFakeAuth::subject("eve").issuer(idp.issuer()).audience("orders");
+    let fake = subject("eve").issuer(idp.issuer()).audience("orders");
     let fake = fake.scope("orders:read").claim("tenant", "t1");
     let mut statuses = Vec::new();
     for path in PATHS {
@@ -71,7 +80,7 @@ async fn a_handler_answers_as_behind_the_real_layer() {
 
 #[tokio::test]
 async fn a_scope_that_the_caller_was_not_given_is_403() {
-    let reader = DangerousFakeAuth::subject("ada").scope("orders:read");
+    let reader = subject("ada").scope("orders:read");
     assert_eq!(ask(routes().layer(reader.clone()), "/read", None).await.0, StatusCode::OK);
     let (status, challenge, _) = ask(routes().layer(reader), "/write", None).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
@@ -80,14 +89,14 @@ async fn a_scope_that_the_caller_was_not_given_is_403() {
         challenge.starts_with("Bearer error=\"insufficient_scope\"") && challenge.contains("scope=\"orders:write\"")
     );
 
-    let nobody = DangerousFakeAuth::with_claims(json!({}));
+    let nobody = with_claims(json!({}));
     assert_eq!(ask(routes().layer(nobody), "/read", None).await.0, StatusCode::FORBIDDEN);
 }
 
 #[tokio::test]
 async fn claims_that_do_not_fit_the_handlers_type_are_401() {
     for claims in [json!({ "sub": "ada" }), json!({ "sub": "ada", "tenant": 1 })] {
-        let fake = DangerousFakeAuth::with_claims(claims);
+        let fake = with_claims(claims);
         assert_eq!(ask(routes().layer(fake), "/claims", None).await.0, StatusCode::UNAUTHORIZED);
     }
 }
@@ -97,7 +106,7 @@ async fn claims_that_do_not_fit_the_handlers_type_are_401() {
 async fn whatever_token_a_request_has_it_is_of_the_made_up_caller() {
     let idp = IdentityProvider::start();
     let of_eve = idp.token("orders").subject("eve").sign();
-    let app = routes().layer(DangerousFakeAuth::subject("ada"));
+    let app = routes().layer(subject("ada"));
     for token in [None, Some(&*of_eve), Some("nonsense")] {
         let (status, _, body) = ask(app.clone(), "/caller", token).await;
         assert_eq!((status, body.contains("ada")), (StatusCode::OK, true), "{token:?}");
@@ -108,7 +117,7 @@ async fn whatever_token_a_request_has_it_is_of_the_made_up_caller() {
 async fn the_real_layer_around_it_still_refuses() {
     let idp = IdentityProvider::start();
     let real = JwtAuth::new(idp.jwks_url()).issuer(idp.issuer()).audience("orders");
-    let app = routes().layer(DangerousFakeAuth::subject("ada")).layer(real);
+    let app = routes().layer(subject("ada")).layer(real);
     assert_eq!(ask(app, "/caller", None).await.0, StatusCode::UNAUTHORIZED);
 }
 
@@ -120,7 +129,7 @@ async fn every_request_of_every_service_gets_the_one_token_that_was_verified() {
         seen.lock().unwrap().push(request.extensions().get::<Verified>().cloned());
         if *request.body() == "fail" { Err(BoxError::from("the service's own")) } else { Ok(Response::new("done")) }
     });
-    let fake = DangerousFakeAuth::subject("ada");
+    let fake = subject("ada");
     let (mut one, mut other) = (fake.layer(note), fake.clone().layer(note));
     assert_eq!(*one.ready().await.unwrap().call(Request::new("go")).await.unwrap().body(), "done");
     assert_eq!(*other.ready().await.unwrap().call(Request::new("go")).await.unwrap().body(), "done");
@@ -136,7 +145,7 @@ async fn every_request_of_every_service_gets_the_one_token_that_was_verified() {
 
 #[test]
 fn what_it_says_of_the_caller_is_plain_to_see_in_a_log() {
-    let verified = DangerousFakeAuth::subject("ada").verified();
+    let verified = subject("ada").verified();
     assert!(verified.issuer().unwrap().contains("dangerous-fake-auth"));
     assert_eq!(verified.key().kid(), Some("dangerous-fake-auth"));
     assert!(verified.expires_at() > verified.issued_at());
@@ -144,7 +153,7 @@ fn what_it_says_of_the_caller_is_plain_to_see_in_a_log() {
 
 #[test]
 fn these_claims_and_no_others_but_exp() {
-    let verified = DangerousFakeAuth::with_claims(json!({ "tenant": "t1" })).verified();
+    let verified = with_claims(json!({ "tenant": "t1" })).verified();
     let claims: Value = serde_json::from_slice(verified.payload()).unwrap();
     let names: Vec<_> = claims.as_object().unwrap().keys().collect();
     assert_eq!(names, ["exp", "tenant"]);
@@ -153,31 +162,40 @@ fn these_claims_and_no_others_but_exp() {
 #[test]
 fn a_policy_that_likes_the_claims_accepts_them() {
     let policy = Policy::new().issuer("https://issuer.example").audience("orders").access_token_profile();
-    let fake = DangerousFakeAuth::subject("ada").issuer("https://issuer.example").audience("orders").policy(policy);
+    let fake = subject("ada").issuer("https://issuer.example").audience("orders").policy(policy);
     assert_eq!(fake.verified().audiences().collect::<Vec<_>>(), ["orders"]);
+}
+
+#[test]
+fn a_release_build_ends_before_the_first_request_unless_it_is_asked_not_to() {
+    let put_together = std::panic::catch_unwind(|| DangerousFakeAuth::subject("ada").layer(routes()));
+    assert_eq!(put_together.is_ok(), cfg!(debug_assertions));
+    let made = std::panic::catch_unwind(|| DangerousFakeAuth::with_claims(json!({})).verified());
+    assert_eq!(made.is_ok(), cfg!(debug_assertions));
+    let _ = subject("ada").layer(routes());
 }
 
 #[test]
 #[should_panic(expected = "DangerousFakeAuth: ")]
 fn a_policy_that_refuses_the_claims_ends_the_test() {
-    let fake = DangerousFakeAuth::subject("ada").audience("billing").policy(Policy::new().audience("orders"));
+    let fake = subject("ada").audience("billing").policy(Policy::new().audience("orders"));
     let _ = fake.layer(routes());
 }
 
 #[test]
 #[should_panic(expected = "DangerousFakeAuth: ")]
 fn an_expired_caller_ends_the_test() {
-    let _ = DangerousFakeAuth::with_claims(json!({ "sub": "ada", "exp": 1 })).layer(routes());
+    let _ = with_claims(json!({ "sub": "ada", "exp": 1 })).layer(routes());
 }
 
 #[test]
 #[should_panic(expected = "DangerousFakeAuth: ")]
 fn claims_that_no_token_may_have_end_the_test() {
-    let _ = DangerousFakeAuth::subject("ada").claim("exp", "tomorrow").layer(routes());
+    let _ = subject("ada").claim("exp", "tomorrow").layer(routes());
 }
 
 #[test]
 #[should_panic(expected = "claims are a JSON object")]
 fn claims_that_are_no_object_end_the_test() {
-    let _ = DangerousFakeAuth::with_claims(json!("ada"));
+    let _ = with_claims(json!("ada"));
 }
