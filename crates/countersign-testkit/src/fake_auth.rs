@@ -65,7 +65,7 @@ const FAKE_KID: &str = "dangerous-fake-auth";
 /// # Kept out of production
 ///
 /// - It is in this crate and nowhere else, and this crate belongs under `[dev-dependencies]`:
-///   `cargo tree -e normal -i countersign-testkit` shows whether anything that you ship has it.
+///   `cargo tree -e normal -i countersign-testkit` names whatever you ship that has it, and should find nothing.
 /// - Where debug assertions are off, as in release builds, it panics when a service is put together, before the first
 ///   request, unless [`even_in_release_builds`](Self::even_in_release_builds) was called.
 /// - Its tokens are of the issuer `https://dangerous-fake-auth.invalid` and the key `dangerous-fake-auth`, unless told otherwise.
@@ -157,11 +157,14 @@ impl DangerousFakeAuth {
         if let Some(objection) = objection(cfg!(debug_assertions), self.even_in_release_builds) {
             stop(objection);
         }
-        // Not in `get_or_init`, so that the panic has the caller's line.
+        // No closure, so that the panic has the caller's line.
         if let Some(verified) = self.verified.get() {
             return verified.clone();
         }
-        let verified = self.verify().unwrap_or_else(|error| stop(&error));
+        let verified = match self.verify() {
+            Ok(verified) => verified,
+            Err(error) => stop(&error),
+        };
         self.verified.get_or_init(|| verified).clone()
     }
 

@@ -10,7 +10,7 @@
 //! - [`DangerousFakeAuth`] takes every request for that of a caller that you make up.
 //!
 //! It belongs under `[dev-dependencies]`: nothing here is fit for production, least of all the keys.
-//! `cargo tree -e normal -i countersign-testkit` shows whether anything that you ship has it.
+//! `cargo tree -e normal -i countersign-testkit` names whatever you ship that has it, and should find nothing.
 //!
 //! # Three levels of tests
 //!
@@ -96,8 +96,8 @@
 //!
 //! ## 3. What attackers try
 //!
-//! One test with [`Token::hostile`] shows that the layer is on the route and sees to everything. It is the test that fails if a route has
-//! been added outside of the layer.
+//! [`Token::hostile`] against a route shows that the layer is on it, configured as it should be. Run it over all of your routes, and one that
+//! was added outside of the layer is found.
 //!
 //! ```
 //! use axum::body::Body;
