@@ -38,11 +38,13 @@ mod error;
 mod policy;
 mod registered;
 mod requirement;
+mod rules;
 mod time;
 mod verified;
 
 pub use error::{ClaimError, ConfigError, Found};
 pub use policy::{DEFAULT_LEEWAY, MAX_LEEWAY, Policy};
 pub use requirement::{InsufficientScope, Scopes, scope};
+pub use rules::Rule;
 pub use time::{Clock, MAX_NUMERIC_DATE, UnixTime};
 pub use verified::{ClaimsType, ClaimsTypeError, Verified};
