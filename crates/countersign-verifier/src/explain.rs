@@ -6,6 +6,7 @@ use std::fmt;
 use countersign_claims::{ClaimError, Found, Rule, UnixTime};
 use countersign_token::{HeaderScratch, KeySet, KeySource, TokenError, UnverifiedToken, VerifyingKey};
 
+use crate::environment;
 use crate::hints;
 use crate::refusal::Refusal;
 use crate::shown::Shown;
@@ -331,6 +332,13 @@ impl Report {
     /// Adds what somebody knows who knows more than a verifier.
     pub fn add_hint(&mut self, hint: impl Into<String>) {
         self.hints.push(hint.into());
+    }
+
+    /// Adds in what the token's `iss` differs from these, for whoever knows of issuers that no policy lists.
+    pub fn compare_issuer_with(&mut self, issuers: &[Box<str>]) {
+        if let Some(iss) = &self.shown.iss {
+            self.hints.push(environment::hint(iss, issuers));
+        }
     }
 
     /// Members of the header by name, as text that can be shown.

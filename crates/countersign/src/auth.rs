@@ -5,7 +5,7 @@ use std::time::Duration;
 use countersign_claims::{ClaimsType, Clock, ConfigError, Policy, Scopes};
 use countersign_jwks::{Issuers, Keys, Remote, SourceError};
 use countersign_token::{AlgorithmSet, Fetch, KeySet, KeySource};
-use countersign_tower::{RequireJwt, RequireJwtLayer};
+use countersign_tower::{RequireJwt, RequireJwtLayer, SystemClock};
 use countersign_verifier::Verifier;
 use tower_layer::Layer;
 
@@ -374,7 +374,13 @@ impl JwtAuth {
     /// A look at readiness and keys. Starts fetching, if there is a runtime.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { keys: self.keys().handle(), warnings: self.warnings(), leeway: self.policy.leeway_in_force() }
+        Handle {
+            keys: self.keys().handle(),
+            // Not the one that is built, which a misconfigured layer does not have.
+            verifier: Arc::clone(self.configure().verifier()),
+            clock: self.clock.clone().unwrap_or_else(|| Arc::new(SystemClock)),
+            warnings: self.warnings(),
+        }
     }
 
     /// The same check without HTTP: for messages, connections and protocols of your own. Scopes that are

@@ -75,10 +75,12 @@
 //! without I/O (for WebSockets, queues, TCP), [`jwks`] keeps the keys fresh, [`middleware`] is the tower layer.
 
 mod auth;
+mod explain;
 mod handle;
 
 pub use auth::JwtAuth;
-pub use handle::{Explanation, Handle, Warning};
+pub use explain::Explanation;
+pub use handle::{Handle, Warning};
 
 pub use countersign_claims::{
     ClaimsType, Clock, ConfigError, InsufficientScope, Policy, Scopes, UnixTime, Verified, scope,
@@ -94,7 +96,7 @@ pub use countersign_token::{Algorithm, AlgorithmSet, JwkSet, KeySet, Origin, Sig
 #[cfg(any(feature = "axum", feature = "tonic-0.14"))] // with neither: `countersign::handler`
 pub use countersign_tower::handler::{Authenticated, Claims, ExtractError, Forbidden};
 pub use countersign_tower::{Refusal, RequireJwt, RequireJwtLayer, SystemClock, handler};
-pub use countersign_verifier::Verifier;
+pub use countersign_verifier::{Report, Verdict, Verifier};
 
 pub use countersign_claims as claims;
 pub use countersign_jwks as jwks;
