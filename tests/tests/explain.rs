@@ -83,6 +83,20 @@ async fn a_token_that_was_cut_points_to_the_proxies() {
     assert_eq!(key.outcome(), Outcome::WouldFail, "{report}");
 }
 
+/// A signature of 4096 bits that was cut is still longer than one of 2048.
+#[test]
+fn an_rsa_signature_of_odd_length_was_cut() {
+    let key = TestKey::nth(Algorithm::Rs256, 0);
+    let verifier = Verifier::new(KeySet::new([key.verifying_key()]), Policy::new());
+    let token = Token::new(&key).sign();
+    let (signed, _) = token.rsplit_once('.').unwrap();
+    for (length, hint) in [(400, "the token was cut"), (512, "another key of the same name")] {
+        let signature = BASE64_URL_SAFE_NO_PAD.encode(vec![7; length]);
+        let report = verifier.explain(&format!("{signed}.{signature}"), UnixTime::from_secs(NOW));
+        assert_says(&report, "bad_signature", hint);
+    }
+}
+
 #[tokio::test]
 async fn what_was_pasted_with_the_token_is_named() {
     let idp = IdentityProvider::start();

@@ -23,7 +23,7 @@ pub(crate) fn of(
         Verdict::Refused(refusal) => Some(refusal),
         _ => None,
     };
-    let mut hints: Vec<String> = refusal.and_then(|refusal| of_refusal(text, refusal)).into_iter().collect();
+    let mut hints: Vec<String> = refusal.and_then(|refusal| of_refusal(text, refusal, shown)).into_iter().collect();
     hints.extend(broken.iter().filter_map(|error| of_claim(error, shown, leeway)));
     // Two rules may be broken for one reason.
     let mut told = Vec::with_capacity(hints.len());
@@ -35,15 +35,13 @@ pub(crate) fn of(
     told
 }
 
-fn of_refusal(text: &str, refusal: &Refusal) -> Option<String> {
+fn of_refusal(text: &str, refusal: &Refusal, shown: &Shown) -> Option<String> {
     let hint = match refusal {
         Refusal::Token(TokenError::TooLong { .. }) => {
             "ask the issuer for fewer groups or roles in the token, or allow more with `max_token_bytes`"
         }
-        Refusal::Token(_) | Refusal::Signature(SignatureError::Base64(_))
-            if let_through_more_than_a_token(text).is_some() =>
-        {
-            return let_through_more_than_a_token(text).map(str::to_owned);
+        Refusal::Token(_) | Refusal::Signature(SignatureError::Base64(_)) if around_the_token(text).is_some() => {
+            return around_the_token(text).map(str::to_owned);
         }
         Refusal::Token(TokenError::NotThreeParts) => return not_three_parts(text).map(str::to_owned),
         Refusal::Token(TokenError::Encrypted) => {
@@ -56,6 +54,7 @@ fn of_refusal(text: &str, refusal: &Refusal) -> Option<String> {
         Refusal::AlgorithmNotAllowed(algorithm) => return Some(not_allowed(*algorithm)),
         Refusal::KidRequired => "the issuer has to name its key in the token, or drop `require_kid` here",
         Refusal::Signature(SignatureError::TooShort | SignatureError::Base64(Part::Signature)) => CUT,
+        Refusal::Signature(SignatureError::Mismatch) if has_no_length_of_rsa(text, shown) => CUT,
         Refusal::Signature(SignatureError::Mismatch) => {
             "the token was changed after it was signed, or another key of the same name has signed it: a key of another environment, or \
              one that was replaced under its old name"
@@ -69,7 +68,7 @@ fn of_refusal(text: &str, refusal: &Refusal) -> Option<String> {
 }
 
 /// What was pasted, or passed on, together with the token.
-fn let_through_more_than_a_token(text: &str) -> Option<&'static str> {
+fn around_the_token(text: &str) -> Option<&'static str> {
     if text.trim() != text {
         return Some("there is white space around the token: a line feed at the end of a file, most often");
     }
@@ -88,6 +87,17 @@ fn let_through_more_than_a_token(text: &str) -> Option<&'static str> {
         );
     }
     None
+}
+
+/// Whether the algorithm is one of RSA and the signature as long as that of no key in use: its shortest says nothing of those of longer keys,
+/// of which a cut one may still be longer.
+fn has_no_length_of_rsa(text: &str, shown: &Shown) -> bool {
+    /// Of 2048, 3072, 4096 and 8192 bits: all lengths of keys in use are multiples of 1024 bits.
+    const UNIT_BYTES: usize = 128;
+    let is_rsa =
+        shown.header.iter().any(|(name, alg)| *name == "alg" && (alg.starts_with("\"RS") || alg.starts_with("\"PS")));
+    let signature = text.rsplit_once('.').map_or(0, |(_, signature)| signature.len() * 3 / 4);
+    is_rsa && !signature.is_multiple_of(UNIT_BYTES)
 }
 
 fn not_three_parts(text: &str) -> Option<&'static str> {

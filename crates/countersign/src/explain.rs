@@ -39,7 +39,7 @@ impl Handle {
         let mut report = self.verifier.explain(token, self.clock.now());
         match report.verdict().clone() {
             Verdict::KeyNotThere | Verdict::Refused(TokenRefusal::KeyNotSought(_)) => {
-                self.add_state_of_keys(token, &mut report)
+                self.add_state_of_keys(token, &mut report);
             }
             _ => {}
         }
