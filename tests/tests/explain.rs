@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use countersign::verifier::Outcome;
+use countersign::verifier::{Outcome, Step};
 use countersign::{
     Algorithm, AlgorithmSet, Handle, Issuers, JwtAuth, KeySet, Policy, Remote, Report, SystemClock, UnixTime, Verdict,
     Verifier,
@@ -241,7 +241,7 @@ async fn the_issuer_of_another_environment_is_recognised() {
 #[tokio::test]
 async fn of_many_issuers_the_nearest_is_named() {
     let idp = IdentityProvider::start();
-    let issuers = Issuers::new().issuer_at("https://login.example", Remote::new(&idp.jwks_url()).unwrap());
+    let issuers = Issuers::new().issuer_at("https://login.example", Remote::new(idp.jwks_url()).unwrap());
     let auth = JwtAuth::issuers(issuers.each(Remote::dangerous_allow_http)).audience("api");
     let handle = auth.handle();
     handle.ready_within(Duration::from_secs(5)).await.unwrap();
@@ -432,7 +432,8 @@ fn the_first_rule_that_is_broken_decides_and_the_others_are_told() {
     let worst =
         worst.issuer("https://c").audience("billing").subject("bob").without("client_id").claim("cnf", json!({}));
     // Each step mends what the one before was refused for.
-    let steps: [(&str, fn(Token) -> Token); 14] = [
+    type Mend = fn(Token) -> Token;
+    let steps: [(&str, Mend); 14] = [
         ("kind of token", |token| token),
         ("exp", |token| token.typ("at+jwt")),
         ("nbf", |token| token.claim("exp", NOW + 1_000)),
@@ -454,7 +455,7 @@ fn the_first_rule_that_is_broken_decides_and_the_others_are_told() {
         // The key is not the token's to mend.
         let verifier = if ["sub", "cnf", ""].contains(&name) { &verifier } else { &another };
         let report = assert_agrees(verifier, &token.sign(), now);
-        let failed = report.steps().find(|step| step.outcome() == Outcome::Failed).map(|step| step.name());
+        let failed = report.steps().find(|step| step.outcome() == Outcome::Failed).map(Step::name);
         assert_eq!(failed.unwrap_or_default(), name, "{report}");
         let now_wrong = report.steps().filter(|step| step.is_wrong()).count();
         assert!(now_wrong <= wrong, "{report}");
