@@ -51,6 +51,7 @@ mod pointer;
 mod policy;
 mod registered;
 mod requirement;
+mod rules;
 mod scopes;
 mod time;
 mod value;
@@ -64,6 +65,7 @@ pub use requirement::{
     ClaimRule, Denied, Requirement, Scalar, StepUp, acr, all, any, any_scope, authenticated_within, claim, client_id,
     client_id_in, predicate, scope, scopes, subject,
 };
+pub use rules::Rule;
 pub use time::{Clock, MAX_NUMERIC_DATE, UnixTime};
 pub use value::ClaimValue;
 pub use verified::{ClaimsType, ClaimsTypeError, Verified};

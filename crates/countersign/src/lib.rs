@@ -75,10 +75,12 @@
 //! without I/O (for WebSockets, queues, TCP), [`jwks`] keeps the keys fresh, [`middleware`] is the tower layer.
 
 mod auth;
+mod explain;
 mod handle;
 
 pub use auth::JwtAuth;
-pub use handle::{Explanation, Handle, Warning};
+pub use explain::Explanation;
+pub use handle::{Handle, Warning};
 
 pub use countersign_claims::{
     ClaimPointer, ClaimRule, ClaimValue, ClaimsType, Clock, ConfigError, Denied, Permission, Policy, Requirement,
@@ -99,7 +101,7 @@ pub use countersign_tower::{
     Caller, Judged, Observer, OnRefusalLayer, Outcome, ProblemDetails, Refusal, RefusalLimit, RequireJwt,
     RequireJwtLayer, RequireLayer, ResourceMetadata, SystemClock, TokenPlace, handler, require,
 };
-pub use countersign_verifier::Verifier;
+pub use countersign_verifier::{Report, Verdict, Verifier};
 
 pub use countersign_claims as claims;
 pub use countersign_jwks as jwks;
