@@ -19,7 +19,7 @@ use crate::unwind;
 mod report;
 
 pub(crate) use report::shown;
-use report::{End, Memory, log_published, log_skipped, read_back, report_end, report_plan};
+use report::{End, Memory, log_published, log_skipped, read_back, report_end, report_plan, report_withdrawn};
 
 /// A request that lacks a key.
 pub(crate) struct Asked {
@@ -210,6 +210,7 @@ impl Driver {
                 Action::Fetch(start) => self.flight = Some(launch(shared, &start)),
                 Action::Publish(keys) => {
                     shared.publish(Arc::clone(&keys));
+                    report_withdrawn(shared, old.as_deref(), &keys);
                     if let Some(end) = &mut end {
                         end.is_new = true;
                         log_published(shared, &keys, end.skipped.as_deref().unwrap_or_default());

@@ -223,6 +223,29 @@ impl KeysHandle {
         }
     }
 
+    /// How long ago the key of this name went, if it was in force once and its provider has withdrawn it since: for explaining a refusal. A key that came
+    /// back is not withdrawn, nor is one whose name another key has now.
+    ///
+    /// Each source remembers the last [`MAX_WITHDRAWN`](crate::MAX_WITHDRAWN) names, for as long as it exists: a process that has just started, and a tenant
+    /// that was idle, know of none. In a union a key is withdrawn only if no member has it any more; of many issuers it is one of any of them, and
+    /// [`parts`](Self::parts) has each.
+    #[must_use]
+    pub fn withdrawn(&self, kid: &str) -> Option<Duration> {
+        match &self.0 {
+            Source::Fixed(_) => None,
+            Source::LookedAfter(shared) => shared.withdrawn(kid),
+            Source::Union(union) => {
+                let is_in_force = union.current().is_some_and(|set| set.iter().any(|key| key.kid() == Some(kid)));
+                if is_in_force {
+                    None
+                } else {
+                    union.members().iter().filter_map(|member| member.handle().withdrawn(kid)).min()
+                }
+            }
+            Source::Issuers(router) => router.running().iter().filter_map(|shared| shared.withdrawn(kid)).min(),
+        }
+    }
+
     /// What happens to the keys from now on: for logs and alerts.
     ///
     /// ```

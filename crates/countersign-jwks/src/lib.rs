@@ -115,6 +115,7 @@ mod status;
 mod union;
 mod unwind;
 mod waiting;
+mod withdrawn;
 
 pub use cache::{
     CacheError, CacheFuture, FileCache, ImportError, KeyCache, MAX_SNAPSHOT_BYTES, MIN_CACHE_SECRET_BYTES,
@@ -141,3 +142,4 @@ pub use refreshing::{RefreshError, Refreshing};
 pub use remote::{DEFAULT_CLOCK_TOLERANCE, Remote};
 pub use status::{KeyState, KeyStatus, MAX_SKIPPED_SHOWN};
 pub use waiting::Waiting;
+pub use withdrawn::MAX_WITHDRAWN;

@@ -20,6 +20,7 @@ use crate::plan::{Absent, Config, MAX_SPACING, MAX_WAITERS, MIN_RETRY_AFTER, Now
 use crate::settings::Settings;
 use crate::status::MAX_SKIPPED_SHOWN;
 use crate::waiting::{Waiting, timer};
+use crate::withdrawn::Withdrawn;
 
 /// How many signature mismatches await the task's attention. They cost requests nothing when they are lost, and have a
 /// queue of their own so that bad signatures keep nobody from asking for keys.
@@ -88,6 +89,7 @@ pub(crate) struct Progress {
     /// What the last set that was believed was read from, and when it was generated at the latest, by the provider's clock.
     pub(crate) document: Option<Arc<[u8]>>,
     pub(crate) generated: Option<Duration>,
+    pub(crate) withdrawn: Arc<Withdrawn>,
 }
 
 impl Progress {
@@ -233,6 +235,12 @@ impl Shared {
             (progress.confirmed, progress.lifetime)
         };
         self.has_usable_keys() && confirmed.is_some_and(|then| self.now().age(then) < lifetime)
+    }
+
+    /// How long ago the key of this name was withdrawn, if it was and is remembered.
+    pub(crate) fn withdrawn(&self, kid: &str) -> Option<Duration> {
+        let then = self.progress.borrow().withdrawn.when(kid);
+        then.map(|then| self.now().age(then))
     }
 
     /// Asks for a look now; `None` if too many have asked already.

@@ -112,6 +112,16 @@ pub(super) fn report_plan<W>(shared: &Shared, plan: &Plan<W>) -> bool {
     has_news
 }
 
+/// Remembers which keys went with the set before.
+pub(super) fn report_withdrawn(shared: &Shared, old: Option<&KeySet>, new: &KeySet) {
+    let Some(old) = old.filter(|old| old.generation() != new.generation()) else { return };
+    let now = shared.now();
+    shared.report(|progress| {
+        Arc::make_mut(&mut progress.withdrawn).replaced(old, new, now);
+        false
+    });
+}
+
 /// A set that somebody has kept, while the plan decides whether it counts.
 pub(super) struct Memory {
     age: Duration,

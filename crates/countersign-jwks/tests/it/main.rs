@@ -12,3 +12,4 @@ mod local;
 mod support;
 mod together;
 mod warm;
+mod withdrawn;
