@@ -12,5 +12,6 @@ mod issuers;
 mod local;
 mod support;
 mod together;
+mod traced;
 mod warm;
 mod withdrawn;
