@@ -28,6 +28,8 @@ pub(super) struct End {
     body: Option<Arc<[u8]>>,
     /// Whether another set is in force now than before.
     pub(super) is_new: bool,
+    /// Whether it has other keys.
+    pub(super) is_changed: bool,
 }
 
 impl End {
