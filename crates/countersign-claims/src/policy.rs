@@ -258,7 +258,15 @@ impl Policy {
         if registered.bound_to_key && !self.accept_unbound_cnf {
             return Err(ClaimError::BoundToKey);
         }
-        Ok(Verified::new(payload, registered))
+        let accepted_until = self.accepted_until(&registered);
+        Ok(Verified::new(payload, registered, accepted_until))
+    }
+
+    /// The instant from which on the time alone refuses it: what `check_time` compares with, put together.
+    fn accepted_until(&self, claims: &Registered) -> Option<UnixTime> {
+        let too_old = self.max_age.zip(claims.iat).map(|(max_age, issued_at)| issued_at.saturating_add(max_age));
+        let earlier = claims.exp.into_iter().chain(too_old).min();
+        earlier.map(|earlier| earlier.saturating_add(self.leeway_in_force()))
     }
 
     /// Why this token would be refused even if a key had signed it, if that can be said. Nobody need look for the key of such

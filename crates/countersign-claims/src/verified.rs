@@ -19,15 +19,18 @@ struct Inner {
     registered: Registered,
     key: Arc<VerifyingKey>,
     algorithm: Algorithm,
+    /// By the policy that accepted it.
+    accepted_until: Option<UnixTime>,
     /// The user's type, once somebody has asked for it.
     typed: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Verified {
-    pub(crate) fn new(payload: VerifiedPayload<'_>, registered: Registered) -> Self {
+    pub(crate) fn new(payload: VerifiedPayload<'_>, registered: Registered, accepted_until: Option<UnixTime>) -> Self {
         let key = Arc::clone(payload.key());
         let algorithm = payload.header().algorithm();
-        Self(Arc::new(Inner { payload: payload.into_bytes(), registered, key, algorithm, typed: OnceLock::new() }))
+        let (payload, typed) = (payload.into_bytes(), OnceLock::new());
+        Self(Arc::new(Inner { payload, registered, key, algorithm, accepted_until, typed }))
     }
 
     /// `iss`.
@@ -63,6 +66,15 @@ impl Verified {
     #[must_use]
     pub fn expires_at(&self) -> Option<UnixTime> {
         self.0.registered.exp
+    }
+
+    /// The first instant at which the policy that has accepted this token would refuse it for the time: `exp`, or `iat` and
+    /// [`max_age`](crate::Policy::max_age) if that is earlier, plus the [leeway](crate::Policy::leeway). `None`: never.
+    ///
+    /// A connection that the token has opened must not outlive it.
+    #[must_use]
+    pub fn accepted_until(&self) -> Option<UnixTime> {
+        self.0.accepted_until
     }
 
     /// `nbf`.
