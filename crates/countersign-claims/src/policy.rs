@@ -11,7 +11,7 @@ use crate::registered::Registered;
 use crate::scopes::{ScopeRules, is_scope_token};
 use crate::time::UnixTime;
 use crate::value::{self, Place};
-use crate::verified::Verified;
+use crate::verified::{Terms, Verified};
 
 /// The default tolerance for clocks that disagree: what machines kept by NTP never need, and few others exceed.
 pub const DEFAULT_LEEWAY: Duration = Duration::from_secs(30);
@@ -312,7 +312,19 @@ impl Policy {
         self.check_issuer_of_key(&registered, payload.bytes(), payload.key())?;
         self.check_subject(&registered, payload.bytes())?;
         self.check_binding_to_key(&registered)?;
-        Ok(Verified::new(payload, registered, self.scope_rules.clone(), self.leeway_in_force(), now))
+        let terms = Terms {
+            scope_rules: self.scope_rules.clone(),
+            leeway: self.leeway_in_force(),
+            accepted_until: self.accepted_until(&registered),
+        };
+        Ok(Verified::new(payload, registered, terms, now))
+    }
+
+    /// The instant from which on the time alone refuses it: what `check_exp` and `check_age` compare with, put together.
+    fn accepted_until(&self, claims: &Registered) -> Option<UnixTime> {
+        let too_old = self.max_age.zip(claims.iat).map(|(max_age, issued_at)| issued_at.saturating_add(max_age));
+        let earlier = claims.exp.into_iter().chain(too_old).min();
+        earlier.map(|earlier| earlier.saturating_add(self.leeway_in_force()))
     }
 
     /// Why this token would be refused even if a key had signed it, if that can be said. Nobody need look for the key of such

@@ -55,7 +55,8 @@
 //! # When a token is judged
 //!
 //! When its request arrives, or after the wait for its key. How long an admitted request then queues for the inner service is
-//! not counted, nor how long the service works on it.
+//! not counted, nor how long the service works on it. What answers for longer, a stream or a WebSocket, has `Deadline` for it (the
+//! feature `tokio`).
 //!
 //! Two layers around one service both judge; the inner one's [`Verified`](countersign_claims::Verified) is what the handler sees.
 //! A handler cannot tell which policy a token has satisfied: routes with different policies want different layers.
@@ -112,10 +113,11 @@
 //!
 //! # Crate features
 //!
-//! Either brings what is in [`handler`] to the root as well.
+//! `axum` and `tonic-0.14` bring what is in [`handler`] to the root as well.
 //!
 //! - `axum` (off): `Claims` and `Authenticated` are axum extractors, and `Forbidden` is an axum response. Costs
 //!   `axum-core`. The layer works under axum without it, and what it does does not depend on it.
+//! - `tokio` (off): `Deadline`, at which connections end that outlive their request. Costs tokio with its timer, and `futures-core`.
 //! - `tonic-0.14` (off): [`Refusal`], `ExtractError` and `Forbidden` turn into `tonic::Status`. Costs tonic without its
 //!   features, and tokio with it. The layer works under tonic without it, and answers gRPC in every build.
 //!
@@ -129,6 +131,8 @@ mod body;
 mod caller;
 mod challenge;
 mod clock;
+#[cfg(feature = "tokio")]
+pub mod deadline;
 mod extract;
 mod forward;
 mod future;
@@ -156,6 +160,8 @@ pub use body::EmptyBody;
 pub use caller::Caller;
 pub use challenge::DEFAULT_REALM;
 pub use clock::SystemClock;
+#[cfg(feature = "tokio")]
+pub use deadline::{Deadline, Ended};
 pub use extract::bearer_token;
 pub use future::ResponseFuture;
 // Always in `handler`. Here only with a framework's feature, so that whoever forgot it is told so by the compiler: an axum

@@ -57,6 +57,8 @@
 //! [`Claims::from_extensions`](handler::Claims::from_extensions), for hyper's requests and for tonic's; without the features
 //! below it is found in [`handler`].
 //!
+//! What answers for longer than its token is good, such as SSE, a WebSocket or a gRPC stream, ends at a [`Deadline`].
+//!
 //! # Crate features
 //!
 //! - `reqwest` (default): the HTTP client that fetches a JWKS URL. Costs `reqwest` with rustls on aws-lc-rs. Leave it out if
@@ -94,6 +96,7 @@ pub use countersign_jwks::{
     KeysHandle, Local, NotFresh, NotReady, RefreshError, Remote, SourceError, Tenants,
 };
 pub use countersign_token::{Algorithm, AlgorithmSet, JwkSet, KeySet, Origin, SigningKey, VerifyingKey};
+pub use countersign_tower::deadline::{self, Deadline, Ended};
 // Always in `handler`; here only with a framework's feature, so that whoever forgot it is told so by the compiler.
 #[cfg(any(feature = "axum", feature = "tonic-0.14"))] // with neither: `countersign::handler`
 pub use countersign_tower::handler::{Authenticated, Claims, ExtractError, Forbidden, Permit};

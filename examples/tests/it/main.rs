@@ -7,6 +7,8 @@ mod hyper;
 #[cfg(unix)]
 mod kubernetes;
 mod quickstart;
+mod sse;
 mod static_keys;
 mod tcp;
 mod typed_claims;
+mod websocket;
