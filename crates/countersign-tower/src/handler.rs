@@ -237,8 +237,8 @@ impl Forbidden {
 }
 
 impl From<Denied> for Forbidden {
-    fn from(lacking: Denied) -> Self {
-        Self(lacking)
+    fn from(denied: Denied) -> Self {
+        Self(denied)
     }
 }
 
