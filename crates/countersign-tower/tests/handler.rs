@@ -50,7 +50,7 @@ async fn claims_and_the_token_come_from_the_extensions() {
     assert_eq!(caller.subject(), Some("ada"));
     assert_eq!(caller.require(&scope("a").and(scope("b"))), Ok(()));
     let forbidden = caller.require(&scope("a").and(scope("c"))).unwrap_err();
-    assert_eq!(forbidden.0.required(), "a c");
+    assert_eq!(forbidden.0.required_scopes(), "a c");
 }
 
 #[tokio::test]
