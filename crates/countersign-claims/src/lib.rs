@@ -46,7 +46,7 @@
 //! [countersign]: https://docs.rs/countersign
 
 mod error;
-mod permit;
+mod permission;
 mod pointer;
 mod policy;
 mod registered;
@@ -58,7 +58,7 @@ mod value;
 mod verified;
 
 pub use error::{ClaimError, ConfigError, Found};
-pub use permit::Permission;
+pub use permission::Permission;
 pub use pointer::ClaimPointer;
 pub use policy::{DEFAULT_LEEWAY, MAX_LEEWAY, Policy};
 pub use requirement::{
