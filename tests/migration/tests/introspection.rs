@@ -196,12 +196,11 @@ fn token_refused_for(reason: &str, idp: &IdentityProvider) -> Option<String> {
         "bad_signature" => {
             let token = good.sign();
             let (signed, signature) = token.rsplit_once('.')?;
-            format!("{signed}.{}", signature.chars().rev().collect::<String>())
+            let other = if signature.starts_with('A') { 'B' } else { 'A' };
+            format!("{signed}.{other}{}", &signature[1..])
         }
-        "signature_too_short" => {
-            let token = good.sign();
-            token[..token.len() - 12].to_owned()
-        }
+        "signature_too_short" => cut(&good.sign(), 10),
+        "not_base64url" => cut(&good.sign(), 12),
         "wrong_issuer" => good.issuer("https://login.example").sign(),
         "wrong_audience" => idp.token("invoices").sign(),
         "claim_missing" => good.without("aud").sign(),
@@ -212,6 +211,11 @@ fn token_refused_for(reason: &str, idp: &IdentityProvider) -> Option<String> {
         "bound_to_key" => good.claim("cnf", json!({ "jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I" })).sign(),
         _ => return None,
     })
+}
+
+/// Without its end. Only where as many bits are left as octets have, it is base64url still.
+fn cut(token: &str, characters: usize) -> String {
+    token[..token.len() - characters].to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
