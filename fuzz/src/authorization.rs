@@ -77,8 +77,8 @@ impl Expected {
         };
         match bearer::of(fields) {
             Credentials::None => refused(401, None, "a Bearer token is needed"),
-            Credentials::Many => refused(400, Some("invalid_request"), "there is more than one Authorization header"),
-            Credentials::Malformed => refused(400, Some("invalid_request"), "the Authorization header is malformed"),
+            Credentials::Many => refused(400, Some("invalid_request"), "there is more than one set of credentials"),
+            Credentials::Malformed => refused(400, Some("invalid_request"), "the credentials are malformed"),
             Credentials::Token(token) => match harness::outcome(token) {
                 Some("accepted") => Self::Passed,
                 Some("insufficient_scope") => {

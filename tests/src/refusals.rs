@@ -102,9 +102,9 @@ pub fn refusal_cases() -> Vec<RefusalCase> {
             headers: &[(
                 "www-authenticate",
                 "Bearer realm=\"orders\", error=\"invalid_request\", \
-                 error_description=\"there is more than one Authorization header\"",
+                 error_description=\"there is more than one set of credentials\"",
             )],
-            grpc_message: "there is more than one Authorization header",
+            grpc_message: "there is more than one set of credentials",
             ..base
         },
         RefusalCase {
@@ -115,9 +115,9 @@ pub fn refusal_cases() -> Vec<RefusalCase> {
             headers: &[(
                 "www-authenticate",
                 "Bearer realm=\"orders\", error=\"invalid_request\", \
-                 error_description=\"the Authorization header is malformed\"",
+                 error_description=\"the credentials are malformed\"",
             )],
-            grpc_message: "the Authorization header is malformed",
+            grpc_message: "the credentials are malformed",
             ..base
         },
         RefusalCase {
@@ -155,7 +155,7 @@ pub fn refusal_cases() -> Vec<RefusalCase> {
         },
         RefusalCase {
             name: "insufficient_scope",
-            layer: layer().require(scope("orders:write").and("50%")),
+            layer: layer().require(scope("orders:write").and(scope("50%"))),
             authorization: vec![good.clone()],
             status: 403,
             headers: &[(

@@ -139,7 +139,8 @@ async fn clones_share_one_source_and_policies_stay_apart() {
     assert_eq!(call(&ours, Some(&token)).await.0, 200);
     assert_eq!(call(&theirs, Some(&token)).await.0, 401);
     assert_eq!(call(&app(auth.clone().require(scope("read"))), Some(&token)).await.0, 200);
-    for both in [auth.clone().require(scope("read").and("write")), auth.require(scope("read")).require(scope("write"))]
+    for both in
+        [auth.clone().require(scope("read").and(scope("write"))), auth.require(scope("read")).require(scope("write"))]
     {
         let (status, headers) = call(&app(both), Some(&token)).await;
         assert_eq!(status, 403);

@@ -18,7 +18,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::{Buf, BufMut};
 use countersign::token::KeySource;
 use countersign::{Authenticated, Claims, JwtAuth, RequireJwtLayer, scope};
-use countersign_testkit::IdentityProvider;
+use countersign_testkit::{DangerousFakeAuth, IdentityProvider};
 use countersign_tests::refusals::{AUDIENCE, RefusalCase, bearer, layer, refusal_cases, token};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::uri::PathAndQuery;
@@ -94,7 +94,7 @@ async fn greet(request: Request<String>) -> Result<Response<String>, Status> {
 }
 
 async fn cancel(request: Request<String>) -> Result<Response<String>, Status> {
-    Authenticated::from_extensions(request.extensions())?.require(&scope("orders:write").and("50%"))?;
+    Authenticated::from_extensions(request.extensions())?.require(&scope("orders:write").and(scope("50%")))?;
     greet(request).await
 }
 
@@ -256,6 +256,20 @@ async fn jwt_auth_protects_a_tonic_server() {
     assert_eq!(Client::to(address, [bearer(&idp.token(AUDIENCE))]).await.greet().await.unwrap(), "hello to ada");
     let status = Client::to(address, [bearer(&idp.token("billing"))]).await.greet().await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::Unauthenticated, "the token is not valid"));
+}
+
+#[tokio::test]
+async fn a_made_up_caller_calls_a_tonic_server_as_a_real_one_does() {
+    let reader = DangerousFakeAuth::subject("eve").scope("orders:read").even_in_release_builds();
+    for (caller, code) in [(reader.clone().scope("orders:write 50%"), Code::Ok), (reader, Code::PermissionDenied)] {
+        let (address, listener) = listen().await;
+        let server = Server::builder().layer(caller).add_service(Orders::default());
+        tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+        let mut client = Client::to(address, []).await;
+        assert_eq!(client.greet().await.unwrap(), "hello to eve");
+        let cancelled = client.unary("/orders.Orders/Cancel", "bye").await;
+        assert_eq!(cancelled.map_or_else(|status| status.code(), |_| Code::Ok), code);
+    }
 }
 
 /// What a client sees of a refusal.

@@ -20,6 +20,11 @@ pub enum ClaimError {
     Missing(Cow<'static, str>),
     /// A claim is there with the wrong type or an absurd value.
     Malformed(&'static str),
+    /// The claim that the policy takes scopes from is there, or what should have it inside, with the wrong type.
+    MalformedScopes {
+        /// The configuration's name of it.
+        claim: Box<str>,
+    },
     /// `now >= exp + leeway`.
     Expired {
         /// `exp`.
@@ -95,7 +100,7 @@ impl ClaimError {
             Self::NotAnObject => "payload_not_an_object",
             Self::DuplicateMember => "payload_duplicate_member",
             Self::Missing(_) => "claim_missing",
-            Self::Malformed(_) => "claim_malformed",
+            Self::Malformed(_) | Self::MalformedScopes { .. } => "claim_malformed",
             Self::Expired { .. } => "expired",
             Self::NotYetValid { .. } => "not_yet_valid",
             Self::IssuedInTheFuture { .. } => "issued_in_the_future",
@@ -119,6 +124,9 @@ impl fmt::Display for ClaimError {
             Self::NotAnObject => f.write_str("the payload is not one JSON object"),
             Self::DuplicateMember => f.write_str("the payload has a member name twice"),
             Self::Missing(claim) => write!(f, "`{claim}` is missing"),
+            Self::MalformedScopes { claim } => {
+                write!(f, "`{claim}` has no scopes: neither a string nor an array of names")
+            }
             Self::Malformed(claim) => write!(f, "`{claim}` has the wrong type or an absurd value"),
             Self::Expired { expired_at, now } => write!(f, "`exp` is {expired_at}, the time is {now}"),
             Self::NotYetValid { not_before, now } => write!(f, "`nbf` is {not_before}, the time is {now}"),
@@ -178,6 +186,10 @@ pub enum ConfigError {
     LeewayTooLong(Duration),
     /// An empty issuer, audience, claim name or type.
     Empty(&'static str),
+    /// Neither the name of a claim nor a JSON Pointer (RFC 6901) into one.
+    NotAPointer(Box<str>),
+    /// Not a scope token (RFC 6749 §3.3).
+    NotAScope(Box<str>),
     /// More than 64 required claims.
     TooManyRequiredClaims,
     /// A type that belongs to another kind of token: never an access token.
@@ -203,6 +215,8 @@ impl fmt::Display for ConfigError {
         match self {
             Self::LeewayTooLong(leeway) => write!(f, "a leeway of {leeway:?} is more than {MAX_LEEWAY:?}"),
             Self::Empty(what) => write!(f, "an empty {what}"),
+            Self::NotAPointer(text) => write!(f, "{text:?} is neither the name of a claim nor a JSON Pointer (RFC 6901)"),
+            Self::NotAScope(text) => write!(f, "{text:?} is not a scope (RFC 6749 §3.3)"),
             Self::TooManyRequiredClaims => write!(f, "more than {MAX_REQUIRED_CLAIMS} required claims"),
             Self::ForeignType(typ) => write!(f, "`{typ}` is the type of another kind of token, never of an access token"),
             Self::Unbound(what) => {

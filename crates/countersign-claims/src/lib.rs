@@ -32,17 +32,38 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Whether a token that is good is good enough for an operation is a [`Requirement`]: a value made of scopes, claims, clients,
+//! authentication and rules of one's own, joined by `and`, `or` and `not`. What it denies says what a client should ask for
+//! ([`Denied`]). A [`Permission`] is one with a name that is a type.
+//!
+//! ```
+//! use countersign_claims::{claim, scope};
+//!
+//! let cancel = scope("orders:write").and(claim("/realm_access/roles").contains("clerk")).or(scope("orders:admin"));
+//! # assert_eq!(cancel.scopes_to_ask_for(), "orders:admin");
+//! ```
+//!
 //! [countersign]: https://docs.rs/countersign
 
 mod error;
+mod permit;
+mod pointer;
 mod policy;
 mod registered;
 mod requirement;
+mod scopes;
 mod time;
+mod value;
 mod verified;
 
 pub use error::{ClaimError, ConfigError, Found};
+pub use permit::Permission;
+pub use pointer::ClaimPointer;
 pub use policy::{DEFAULT_LEEWAY, MAX_LEEWAY, Policy};
-pub use requirement::{InsufficientScope, Scopes, scope};
+pub use requirement::{
+    ClaimRule, Denied, Requirement, Scalar, StepUp, acr, all, any, any_scope, authenticated_within, claim, client_id,
+    client_id_in, predicate, scope, scopes, subject,
+};
 pub use time::{Clock, MAX_NUMERIC_DATE, UnixTime};
+pub use value::ClaimValue;
 pub use verified::{ClaimsType, ClaimsTypeError, Verified};

@@ -6,8 +6,11 @@ use std::time::Duration;
 use countersign_token::{UnverifiedToken, VerifiedPayload};
 
 use crate::error::{ClaimError, ConfigError, Found};
+use crate::pointer::ClaimPointer;
 use crate::registered::Registered;
+use crate::scopes::{ScopeRules, is_scope_token};
 use crate::time::UnixTime;
+use crate::value::{self, Place};
 use crate::verified::Verified;
 
 /// The default tolerance for clocks that disagree: what machines kept by NTP never need, and few others exceed.
@@ -37,6 +40,8 @@ pub struct Policy {
     max_age: Option<Duration>,
     max_lifetime: Option<Duration>,
     subject: Option<SubjectRule>,
+    /// Shared with every token judged.
+    scope_rules: Option<Arc<ScopeRules>>,
     access_token_profile: bool,
     allow_missing_exp: bool,
     accept_unbound_cnf: bool,
@@ -135,6 +140,50 @@ impl Policy {
         self
     }
 
+    /// Takes scopes from this claim, a name or a pointer ([`ClaimPointer`]), **instead of** from `scope` and `scp`. Called again,
+    /// from all the claims named; `scope` and `scp` can be among them. Written as those: a string of names separated by
+    /// spaces, or an array of names.
+    ///
+    /// What is no such text is a configuration error.
+    #[must_use]
+    pub fn scope_claim(mut self, claim: &str) -> Self {
+        match ClaimPointer::parse(claim) {
+            Ok(claim) => self.scope_rules_mut().claims.push(claim),
+            Err(fault) => {
+                self.fault.get_or_insert(fault);
+            }
+        }
+        self
+    }
+
+    /// Whoever has the scope `wide` has those in `narrow` too, never the other way. Called again, it says more of the same or of
+    /// another scope; what is implied implies in turn, and a circle makes its members equal.
+    ///
+    /// [`Verified::has_scope`] and every requirement go by it; [`Verified::scopes`] stays what was granted literally. A text that is
+    /// no scope token (RFC 6749 §3.3) is a configuration error.
+    ///
+    /// ```
+    /// use countersign_claims::Policy;
+    ///
+    /// let policy = Policy::new()
+    ///     .audience("orders")
+    ///     .scope_implies("orders:admin", ["orders:write"])
+    ///     .scope_implies("orders:write", ["orders:read"]);
+    /// assert_eq!(policy.check(), Ok(()));
+    /// ```
+    #[must_use]
+    pub fn scope_implies(mut self, wide: &str, narrow: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        for narrow in narrow {
+            match [wide, narrow.as_ref()].into_iter().find(|scope| !is_scope_token(scope)) {
+                None => self.scope_rules_mut().imply(wide, narrow.as_ref()),
+                Some(odd) => {
+                    self.fault.get_or_insert(ConfigError::NotAScope(odd.into()));
+                }
+            }
+        }
+        self
+    }
+
     /// Demands `iat`, and refuses from `iat + max_age + leeway` on, as if that were `exp`.
     #[must_use]
     pub fn max_age(mut self, max_age: Duration) -> Self {
@@ -208,6 +257,18 @@ impl Policy {
         self.issuers.is_empty() && !self.issuer_of_key
     }
 
+    /// The issuer, as a name that was configured and not one that a token chose: the only one that is set, if there is one; otherwise, of a
+    /// token that was verified, the one that it is from, if that is set or its key is bound to it.
+    #[must_use]
+    pub fn configured_issuer<'a>(&'a self, verified: Option<&'a Verified>) -> Option<&'a str> {
+        if let [issuer] = &*self.issuers {
+            return Some(issuer);
+        }
+        let verified = verified?;
+        let is_named = |iss: &&str| self.issuers.iter().any(|issuer| **issuer == **iss);
+        verified.key().issuer().or_else(|| verified.issuer().filter(is_named))
+    }
+
     /// The tolerance in comparisons with the clock that is in force.
     #[must_use]
     pub fn leeway_in_force(&self) -> Duration {
@@ -258,7 +319,7 @@ impl Policy {
         if registered.bound_to_key && !self.accept_unbound_cnf {
             return Err(ClaimError::BoundToKey);
         }
-        Ok(Verified::new(payload, registered))
+        Ok(Verified::new(payload, registered, self.scope_rules.clone(), self.leeway_in_force(), now))
     }
 
     /// Why this token would be refused even if a key had signed it, if that can be said. Nobody need look for the key of such
@@ -274,12 +335,19 @@ impl Policy {
 
     /// All rules but those that are the user's own code.
     fn check_registered(&self, payload: &[u8], typ: Option<&str>, now: UnixTime) -> Result<Registered, ClaimError> {
-        let (registered, present) = Registered::read(payload, &self.required)?;
+        let (mut registered, present) = Registered::read(payload, &self.required)?;
+        if let Some(rules) = &self.scope_rules {
+            read_scopes(rules, payload, &mut registered)?;
+        }
         self.check_kind(&registered, typ)?;
         self.check_time(&registered, now)?;
         self.check_binding(&registered, payload)?;
         self.check_presence(&registered, present)?;
         Ok(registered)
+    }
+
+    fn scope_rules_mut(&mut self) -> &mut ScopeRules {
+        Arc::make_mut(self.scope_rules.get_or_insert_default())
     }
 
     /// Is this an access token at all? (RFC 8725 §3.11 and §3.12)
@@ -416,6 +484,22 @@ impl fmt::Debug for Policy {
             .field("access_token_profile", &self.access_token_profile)
             .finish_non_exhaustive()
     }
+}
+
+/// The scopes from where the configuration says that they are.
+fn read_scopes(rules: &ScopeRules, payload: &[u8], registered: &mut Registered) -> Result<(), ClaimError> {
+    if !rules.claims.is_empty() {
+        registered.scopes.clear();
+    }
+    for claim in &rules.claims {
+        let read = match value::find(payload, claim) {
+            Place::Value(value) => registered.add_scopes(payload, value),
+            Place::Absent => Some(()),
+            Place::Unreachable => None,
+        };
+        read.ok_or_else(|| ClaimError::MalformedScopes { claim: claim.as_str().into() })?;
+    }
+    Ok(())
 }
 
 /// RFC 7515 §4.1.9: `application/` is left out where nothing else has a slash.

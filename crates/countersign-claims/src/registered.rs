@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use crate::error::ClaimError;
 use crate::time::UnixTime;
+use crate::value::ClaimValue;
 
 /// What the payload says under the names that RFC 7519, RFC 9068 and RFC 8693 registered.
 #[derive(Default)]
@@ -89,9 +90,27 @@ impl Registered {
         }
     }
 
+    /// Scopes that stand in a claim of the user's choice, written as in `scope` or `scp`; `None` if they are not.
+    pub(crate) fn add_scopes(&mut self, payload: &[u8], value: ClaimValue<'_>) -> Option<()> {
+        let text = |value: ClaimValue<'_>| value.string().map(|text| Text::new(payload, text));
+        match value.elements() {
+            None => self.scopes.push(text(value)?),
+            Some(elements) => {
+                for element in elements {
+                    let scope = text(element)?;
+                    if scope.get(payload).contains(' ') {
+                        return None;
+                    }
+                    self.scopes.push(scope);
+                }
+            }
+        }
+        Some(())
+    }
+
     fn take<'p>(&mut self, payload: &'p [u8], name: &str, value: Raw<'p>) -> Result<(), ClaimError> {
         let text = |name| value.string().map(|text| Some(Text::new(payload, text))).ok_or(ClaimError::Malformed(name));
-        let date = |name| UnixTime::from_json(value).map(Some).ok_or(ClaimError::Malformed(name));
+        let date = |name| UnixTime::from_json(value.text()).map(Some).ok_or(ClaimError::Malformed(name));
         match name {
             "iss" => self.iss = text("iss")?,
             "sub" => self.sub = text("sub")?,

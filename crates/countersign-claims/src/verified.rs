@@ -1,114 +1,188 @@
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use countersign_token::{Algorithm, VerifiedPayload, VerifyingKey};
 use serde::de::DeserializeOwned;
 
+use crate::pointer::ClaimPointer;
 use crate::registered::{Registered, Text};
+use crate::scopes::{self, ScopeRules};
 use crate::time::UnixTime;
+use crate::value::{self, ClaimValue, Place};
 
 /// A token that was signed by a known key and whose claims satisfied the policy. Cheap to clone.
 ///
 /// It is one type whatever the user's claims are; [`claims`](Self::claims) reads them into a type of the user's.
 #[derive(Clone)]
-pub struct Verified(Arc<Inner>);
+pub struct Verified {
+    inner: Arc<Inner>,
+    judged_at: UnixTime,
+    /// Whatever the layer wants to find again in a handler; nothing here looks into it.
+    context: Option<Arc<dyn Any + Send + Sync>>,
+}
 
 struct Inner {
     payload: Vec<u8>,
     registered: Registered,
     key: Arc<VerifyingKey>,
     algorithm: Algorithm,
+    /// The policy's, if it has any.
+    scope_rules: Option<Arc<ScopeRules>>,
+    /// The policy's.
+    leeway: Duration,
     /// The user's type, once somebody has asked for it.
     typed: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Verified {
-    pub(crate) fn new(payload: VerifiedPayload<'_>, registered: Registered) -> Self {
+    pub(crate) fn new(
+        payload: VerifiedPayload<'_>,
+        registered: Registered,
+        scope_rules: Option<Arc<ScopeRules>>,
+        leeway: Duration,
+        judged_at: UnixTime,
+    ) -> Self {
         let key = Arc::clone(payload.key());
         let algorithm = payload.header().algorithm();
-        Self(Arc::new(Inner { payload: payload.into_bytes(), registered, key, algorithm, typed: OnceLock::new() }))
+        let payload = payload.into_bytes();
+        let typed = OnceLock::new();
+        let inner = Arc::new(Inner { payload, registered, key, algorithm, scope_rules, leeway, typed });
+        Self { inner, judged_at, context: None }
     }
 
     /// `iss`.
     #[must_use]
     pub fn issuer(&self) -> Option<&str> {
-        self.text(self.0.registered.iss.as_ref())
+        self.text(self.inner.registered.iss.as_ref())
     }
 
     /// `sub`.
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
-        self.text(self.0.registered.sub.as_ref())
+        self.text(self.inner.registered.sub.as_ref())
     }
 
     /// `aud`, each member.
     pub fn audiences(&self) -> impl Iterator<Item = &str> {
-        self.0.registered.aud.iter().map(|aud| aud.get(&self.0.payload))
+        self.inner.registered.aud.iter().map(|aud| aud.get(&self.inner.payload))
     }
 
     /// `jti`.
     #[must_use]
     pub fn jwt_id(&self) -> Option<&str> {
-        self.text(self.0.registered.jti.as_ref())
+        self.text(self.inner.registered.jti.as_ref())
     }
 
     /// `client_id` (RFC 8693 §4.3).
     #[must_use]
     pub fn client_id(&self) -> Option<&str> {
-        self.text(self.0.registered.client_id.as_ref())
+        self.text(self.inner.registered.client_id.as_ref())
     }
 
     /// `exp`; always there, unless the policy allows it to be missing.
     #[must_use]
     pub fn expires_at(&self) -> Option<UnixTime> {
-        self.0.registered.exp
+        self.inner.registered.exp
     }
 
     /// `nbf`.
     #[must_use]
     pub fn not_before(&self) -> Option<UnixTime> {
-        self.0.registered.nbf
+        self.inner.registered.nbf
     }
 
     /// `iat`.
     #[must_use]
     pub fn issued_at(&self) -> Option<UnixTime> {
-        self.0.registered.iat
+        self.inner.registered.iat
     }
 
-    /// The scopes granted: the space-separated names of `scope` (RFC 8693 §4.2), and those of `scp`, as string or array.
+    /// `acr`: how strongly the subject was authenticated. `None` if it is not a string.
+    #[must_use]
+    pub fn acr(&self) -> Option<Cow<'_, str>> {
+        match self.member("acr") {
+            Place::Value(acr) => acr.string(),
+            _ => None,
+        }
+    }
+
+    /// `auth_time`: when the subject was authenticated. `None` if it is not a NumericDate.
+    #[must_use]
+    pub fn auth_time(&self) -> Option<UnixTime> {
+        match self.member("auth_time") {
+            Place::Value(auth_time) => auth_time.date(),
+            _ => None,
+        }
+    }
+
+    /// One claim, wherever it stands; `None` if it is not there.
+    ///
+    /// The payload is walked each time, and no further than to the claim; nothing is allocated.
+    ///
+    /// ```
+    /// # use countersign_claims::{ClaimPointer, Policy, UnixTime, Verified};
+    /// # use countersign_token::{Algorithm, HeaderScratch, KeySet, SigningKey, UnverifiedToken};
+    /// # let signer = SigningKey::generate(Algorithm::Es256)?;
+    /// # let keys = KeySet::new([signer.verifying_key()?]);
+    /// # let raw = signer.sign(&serde_json::json!({ "exp": 1000, "org": { "id": 7 } }))?;
+    /// # let mut scratch = HeaderScratch::new();
+    /// # let token = UnverifiedToken::parse(&raw, 8192, &mut scratch)?;
+    /// # let payload = token.verify(keys.candidates(None, Algorithm::Es256).next().ok_or("no key")?)?;
+    /// # let verified = Policy::new().judge(payload, UnixTime::from_secs(0))?;
+    /// let org = ClaimPointer::parse("/org/id")?;
+    /// assert_eq!(verified.claim(&org).and_then(|claim| claim.integer()), Some(7));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn claim(&self, pointer: &ClaimPointer) -> Option<ClaimValue<'_>> {
+        match self.place(pointer) {
+            Place::Value(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The time at which the policy was applied.
+    #[must_use]
+    pub fn judged_at(&self) -> UnixTime {
+        self.judged_at
+    }
+
+    /// The scopes granted, literally: the space-separated names of `scope` (RFC 8693 §4.2), and those of `scp`, as string or
+    /// array; or those of the claims that the policy names ([`Policy::scope_claim`](crate::Policy::scope_claim)).
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
-        self.0
+        self.inner
             .registered
             .scopes
             .iter()
-            .flat_map(|scopes| scopes.get(&self.0.payload).split(' '))
+            .flat_map(|scopes| scopes.get(&self.inner.payload).split(' '))
             .filter(|scope| !scope.is_empty())
     }
 
-    /// Whether `scope` was granted; case-sensitive.
+    /// Whether `scope` was granted, or one that [implies](crate::Policy::scope_implies) it; case-sensitive.
     #[must_use]
     pub fn has_scope(&self, scope: &str) -> bool {
-        self.scopes().any(|granted| granted == scope)
+        scopes::grants(self.scope_rules(), self.scopes(), scope)
     }
 
     /// The key that verified the token: what is known, whatever the token's `kid` says.
     #[must_use]
     pub fn key(&self) -> &Arc<VerifyingKey> {
-        &self.0.key
+        &self.inner.key
     }
 
     /// The algorithm it was signed with.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
-        self.0.algorithm
+        self.inner.algorithm
     }
 
     /// The claims as they were signed: one JSON object in UTF-8.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        &self.0.payload
+        &self.inner.payload
     }
 
     /// All claims, read into `T`. The first type that is asked for is read once and shared by everybody who holds this
@@ -135,20 +209,51 @@ impl Verified {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn claims<T: ClaimsType>(&self) -> Result<Arc<T>, ClaimsTypeError> {
-        if let Some(typed) = self.0.typed.get()
+        if let Some(typed) = self.inner.typed.get()
             && let Ok(claims) = Arc::clone(typed).downcast::<T>()
         {
             return Ok(claims);
         }
         let claims =
-            Arc::new(serde_json::from_slice::<T>(&self.0.payload).map_err(|error| ClaimsTypeError::new(&error))?);
+            Arc::new(serde_json::from_slice::<T>(&self.inner.payload).map_err(|error| ClaimsTypeError::new(&error))?);
         // If somebody else was faster, theirs stays, and ours is as good.
-        let _ = self.0.typed.set(Arc::clone(&claims) as Arc<dyn Any + Send + Sync>);
+        let _ = self.inner.typed.set(Arc::clone(&claims) as Arc<dyn Any + Send + Sync>);
         Ok(claims)
     }
 
+    /// Keeps `context` with this token and its clones, in place of an earlier one.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_context(mut self, context: Arc<dyn Any + Send + Sync>) -> Self {
+        self.context = Some(context);
+        self
+    }
+
+    /// What was kept with this token.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn context(&self) -> Option<&Arc<dyn Any + Send + Sync>> {
+        self.context.as_ref()
+    }
+
+    pub(crate) fn place(&self, pointer: &ClaimPointer) -> Place<'_> {
+        value::find(&self.inner.payload, pointer)
+    }
+
+    pub(crate) fn member(&self, name: &str) -> Place<'_> {
+        value::member(&self.inner.payload, name)
+    }
+
+    pub(crate) fn scope_rules(&self) -> Option<&ScopeRules> {
+        self.inner.scope_rules.as_deref()
+    }
+
+    pub(crate) fn leeway(&self) -> Duration {
+        self.inner.leeway
+    }
+
     fn text<'a>(&'a self, text: Option<&'a Text>) -> Option<&'a str> {
-        text.map(|text| text.get(&self.0.payload))
+        text.map(|text| text.get(&self.inner.payload))
     }
 }
 

@@ -175,6 +175,9 @@ impl TestKey {
 /// A number that no test counts up to.
 const IMPOSTOR: usize = usize::MAX;
 
+/// And the next one below: the key of [`DangerousFakeAuth`](crate::DangerousFakeAuth).
+pub(crate) const FAKE_CALLER: usize = IMPOSTOR - 1;
+
 /// Shows name and algorithm.
 impl fmt::Debug for TestKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

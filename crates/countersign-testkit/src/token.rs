@@ -173,6 +173,11 @@ impl Token {
         hostile::catalogue(self)
     }
 
+    /// These claims instead of all that it has.
+    pub(crate) fn only_claims(self, claims: Map<String, Value>) -> Self {
+        Self { claims, ..self }
+    }
+
     pub(crate) fn key(&self) -> &TestKey {
         &self.key
     }

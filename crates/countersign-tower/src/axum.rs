@@ -1,14 +1,17 @@
 //! axum's traits for what handlers write: extractors, and answers.
 
 use std::fmt;
+use std::sync::Arc;
 
 use axum_core::body::Body;
-use axum_core::extract::FromRequestParts;
+use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum_core::response::{IntoResponse, Response};
-use countersign_claims::ClaimsType;
+use countersign_claims::{ClaimsType, Permission};
 use http::request::Parts;
 
-use crate::handler::{Authenticated, Claims, ExtractError, Forbidden};
+use crate::answers::Answers;
+use crate::handler::{Authenticated, Caller, Claims, ExtractError, Forbidden, Permit, answers};
+use crate::resource_metadata::ResourceMetadata;
 use crate::{grpc, response};
 
 /// A token whose claims do not fit `T` is answered with 401 `invalid_token`; a route without the layer with 500 and a text
@@ -52,6 +55,15 @@ impl<T: ClaimsType, S: Send + Sync> FromRequestParts<S> for Claims<T> {
     }
 }
 
+/// `None` where there is no caller, which the layer must [allow](crate::RequireJwtLayer::optional).
+impl<T: ClaimsType, S: Send + Sync> OptionalFromRequestParts<S> for Claims<T> {
+    type Rejection = ExtractRejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, ExtractRejection> {
+        optional(Self::from_extensions(&parts.extensions), parts)
+    }
+}
+
 /// A route without the layer is answered with 500 and a text that says so.
 impl<S: Send + Sync> FromRequestParts<S> for Authenticated {
     type Rejection = ExtractRejection;
@@ -61,17 +73,57 @@ impl<S: Send + Sync> FromRequestParts<S> for Authenticated {
     }
 }
 
-/// Why the extractors [`Claims`] or [`Authenticated`] failed: an [`ExtractError`] that knows how the request wants to be
-/// answered.
-#[derive(Clone, Debug)]
+/// `None` where there is no caller, which the layer must [allow](crate::RequireJwtLayer::optional).
+impl<S: Send + Sync> OptionalFromRequestParts<S> for Authenticated {
+    type Rejection = ExtractRejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, ExtractRejection> {
+        optional(Self::from_extensions(&parts.extensions), parts)
+    }
+}
+
+/// Fails only where there is no layer, or one that only watches.
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = ExtractRejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ExtractRejection> {
+        Self::from_extensions(&parts.extensions).map_err(|error| ExtractRejection::new(error, parts))
+    }
+}
+
+/// A caller who may not is answered with 403, or 401 where an authentication is lacking; a route without the layer with 500.
+impl<P: Permission, S: Send + Sync> FromRequestParts<S> for Permit<P> {
+    type Rejection = ExtractRejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ExtractRejection> {
+        Self::from_extensions(&parts.extensions).map_err(|error| ExtractRejection::new(error, parts))
+    }
+}
+
+fn optional<T>(extracted: Result<T, ExtractError>, parts: &Parts) -> Result<Option<T>, ExtractRejection> {
+    match extracted {
+        Ok(extracted) => Ok(Some(extracted)),
+        Err(ExtractError::Anonymous(_)) => Ok(None),
+        Err(error) => Err(ExtractRejection::new(error, parts)),
+    }
+}
+
+/// Why an extractor failed: an [`ExtractError`] that knows how the request wants to be answered, and how its layer words refusals.
+#[derive(Clone)]
 pub struct ExtractRejection {
     error: ExtractError,
     grpc: Option<grpc::Kind>,
+    answers: Option<Arc<Answers>>,
 }
 
 impl ExtractRejection {
     fn new(error: ExtractError, request: &Parts) -> Self {
-        Self { error, grpc: grpc::Kind::of(&request.method, &request.headers) }
+        let answers = answers(&request.extensions);
+        let grpc = match &answers {
+            Some(answers) => answers.kind(&request.method, &request.headers),
+            None => grpc::Kind::of(&request.method, &request.headers),
+        };
+        Self { error, grpc, answers }
     }
 
     /// What is wrong.
@@ -87,21 +139,38 @@ impl fmt::Display for ExtractRejection {
     }
 }
 
+impl fmt::Debug for ExtractRejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ExtractRejection").field(&self.error).finish()
+    }
+}
+
 impl std::error::Error for ExtractRejection {}
 
 impl IntoResponse for ExtractRejection {
     fn into_response(self) -> Response {
         match (self.error.refusal(), self.grpc) {
-            // The realm is the layer's affair, and `error` is parameter enough.
-            (Some(refusal), grpc) => response::refusal(refusal, grpc, None).map(|()| Body::empty()),
-            (None, Some(grpc)) => response::no_layer(Some(grpc)).map(|()| Body::empty()),
-            (None, None) => (response::no_layer(None).into_parts().0, self.error.to_string()).into_response(),
+            (Some(refusal), grpc) => {
+                Answers::refuse_in_handler(self.answers.as_deref(), refusal, grpc).map(|()| Body::empty())
+            }
+            (None, Some(grpc)) => response::no_layer(self.error, Some(grpc)).map(|()| Body::empty()),
+            (None, None) => {
+                let text = self.error.to_string();
+                (response::no_layer(self.error, None).into_parts().0, text).into_response()
+            }
         }
     }
 }
 
 impl IntoResponse for Forbidden {
     fn into_response(self) -> Response {
-        response::refusal(self.into(), None, None).map(|()| Body::empty())
+        self.answer(None).map(|()| Body::empty())
+    }
+}
+
+/// The document: for `get(metadata)`.
+impl IntoResponse for ResourceMetadata {
+    fn into_response(self) -> Response {
+        Self::response(self.to_json())
     }
 }

@@ -1,3 +1,4 @@
+use countersign_claims::Denied;
 use http::{HeaderValue, StatusCode};
 
 use crate::refusal::Refusal;
@@ -6,28 +7,54 @@ use crate::refusal::Refusal;
 /// request without credentials has no other.
 pub const DEFAULT_REALM: &str = "api";
 
+/// What a layer adds to its challenges.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wording<'a> {
+    pub(crate) realm: Option<&'a str>,
+    /// RFC 9728 §5.1.
+    pub(crate) resource_metadata: Option<&'a str>,
+    /// What to ask the issuer for, for those who have no token yet, or none that is good.
+    pub(crate) scope: Option<&'a str>,
+}
+
 /// The `WWW-Authenticate` header of a refusal; those that no other credentials would change (429, 503) have none.
 ///
 /// Each parameter is written in one place, and so at most once (RFC 6750 §3).
-pub(crate) fn of(refusal: &Refusal, realm: Option<&str>) -> Option<HeaderValue> {
-    let error = match (refusal, refusal.status()) {
-        // RFC 6750 §3.1: who has shown nothing is not told of an error.
-        (Refusal::NoCredentials, _) => None,
-        (_, StatusCode::BAD_REQUEST) => Some("invalid_request"),
-        (_, StatusCode::UNAUTHORIZED) => Some("invalid_token"),
-        (_, StatusCode::FORBIDDEN) => Some("insufficient_scope"),
-        _ => return None,
+pub(crate) fn of(refusal: &Refusal, wording: &Wording<'_>) -> Option<HeaderValue> {
+    let denied = match refusal {
+        Refusal::Denied(denied) => Some(denied),
+        _ => None,
     };
+    let error = refusal.error();
+    if error.is_none() && *refusal != Refusal::NoCredentials {
+        return None;
+    }
     let mut challenge = Challenge(String::from("Bearer"));
-    if let Some(realm) = realm.or(error.is_none().then_some(DEFAULT_REALM)) {
+    if let Some(realm) = wording.realm.or(error.is_none().then_some(DEFAULT_REALM)) {
         challenge.parameter("realm", realm);
     }
     if let Some(error) = error {
         challenge.parameter("error", error);
         challenge.parameter("error_description", refusal.client_message());
     }
-    if let Refusal::InsufficientScope(lacking) = refusal {
-        challenge.parameter("scope", lacking.required());
+    let scope = match denied {
+        Some(denied) => Some(denied.required_scopes()).filter(|scopes| !scopes.is_empty()),
+        None if refusal.status() == StatusCode::UNAUTHORIZED => wording.scope,
+        None => None,
+    };
+    if let Some(scope) = scope {
+        challenge.parameter("scope", scope);
+    }
+    if let Some(step_up) = denied.and_then(Denied::step_up) {
+        if let Some(acr_values) = step_up.acr_values() {
+            challenge.parameter("acr_values", acr_values);
+        }
+        if let Some(max_age) = step_up.max_age() {
+            challenge.parameter("max_age", &max_age.as_secs().to_string());
+        }
+    }
+    if let Some(url) = wording.resource_metadata {
+        challenge.parameter("resource_metadata", url);
     }
     // Only printable ASCII was written, which every header can hold.
     HeaderValue::try_from(challenge.0).ok()
@@ -57,7 +84,7 @@ mod tests {
     use countersign_verifier::Refusal as TokenRefusal;
 
     fn challenge(refusal: &Refusal, realm: Option<&str>) -> String {
-        of(refusal, realm).unwrap().to_str().unwrap().to_owned()
+        of(refusal, &Wording { realm, ..Wording::default() }).unwrap().to_str().unwrap().to_owned()
     }
 
     #[test]

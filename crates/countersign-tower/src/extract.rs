@@ -47,6 +47,11 @@ pub fn bearer_token(headers: &HeaderMap) -> Result<&str, Refusal> {
     Ok(token)
 }
 
+/// Whether `text` can be a token anywhere: one or more characters of RFC 6750 §2.1's `b64token`.
+pub(crate) fn is_token_text(text: &str) -> bool {
+    !text.is_empty() && !any(text.as_bytes(), |byte| !(byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte)))
+}
+
 /// The value as text, if it is printable ASCII and tabs; a header value may hold any octet but NUL, CR and LF.
 fn printable(value: &[u8]) -> Option<&str> {
     if any(value, |byte| !matches!(byte, b'\t' | b' '..=b'~')) {

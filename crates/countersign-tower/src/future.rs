@@ -9,7 +9,8 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use crate::body::EmptyBody;
-use crate::gate::Gate;
+use crate::gate::{Began, Gate};
+use crate::response;
 
 pin_project! {
     /// The response of [`RequireJwt`](crate::RequireJwt): the inner service's, or a refusal.
@@ -40,6 +41,8 @@ pin_project! {
     {
         /// Admitted, and in the hands of the inner service.
         Called { #[pin] response: S::Future },
+        /// The same, with a token in the query: the answer is for this caller only (RFC 6750 §2.3).
+        CalledPrivately { #[pin] response: S::Future },
         /// Refused. A response without its body, so that the body type need not be `Send` for the future to be.
         Refused { response: Option<Response<()>> },
         /// Its key is being looked for.
@@ -57,13 +60,21 @@ pub(crate) struct Waiter<S, K, ReqBody> {
     pub(crate) request: Request<ReqBody>,
 }
 
+/// Since when a request waits, in its extensions, because few want to know and every future would have to have room for it.
+#[derive(Clone, Copy)]
+pub(crate) struct WaitBegan(pub(crate) Began);
+
+/// That the answer is for this caller only, likewise.
+#[derive(Clone, Copy)]
+struct KeepPrivate;
+
 impl<S, K, ReqBody> ResponseFuture<S, K, ReqBody>
 where
     S: Service<Request<ReqBody>>,
     K: KeySource,
 {
-    pub(crate) fn called(response: S::Future) -> Self {
-        Self { state: State::Called { response } }
+    pub(crate) fn called(response: S::Future, is_private: bool) -> Self {
+        Self { state: State::called(response, is_private) }
     }
 
     pub(crate) fn refused(response: Response<()>) -> Self {
@@ -72,6 +83,16 @@ where
 
     pub(crate) fn waiting(answer: K::Waiting, waiter: Waiter<S, K, ReqBody>) -> Self {
         Self { state: State::Waiting { answer, waiter: Some(waiter) } }
+    }
+}
+
+impl<S, K, ReqBody> State<S, K, ReqBody>
+where
+    S: Service<Request<ReqBody>>,
+    K: KeySource,
+{
+    fn called(response: S::Future, is_private: bool) -> Self {
+        if is_private { Self::CalledPrivately { response } } else { Self::Called { response } }
     }
 }
 
@@ -88,6 +109,11 @@ where
         loop {
             let next = match state.as_mut().project() {
                 StateProjection::Called { response } => return response.poll(cx),
+                StateProjection::CalledPrivately { response } => {
+                    let mut answer = ready!(response.poll(cx))?;
+                    response::keep_private(answer.headers_mut());
+                    return Poll::Ready(Ok(answer));
+                }
                 StateProjection::Refused { response } => {
                     let response = response.take().expect(POLLED_AFTER_END);
                     return Poll::Ready(Ok(response.map(|()| ResBody::default())));
@@ -95,9 +121,16 @@ where
                 StateProjection::Waiting { answer, waiter } => {
                     let answer = ready!(answer.poll(cx));
                     let mut waiter = waiter.take().expect(POLLED_AFTER_END);
-                    match waiter.gate.resume(waiter.request.headers(), answer) {
-                        Ok(verified) => {
-                            waiter.request.extensions_mut().insert(verified);
+                    let waited = waiter
+                        .request
+                        .extensions_mut()
+                        .remove::<WaitBegan>()
+                        .and_then(|WaitBegan(began)| began.elapsed());
+                    match waiter.gate.resume(&waiter.request, answer, waited) {
+                        Ok(pass) => {
+                            if waiter.gate.pass_on(pass, &mut waiter.request) {
+                                waiter.request.extensions_mut().insert(KeepPrivate);
+                            }
                             State::Queued { waiter: Some(waiter) }
                         }
                         Err(refusal) => {
@@ -113,8 +146,9 @@ where
                         *waiter = None;
                         return Poll::Ready(Err(error));
                     }
-                    let Waiter { mut inner, request, .. } = waiter.take().expect(POLLED_AFTER_END);
-                    State::Called { response: inner.call(request) }
+                    let Waiter { mut inner, mut request, .. } = waiter.take().expect(POLLED_AFTER_END);
+                    let is_private = request.extensions_mut().remove::<KeepPrivate>().is_some();
+                    State::called(inner.call(request), is_private)
                 }
             };
             state.set(next);
@@ -132,7 +166,7 @@ where
     /// Says how far it has come, and nothing of the request.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.state {
-            State::Called { .. } => "Called",
+            State::Called { .. } | State::CalledPrivately { .. } => "Called",
             State::Refused { .. } => "Refused",
             State::Waiting { .. } => "Waiting",
             State::Queued { .. } => "Queued",

@@ -1,54 +1,171 @@
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use countersign_claims::{Clock, ConfigError, Scopes, Verified};
+use countersign_claims::{Clock, ConfigError, Requirement, Verified};
 use countersign_token::{Answer, KeySource};
 use countersign_verifier::{Attempt, Verifier};
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, Uri};
 
-use crate::challenge::{DEFAULT_REALM, is_quotable};
+use crate::answers::Answers;
+use crate::caller::{Anonymous, Shadowed};
 use crate::clock::SystemClock;
 use crate::extract::bearer_token;
+use crate::forward::Forward;
+use crate::limit::{RefusalLimit, Refused};
+use crate::observe::{Judged, Outcome};
+use crate::open::{Open, Unjudged};
+use crate::place::{FoundToken, Places, TokenPlace};
 use crate::refusal::Refusal;
-use crate::{grpc, response};
 
 /// All that a layer and its services share: what is asked of a request, and what is said to those refused.
 pub(crate) struct Gate<K> {
     verifier: Arc<Verifier<K>>,
-    required: Option<Scopes>,
-    realm: Box<str>,
+    required: Option<Requirement>,
     clock: Arc<dyn Clock>,
+    /// Where a token may be; `None` is the bearer header.
+    places: Option<Places>,
+    open: Option<Open>,
+    shadow: bool,
+    strip_token: bool,
+    forward: Option<Forward>,
+    limit: Option<Arc<dyn RefusalLimit>>,
+    answers: Arc<Answers>,
 }
 
 /// How far the judgement of a request came without waiting; a refusal is the error beside it.
 pub(crate) enum Judgement<W> {
-    Admitted(Verified),
+    /// It goes on to the inner service.
+    Pass(Pass),
     /// Its key has to be looked for.
     Waiting(W),
 }
 
+/// What goes on with a request.
+pub(crate) enum Pass {
+    /// A good token; whether it was in the query.
+    Caller(Verified, bool),
+    /// Nobody, and why, if a token was shown.
+    Nobody(Option<Box<Refusal>>),
+    /// Whatever there was: nothing of it is known to the inner service.
+    Shadow,
+}
+
+/// When a judgement began, if somebody wants to know.
+#[derive(Clone, Copy)]
+pub(crate) struct Began(Option<Instant>);
+
 impl<K: KeySource> Gate<K> {
     /// Synchronous and without a lock: what every request goes through.
-    pub(crate) fn judge(&self, headers: &HeaderMap) -> Result<Judgement<K::Waiting>, Refusal> {
-        match self.verifier.attempt(bearer_token(headers)?, self.clock.now()) {
-            Attempt::Done(outcome) => Ok(Judgement::Admitted(self.authorise(outcome?)?)),
-            Attempt::Wait(waiting) => Ok(Judgement::Waiting(waiting)),
+    pub(crate) fn judge<B>(&self, request: &Request<B>) -> Result<Judgement<K::Waiting>, Refusal> {
+        let began = self.began();
+        let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+        if let Some(open) = &self.open
+            && let Some(unjudged) = open.without_a_look(method, uri, headers)
+        {
+            let outcome = match unjudged {
+                Unjudged::Preflight => Outcome::Preflight,
+                Unjudged::Exempt => Outcome::Exempt,
+            };
+            self.report(outcome, began, None);
+            return Ok(Judgement::Pass(if self.shadow { Pass::Shadow } else { Pass::Nobody(None) }));
+        }
+        let attempt = self
+            .token(uri, headers)
+            .map(|found| (found.in_query, self.verifier.attempt(found.token, self.clock.now())));
+        match attempt {
+            Ok((_, Attempt::Wait(_))) if self.shadow => {
+                self.report(Outcome::ShadowUndecided, began, None);
+                Ok(Judgement::Pass(Pass::Shadow))
+            }
+            Ok((_, Attempt::Wait(waiting))) => Ok(Judgement::Waiting(waiting)),
+            Ok((in_query, Attempt::Done(outcome))) => {
+                self.conclude(request, outcome.map_err(Refusal::from), in_query, began, None).map(Judgement::Pass)
+            }
+            Err(refusal) => self.conclude(request, Err(refusal), false, began, None).map(Judgement::Pass),
         }
     }
 
-    /// The same after the wait. The token is looked up in the headers again, so that nobody had to keep a copy.
-    pub(crate) fn resume(&self, headers: &HeaderMap, answer: Answer) -> Result<Verified, Refusal> {
-        self.authorise(self.verifier.resume(bearer_token(headers)?, answer, self.clock.now())?)
+    /// The same after the wait. The token is looked up in the request again, so that nobody had to keep a copy.
+    pub(crate) fn resume<B>(
+        &self,
+        request: &Request<B>,
+        answer: Answer,
+        waited: Option<Duration>,
+    ) -> Result<Pass, Refusal> {
+        let began = self.began();
+        match self.token(request.uri(), request.headers()) {
+            Ok(found) => {
+                let outcome = self.verifier.resume(found.token, answer, self.clock.now());
+                self.conclude(request, outcome.map_err(Refusal::from), found.in_query, began, waited)
+            }
+            Err(refusal) => self.conclude(request, Err(refusal), false, began, waited),
+        }
     }
 
+    /// From what the verifier says to what becomes of the request.
+    fn conclude<B>(
+        &self,
+        request: &Request<B>,
+        outcome: Result<Verified, Refusal>,
+        in_query: bool,
+        began: Began,
+        waited: Option<Duration>,
+    ) -> Result<Pass, Refusal> {
+        match outcome.and_then(|verified| self.authorise(verified)) {
+            Ok(verified) if self.shadow => {
+                self.report(Outcome::ShadowAdmitted(&verified), began, waited);
+                Ok(Pass::Shadow)
+            }
+            Ok(verified) => {
+                self.report(Outcome::Admitted(&verified), began, waited);
+                Ok(Pass::Caller(verified, in_query))
+            }
+            Err(refusal) if self.open.as_ref().is_some_and(|open| open.forgives(&refusal)) => {
+                let refusal = Some(refusal).filter(|refusal| *refusal != Refusal::NoCredentials);
+                self.report(Outcome::Anonymous(refusal.as_ref()), began, waited);
+                Ok(if self.shadow { Pass::Shadow } else { Pass::Nobody(refusal.map(Box::new)) })
+            }
+            Err(refusal) if self.shadow => {
+                self.report(Outcome::ShadowRefused(&refusal), began, waited);
+                Ok(Pass::Shadow)
+            }
+            Err(refusal) => {
+                let refused =
+                    Refused { refusal: &refusal, headers: request.headers(), extensions: request.extensions() };
+                let limited = self.limit.as_ref().and_then(|limit| limit.retry_after(&refused));
+                let refusal = limited.map_or(refusal, |retry_after| Refusal::Limited { retry_after });
+                self.report(Outcome::Refused(&refusal), began, waited);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// The rules across settings.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        if self.realm.is_empty() {
-            return Err(ConfigError::Empty("realm"));
+        self.answers.check()?;
+        if let Some(places) = &self.places {
+            places.check()?;
         }
-        if !self.realm.bytes().all(is_quotable) {
-            return Err(ConfigError::Other("a realm is printable ASCII without `\"` and `\\`".into()));
+        if let Some(open) = &self.open {
+            open.check()?;
+        }
+        if let Some(forward) = &self.forward {
+            forward.check()?;
+        }
+        if self.shadow && (self.strip_token || self.forward.is_some()) {
+            let text =
+                "shadow() lets every request through as it is: it goes neither with strip_token() nor with forward()";
+            return Err(ConfigError::Other(text.into()));
         }
         self.verifier.check()
+    }
+
+    fn token<'r>(&self, uri: &'r Uri, headers: &'r HeaderMap) -> Result<FoundToken<'r>, Refusal> {
+        match &self.places {
+            None => bearer_token(headers).map(|token| FoundToken { token, in_query: false }),
+            Some(places) => places.find(uri, headers),
+        }
     }
 
     fn authorise(&self, verified: Verified) -> Result<Verified, Refusal> {
@@ -57,19 +174,77 @@ impl<K: KeySource> Gate<K> {
         }
         Ok(verified)
     }
+
+    /// What the inner service gets to see. Whether its answer is to be kept private.
+    pub(crate) fn pass_on<B>(&self, pass: Pass, request: &mut Request<B>) -> bool {
+        let mut is_private = false;
+        match pass {
+            Pass::Shadow => {
+                request.extensions_mut().insert(Shadowed);
+                return false;
+            }
+            Pass::Caller(verified, in_query) => {
+                is_private = in_query;
+                if let Some(forward) = &self.forward {
+                    forward.apply(Some(&verified), request.headers_mut());
+                }
+                // Of an outer layer.
+                request.extensions_mut().remove::<Anonymous>();
+                let verified = if self.answers.matter_to_handlers() {
+                    verified.with_context(self.answers.as_context())
+                } else {
+                    verified
+                };
+                request.extensions_mut().insert(verified);
+            }
+            Pass::Nobody(refusal) => {
+                if let Some(forward) = &self.forward {
+                    forward.apply(None, request.headers_mut());
+                }
+                // What an outer layer has found is not what this one asks for.
+                request.extensions_mut().remove::<Verified>();
+                request.extensions_mut().insert(Anonymous::new(refusal, Arc::clone(&self.answers)));
+            }
+        }
+        if self.strip_token {
+            let mut uri = std::mem::take(request.uri_mut());
+            match &self.places {
+                None => drop(request.headers_mut().remove(http::header::AUTHORIZATION)),
+                Some(places) => places.strip(&mut uri, request.headers_mut()),
+            }
+            *request.uri_mut() = uri;
+        }
+        is_private
+    }
+
+    fn report(&self, outcome: Outcome<'_>, began: Began, waited: Option<Duration>) {
+        if self.answers.observers.is_empty() {
+            return;
+        }
+        let took = began.elapsed();
+        let issuer = self.verifier.policy().configured_issuer(outcome.verified());
+        self.answers.report(&Judged { outcome, issuer, took, waited, by_handler: false });
+    }
 }
 
 impl<K> Gate<K> {
     pub(crate) fn new(verifier: Arc<Verifier<K>>) -> Self {
-        Self { verifier, required: None, realm: DEFAULT_REALM.into(), clock: Arc::new(SystemClock) }
+        Self {
+            verifier,
+            required: None,
+            clock: Arc::new(SystemClock),
+            places: None,
+            open: None,
+            shadow: false,
+            strip_token: false,
+            forward: None,
+            limit: None,
+            answers: Arc::default(),
+        }
     }
 
     pub(crate) fn verifier(&self) -> &Arc<Verifier<K>> {
         &self.verifier
-    }
-
-    pub(crate) fn set_realm(&mut self, realm: Box<str>) {
-        self.realm = realm;
     }
 
     pub(crate) fn set_clock(&mut self, clock: Arc<dyn Clock>) {
@@ -77,16 +252,62 @@ impl<K> Gate<K> {
     }
 
     /// What was required before stays required.
-    pub(crate) fn require(&mut self, scopes: Scopes) {
-        self.required = Some(match self.required.take() {
-            None => scopes,
-            Some(earlier) => scopes.to_string().split(' ').fold(earlier, Scopes::and),
-        });
+    pub(crate) fn require(&mut self, requirement: Requirement) {
+        let required = match self.required.take() {
+            None => requirement,
+            Some(earlier) => earlier.and(requirement),
+        };
+        self.answers_mut().scope = required.scopes_to_ask_for().into();
+        self.required = Some(required);
+    }
+
+    pub(crate) fn set_places(&mut self, places: Vec<TokenPlace>) {
+        let is_default = places.len() == 1 && places.iter().all(TokenPlace::is_bearer);
+        self.places = (!is_default).then(|| Places::new(places));
+    }
+
+    pub(crate) fn open_mut(&mut self) -> &mut Open {
+        self.open.get_or_insert_default()
+    }
+
+    pub(crate) fn set_shadow(&mut self) {
+        self.shadow = true;
+    }
+
+    pub(crate) fn set_strip_token(&mut self) {
+        self.strip_token = true;
+    }
+
+    pub(crate) fn forward_mut(&mut self) -> &mut Forward {
+        self.forward.get_or_insert_default()
+    }
+
+    pub(crate) fn set_limit(&mut self, limit: Arc<dyn RefusalLimit>) {
+        self.limit = Some(limit);
+    }
+
+    pub(crate) fn answers_mut(&mut self) -> &mut Answers {
+        Arc::make_mut(&mut self.answers)
     }
 
     /// The refusal of this request, but for its body.
     pub(crate) fn refuse<B>(&self, refusal: Refusal, request: &Request<B>) -> Response<()> {
-        response::refusal(refusal, grpc::Kind::of(request.method(), request.headers()), Some(&self.realm))
+        self.answers.refuse(refusal, request.method(), request.headers())
+    }
+
+    /// Now, if anybody wants to know.
+    pub(crate) fn began(&self) -> Began {
+        Began((!self.answers.observers.is_empty()).then(Instant::now))
+    }
+}
+
+impl Began {
+    pub(crate) fn is_wanted(self) -> bool {
+        self.0.is_some()
+    }
+
+    pub(crate) fn elapsed(self) -> Option<Duration> {
+        self.0.map(|began| began.elapsed())
     }
 }
 
@@ -96,14 +317,26 @@ impl<K> Clone for Gate<K> {
         Self {
             verifier: Arc::clone(&self.verifier),
             required: self.required.clone(),
-            realm: self.realm.clone(),
             clock: Arc::clone(&self.clock),
+            places: self.places.clone(),
+            open: self.open.clone(),
+            shadow: self.shadow,
+            strip_token: self.strip_token,
+            forward: self.forward.clone(),
+            limit: self.limit.clone(),
+            answers: Arc::clone(&self.answers),
         }
     }
 }
 
 impl<K> fmt::Debug for Gate<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gate").field("required", &self.required).field("realm", &self.realm).finish_non_exhaustive()
+        f.debug_struct("Gate")
+            .field("required", &self.required)
+            .field("places", &self.places)
+            .field("open", &self.open)
+            .field("shadow", &self.shadow)
+            .field("answers", &self.answers)
+            .finish_non_exhaustive()
     }
 }

@@ -10,7 +10,7 @@ pub(crate) const INTERNAL: u8 = 13;
 /// Ask again.
 pub(crate) const UNAVAILABLE: u8 = 14;
 
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// The protocols that carry their status in trailers, under HTTP 200.
@@ -62,10 +62,15 @@ impl Kind {
 
 /// As the gRPC protocol wants `grpc-message`: printable ASCII as it is, everything else and `%` as `%XX`.
 fn percent_encoded(text: &str) -> String {
+    percent_encoded_unless(text, |_, byte| matches!(byte, 0x20..=0x7e))
+}
+
+/// Each octet as `%XX`, but for those that are `plain` at their index; `%` never is.
+pub(crate) fn percent_encoded_unless(text: &str, plain: impl Fn(usize, u8) -> bool) -> String {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if matches!(byte, 0x20..=0x7e) && byte != b'%' {
+    for (index, byte) in text.bytes().enumerate() {
+        if byte != b'%' && byte.is_ascii() && plain(index, byte) {
             encoded.push(char::from(byte));
         } else {
             encoded.extend(['%', char::from(HEX[usize::from(byte >> 4)]), char::from(HEX[usize::from(byte & 0xf)])]);

@@ -10,12 +10,18 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use countersign_claims::{ClaimsType, ClaimsTypeError, InsufficientScope, Scopes, Verified};
+use countersign_claims::{ClaimsType, ClaimsTypeError, Denied, Requirement, Verified};
 use countersign_verifier::Refusal as TokenRefusal;
 use http::{Extensions, HeaderMap, Method, Response};
 
+use crate::answers::Answers;
+use crate::caller::{Anonymous, nobody};
+use crate::challenge::Wording;
 use crate::refusal::Refusal;
 use crate::{grpc, response};
+
+pub use crate::caller::Caller;
+pub use crate::permit::Permit;
 
 /// The claims of the request's token, read into `T`. Cheap to clone.
 ///
@@ -130,12 +136,12 @@ impl Authenticated {
         verified(extensions).cloned().map(Self)
     }
 
-    /// Demands these scopes of the caller. The same as [`Scopes::check`], with an error that handlers can answer with.
+    /// Demands this of the caller. The same as [`Requirement::check`], with an error that handlers can answer with.
     ///
     /// # Errors
-    /// [`Forbidden`], which names all of them.
-    pub fn require(&self, scopes: &Scopes) -> Result<(), Forbidden> {
-        scopes.check(&self.0).map_err(Forbidden)
+    /// [`Forbidden`], which names all scopes that are needed.
+    pub fn require(&self, requirement: &Requirement) -> Result<(), Forbidden> {
+        requirement.check(&self.0).map_err(|denied| Forbidden::new(denied, &self.0))
     }
 }
 
@@ -147,8 +153,16 @@ impl Deref for Authenticated {
     }
 }
 
-fn verified(extensions: &Extensions) -> Result<&Verified, ExtractError> {
-    extensions.get().ok_or(ExtractError::NoLayer)
+pub(crate) fn verified(extensions: &Extensions) -> Result<&Verified, ExtractError> {
+    extensions.get().ok_or_else(|| nobody(extensions))
+}
+
+/// How the layer that this request has been through answers.
+pub(crate) fn answers(extensions: &Extensions) -> Option<Arc<Answers>> {
+    match extensions.get::<Verified>() {
+        Some(verified) => Answers::of(verified),
+        None => extensions.get::<Anonymous>().map(|anonymous| Arc::clone(anonymous.answers())),
+    }
 }
 
 /// Why [`Claims`] or [`Authenticated`] could not be had.
@@ -158,17 +172,27 @@ pub enum ExtractError {
     /// The request has not been through the layer, so nobody has verified its token: the service's own fault. HTTP 500,
     /// gRPC 13 `INTERNAL`.
     NoLayer,
+    /// The layer only watches ([`shadow`](crate::RequireJwtLayer::shadow)), and hands out no claims: the service's own fault, answered
+    /// as [`NoLayer`](Self::NoLayer).
+    Shadow,
+    /// There is no caller, which the layer allows, and the handler does not: HTTP 401, gRPC 16 `UNAUTHENTICATED`. The refusal says whether
+    /// there was no token, or one that is not valid.
+    Anonymous(Refusal),
     /// The token is good, and its claims do not fit the type: HTTP 401 `invalid_token`, gRPC 16 `UNAUTHENTICATED`.
     Claims(ClaimsTypeError),
+    /// The token is good, and does not do for this: HTTP 403, or 401 where its holder has to authenticate anew or better.
+    Denied(Denied),
 }
 
 impl ExtractError {
-    /// The refusal, if the token is to blame; `None` if there is no layer.
+    /// The refusal, if the caller is to blame; `None` if there is no layer, or only one that watches.
     #[must_use]
     pub fn refusal(&self) -> Option<Refusal> {
         match self {
-            Self::NoLayer => None,
+            Self::NoLayer | Self::Shadow => None,
+            Self::Anonymous(refusal) => Some(refusal.clone()),
             Self::Claims(error) => Some(Refusal::Token(TokenRefusal::ClaimsType(error.clone()))),
+            Self::Denied(denied) => Some(Refusal::Denied(denied.clone())),
         }
     }
 
@@ -183,7 +207,7 @@ impl ExtractError {
         realm: Option<&str>,
     ) -> Response<B> {
         match self.refusal() {
-            None => response::no_layer(grpc::Kind::of(method, request_headers)).map(|()| B::default()),
+            None => response::no_layer(self, grpc::Kind::of(method, request_headers)).map(|()| B::default()),
             Some(refusal) => refusal.into_response(method, request_headers, realm),
         }
     }
@@ -200,7 +224,10 @@ impl fmt::Display for ExtractError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoLayer => f.write_str(NO_LAYER),
+            Self::Shadow => f.write_str(SHADOW),
+            Self::Anonymous(refusal) => refusal.fmt(f),
             Self::Claims(error) => error.fmt(f),
+            Self::Denied(denied) => denied.fmt(f),
         }
     }
 }
@@ -212,19 +239,37 @@ pub(crate) const NO_LAYER: &str = "this route has no countersign layer: its hand
                                    has verified one; put the layer around the handler (axum's `Router::layer` covers the \
                                    routes that are there when it is called)";
 
-/// What a handler answers to a caller who is known and lacks a scope: 403 with the challenge of RFC 6750 §3.1, which names
-/// all scopes that are needed; gRPC 7 `PERMISSION_DENIED`.
+/// Told to the client as well, likewise.
+pub(crate) const SHADOW: &str = "this route's countersign layer only watches (shadow): its handler asks for a verified token, and gets \
+                                 none before the layer enforces";
+
+/// What a handler answers to a caller who is known and may not do this: 403 with the challenge of RFC 6750 §3.1, which names all scopes
+/// that are needed, and gRPC 7 `PERMISSION_DENIED`; or 401 and 16 where the caller has to authenticate anew or better (RFC 9470).
 ///
-/// [`Authenticated::require`] makes one, and so does [`Scopes::check`] with `?`.
+/// [`Authenticated::require`] makes one, which then answers as its layer does (realm, resource metadata); [`Requirement::check`]
+/// with `?` makes one that knows of no layer.
 ///
-/// As axum's response it has seen no request, so it answers as plain HTTP, to gRPC callers too, and without a `realm`;
-/// [`into_response`](Self::into_response) has seen one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Forbidden(pub InsufficientScope);
+/// As axum's response it has seen no request, so it answers as plain HTTP, to gRPC callers too; [`into_response`](Self::into_response)
+/// has seen one.
+#[derive(Clone)]
+pub struct Forbidden {
+    denied: Denied,
+    answers: Option<Arc<Answers>>,
+}
 
 impl Forbidden {
+    pub(crate) fn new(denied: Denied, verified: &Verified) -> Self {
+        Self { denied, answers: Answers::of(verified) }
+    }
+
+    /// What is lacking.
+    #[must_use]
+    pub fn denied(&self) -> &Denied {
+        &self.denied
+    }
+
     /// The response to a request with this method and these headers, as [`Refusal::into_response`] makes it. `realm` is the
-    /// challenge's; `None`: no realm.
+    /// challenge's; `None`: the layer's.
     #[must_use]
     pub fn into_response<B: Default>(
         self,
@@ -232,25 +277,64 @@ impl Forbidden {
         request_headers: &HeaderMap,
         realm: Option<&str>,
     ) -> Response<B> {
-        Refusal::from(self).into_response(method, request_headers, realm)
+        let kind = match &self.answers {
+            Some(answers) => answers.kind(method, request_headers),
+            None => grpc::Kind::of(method, request_headers),
+        };
+        match realm {
+            None => self.answer(kind),
+            Some(_) => {
+                let wording = Wording { realm, ..Wording::default() };
+                response::refusal(self.reported(), kind, &wording)
+            }
+        }
+        .map(|()| B::default())
+    }
+
+    pub(crate) fn answer(self, kind: Option<grpc::Kind>) -> Response<()> {
+        Answers::refuse_in_handler(self.answers.as_deref(), self.denied.into(), kind)
+    }
+
+    /// The refusal, of which the observers have heard.
+    pub(crate) fn reported(self) -> Refusal {
+        let refusal = Refusal::Denied(self.denied);
+        if let Some(answers) = &self.answers {
+            answers.report_handler(&refusal);
+        }
+        refusal
     }
 }
 
-impl From<InsufficientScope> for Forbidden {
-    fn from(lacking: InsufficientScope) -> Self {
-        Self(lacking)
+/// By what is lacking.
+impl PartialEq for Forbidden {
+    fn eq(&self, other: &Self) -> bool {
+        self.denied == other.denied
+    }
+}
+
+impl Eq for Forbidden {}
+
+impl From<Denied> for Forbidden {
+    fn from(denied: Denied) -> Self {
+        Self { denied, answers: None }
     }
 }
 
 impl From<Forbidden> for Refusal {
     fn from(forbidden: Forbidden) -> Self {
-        Self::InsufficientScope(forbidden.0)
+        Self::Denied(forbidden.denied)
     }
 }
 
 impl fmt::Display for Forbidden {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.denied.fmt(f)
+    }
+}
+
+impl fmt::Debug for Forbidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Forbidden").field(&self.denied).finish()
     }
 }
 

@@ -1,12 +1,16 @@
 use std::fmt;
 use std::sync::Arc;
 
-use countersign_claims::{Clock, ConfigError, Scopes};
+use countersign_claims::{Clock, ConfigError, Requirement};
 use countersign_token::KeySource;
 use countersign_verifier::Verifier;
-use tower_layer::Layer;
+use tower_layer::{Layer, Stack};
 
 use crate::gate::Gate;
+use crate::limit::RefusalLimit;
+use crate::observe::Observer;
+use crate::on_refusal::{OnRefusalLayer, ProblemDetails};
+use crate::place::TokenPlace;
 use crate::service::RequireJwt;
 
 /// Lets through only requests with a good token. See the [crate's page](crate) for the rules.
@@ -26,25 +30,148 @@ impl<K: KeySource> RequireJwtLayer<K> {
     /// The realm named in challenges (RFC 9110 §11.5); [`DEFAULT_REALM`](crate::DEFAULT_REALM) if it is not set. Printable
     /// ASCII without `"` and `\`, or [`check`](Self::check) fails.
     #[must_use]
-    pub fn realm(mut self, realm: impl Into<Box<str>>) -> Self {
-        Arc::make_mut(&mut self.gate).set_realm(realm.into());
-        self
+    pub fn realm(self, realm: impl Into<Box<str>>) -> Self {
+        self.with(|gate| gate.answers_mut().realm = Some(realm.into()))
     }
 
-    /// Demands these scopes of every request; who lacks one gets 403 and is told all that are needed. Called again, it
-    /// demands those as well.
+    /// Demands this of every caller; who lacks a scope gets 403 and is told all that are needed, and who has to authenticate better or
+    /// again 401 (RFC 9470). Called again, it demands that as well.
+    ///
+    /// Requests without a token are told the scopes too, so that their first token has them.
     #[must_use]
-    pub fn require(mut self, scopes: Scopes) -> Self {
-        Arc::make_mut(&mut self.gate).require(scopes);
-        self
+    pub fn require(self, requirement: Requirement) -> Self {
+        self.with(|gate| gate.require(requirement))
+    }
+
+    /// Where a token may be, in place of the bearer header: see [`TokenPlace`]. Two tokens in one request are 400.
+    ///
+    /// ```
+    /// # use countersign_claims::Policy;
+    /// # use countersign_token::KeySet;
+    /// # use countersign_verifier::Verifier;
+    /// use countersign_tower::{RequireJwtLayer, TokenPlace};
+    ///
+    /// # let verifier = Verifier::new(KeySet::default(), Policy::new());
+    /// let layer = RequireJwtLayer::new(verifier)
+    ///     .token_from([TokenPlace::bearer(), TokenPlace::cookie("__Host-session")]);
+    /// layer.check()?;
+    /// # Ok::<(), countersign_claims::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn token_from(self, places: impl IntoIterator<Item = TokenPlace>) -> Self {
+        self.with(|gate| gate.set_places(places.into_iter().collect()))
+    }
+
+    /// Takes the token out of the request before the inner service sees it, from all places where one may be: for proxies, and for
+    /// services that log what they get.
+    #[must_use]
+    pub fn strip_token(self) -> Self {
+        self.with(Gate::set_strip_token)
+    }
+
+    /// Hands a claim on to the inner service in a header: for proxies. `claim` is the name of a member, or a JSON pointer (RFC 6901);
+    /// it goes on if it is a string, a number or a boolean. Called again, one more.
+    ///
+    /// What the client sent under that name is removed from *every* request, also where there is no caller, and in every spelling that
+    /// differs by `-` and `_`. Visible ASCII stays as it is; everything else, and `%`, is written as `%XX` of its UTF-8.
+    #[must_use]
+    pub fn forward(self, claim: &str, header: &str) -> Self {
+        self.with(|gate| gate.forward_mut().add(claim, header))
+    }
+
+    /// Lets requests without a token pass, without a caller. A token that is shown must be good all the same, and satisfy what is
+    /// [required](Self::require).
+    ///
+    /// Handlers take a [`Caller`](crate::Caller), or, with axum, an `Option` of [`Authenticated`](crate::handler::Authenticated) or
+    /// [`Claims`](crate::handler::Claims). One that asks for either without the `Option` answers 401 to requests without a token.
+    #[must_use]
+    pub fn optional(self) -> Self {
+        self.with(|gate| gate.open_mut().missing = true)
+    }
+
+    /// Lets requests without a token pass, and those with one that is not valid: expired, forged, meant for others, or no token at all.
+    ///
+    /// A client whose token has expired is then not told, and silently gets what everybody gets. Two tokens are still 400, a token
+    /// that does not satisfy what is [required](Self::require) still 403, and one that could not be checked 429 or 503.
+    #[must_use]
+    pub fn dangerous_treat_invalid_as_anonymous(self) -> Self {
+        self.with(|gate| {
+            let open = gate.open_mut();
+            open.missing = true;
+            open.invalid = true;
+        })
+    }
+
+    /// Lets CORS preflights pass, without a caller: `OPTIONS` with one `Origin` and one `Access-Control-Request-Method` (Fetch standard).
+    /// For a CORS layer, or a handler of `OPTIONS`, inside this one; where it can be outside, this is not needed.
+    #[must_use]
+    pub fn allow_cors_preflight(self) -> Self {
+        self.with(|gate| gate.open_mut().preflight = true)
+    }
+
+    /// Lets requests for this path pass, without a caller and without a look at their token. A path is exempt as it is written, such as
+    /// `/healthz`; with `/*` at its end, so is everything below. Called again, one more.
+    ///
+    /// A path with escapes, empty or dot segments, `;` or `\` is never exempt below a `/*`, because routers disagree on where it leads.
+    /// It is the path that this layer sees: within axum's `nest`, without the prefix. Routes that are added after axum's
+    /// `Router::layer` are outside of the layer, which is better where it can be done.
+    #[must_use]
+    pub fn exempt(self, path: &str) -> Self {
+        self.with(|gate| gate.open_mut().exempt(path))
+    }
+
+    /// Watches, and lets every request through as it is, to whatever guards it today. The [observers](Self::observe) hear what would
+    /// have become of it. No handler ever gets claims, and nobody waits: a token whose key would have to be looked for is
+    /// [undecided](crate::Outcome::ShadowUndecided).
+    #[must_use]
+    pub fn shadow(self) -> Self {
+        self.with(Gate::set_shadow)
+    }
+
+    /// Tells `observer` of each judgement. Called again, one more.
+    #[must_use]
+    pub fn observe(self, observer: impl Observer) -> Self {
+        self.with(|gate| gate.answers_mut().observers.push(Arc::new(observer)))
+    }
+
+    /// Slows down peers whose requests are refused again and again; see [`RefusalLimit`].
+    #[must_use]
+    pub fn limit_refusals(self, limit: impl RefusalLimit) -> Self {
+        self.with(|gate| gate.set_limit(Arc::new(limit)))
+    }
+
+    /// Answers refused requests with what `respond` makes, in place of an empty body: a closure, or [`ProblemDetails`]. Comes last, because
+    /// what it returns is two layers, and has no more settings. See [`OnRefusalLayer`].
+    #[must_use]
+    pub fn on_refusal<F>(self, respond: F) -> Stack<Self, OnRefusalLayer<F>> {
+        Stack::new(self, OnRefusalLayer::new(respond))
+    }
+
+    /// [`on_refusal`](Self::on_refusal) with [`ProblemDetails`].
+    #[must_use]
+    pub fn problem_details(self) -> Stack<Self, OnRefusalLayer<ProblemDetails>> {
+        self.on_refusal(ProblemDetails)
+    }
+
+    /// Where the metadata of this resource is (RFC 9728), which challenges then say: an absolute URL. See
+    /// [`ResourceMetadata`](crate::ResourceMetadata).
+    #[must_use]
+    pub fn resource_metadata(self, url: impl Into<Box<str>>) -> Self {
+        self.with(|gate| gate.answers_mut().resource_metadata = Some(url.into()))
+    }
+
+    /// Answers gRPC callers as plain HTTP, with 401, 403, 429 and 503: for a service that a proxy asks whether to let a request pass
+    /// (forward auth), and that would take gRPC's 200 for yes.
+    #[must_use]
+    pub fn plain_http_refusals(self) -> Self {
+        self.with(|gate| gate.answers_mut().grpc = false)
     }
 
     /// Where the time comes from; [`SystemClock`](crate::SystemClock) if it is not set. It is read once per judgement, and
     /// again after a wait.
     #[must_use]
-    pub fn clock(mut self, clock: impl Clock) -> Self {
-        Arc::make_mut(&mut self.gate).set_clock(Arc::new(clock));
-        self
+    pub fn clock(self, clock: impl Clock) -> Self {
+        self.with(|gate| gate.set_clock(Arc::new(clock)))
     }
 
     /// The verifier that judges the tokens.
@@ -59,6 +186,11 @@ impl<K: KeySource> RequireJwtLayer<K> {
     /// [`ConfigError`]: the realm's, or the verifier's ([`Verifier::check`]).
     pub fn check(&self) -> Result<(), ConfigError> {
         self.gate.check()
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Gate<K>)) -> Self {
+        change(Arc::make_mut(&mut self.gate));
+        self
     }
 }
 

@@ -100,7 +100,7 @@
 //!
 //! let response = service.clone().oneshot(Request::new(())).await?;
 //! assert_eq!(response.status(), 401);
-//! assert_eq!(response.headers()["www-authenticate"], r#"Bearer realm="orders""#);
+//! assert_eq!(response.headers()["www-authenticate"], r#"Bearer realm="orders", scope="orders:read""#);
 //!
 //! let other = issuer.sign(&serde_json::json!({ "aud": "orders", "exp": exp, "sub": "bob" }))?;
 //! let request = Request::builder().header("authorization", format!("Bearer {other}")).body(())?;
@@ -121,18 +121,29 @@
 //!
 //! [countersign]: https://docs.rs/countersign
 
+mod answers;
+mod authorise;
 #[cfg(feature = "axum")]
 mod axum;
 mod body;
+mod caller;
 mod challenge;
 mod clock;
 mod extract;
+mod forward;
 mod future;
 mod gate;
 mod grpc;
 pub mod handler;
 mod layer;
+mod limit;
+mod observe;
+mod on_refusal;
+mod open;
+mod permit;
+mod place;
 mod refusal;
+mod resource_metadata;
 mod response;
 mod service;
 #[cfg(feature = "tonic-0.14")]
@@ -140,7 +151,9 @@ mod tonic;
 
 #[cfg(feature = "axum")]
 pub use self::axum::ExtractRejection;
+pub use authorise::{Require, RequireFuture, RequireLayer, require};
 pub use body::EmptyBody;
+pub use caller::Caller;
 pub use challenge::DEFAULT_REALM;
 pub use clock::SystemClock;
 pub use extract::bearer_token;
@@ -148,7 +161,12 @@ pub use future::ResponseFuture;
 // Always in `handler`. Here only with a framework's feature, so that whoever forgot it is told so by the compiler: an axum
 // handler over a `Claims` that is no extractor would make it complain of `Handler`, and of nothing that helps.
 #[cfg(any(feature = "axum", feature = "tonic-0.14"))] // with neither: `countersign_tower::handler`
-pub use handler::{Authenticated, Claims, ExtractError, Forbidden};
+pub use handler::{Authenticated, Claims, ExtractError, Forbidden, Permit};
 pub use layer::RequireJwtLayer;
+pub use limit::{RefusalLimit, Refused};
+pub use observe::{Judged, Observer, Outcome};
+pub use on_refusal::{OnRefusal, OnRefusalFuture, OnRefusalLayer, ProblemDetails, RefusalResponse};
+pub use place::TokenPlace;
 pub use refusal::Refusal;
+pub use resource_metadata::{ResourceMetadata, ResourceMetadataService};
 pub use service::RequireJwt;

@@ -2,10 +2,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use countersign_claims::{ClaimError, InsufficientScope};
+use countersign_claims::{ClaimError, Denied};
 use countersign_verifier::{Fault, Refusal as TokenRefusal};
 use http::{HeaderMap, Method, Response, StatusCode};
 
+use crate::challenge::Wording;
 use crate::{grpc, response};
 
 /// Why a request was not let through. It stands in the extensions of every response that this crate makes, so that outer
@@ -16,17 +17,23 @@ use crate::{grpc, response};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// No `Authorization` header, or one of another scheme: 401, and a challenge without `error`.
+    /// No token in any of the [places](crate::TokenPlace) where one may be: 401, and a challenge without `error`.
     NoCredentials,
-    /// An `Authorization` header that is not well-formed: 400 `invalid_request`.
+    /// An `Authorization` header, or another place for a token, that is not well-formed: 400 `invalid_request`.
     MalformedCredentials,
-    /// More than one `Authorization` header: 400 `invalid_request`.
+    /// More than one `Authorization` header, or more than one token: 400 `invalid_request`.
     ManyCredentials,
     /// A token that was not accepted. By its [`fault`](countersign_verifier::Refusal::fault): 401 `invalid_token`, or, where
     /// the token is not to blame, 429 or 503.
     Token(TokenRefusal),
-    /// A good token that does not grant what is asked: 403 `insufficient_scope`.
-    InsufficientScope(InsufficientScope),
+    /// A good token that does not do for this: 403 `insufficient_scope`, or 401 `insufficient_user_authentication` where its holder has to
+    /// authenticate anew or better (RFC 9470).
+    Denied(Denied),
+    /// Too many requests from this peer have been refused lately, and this one would have been as well: 429.
+    Limited {
+        /// When it may ask again.
+        retry_after: Duration,
+    },
 }
 
 impl Refusal {
@@ -41,7 +48,9 @@ impl Refusal {
                 Fault::AskAgain => StatusCode::TOO_MANY_REQUESTS,
                 Fault::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             },
-            Self::InsufficientScope(_) => StatusCode::FORBIDDEN,
+            Self::Denied(denied) if denied.is_step_up() => StatusCode::UNAUTHORIZED,
+            Self::Denied(_) => StatusCode::FORBIDDEN,
+            Self::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
@@ -56,7 +65,9 @@ impl Refusal {
                 Fault::Token => grpc::UNAUTHENTICATED,
                 Fault::AskAgain | Fault::Unavailable => grpc::UNAVAILABLE,
             },
-            Self::InsufficientScope(_) => grpc::PERMISSION_DENIED,
+            Self::Denied(denied) if denied.is_step_up() => grpc::UNAUTHENTICATED,
+            Self::Denied(_) => grpc::PERMISSION_DENIED,
+            Self::Limited { .. } => grpc::UNAVAILABLE,
         }
     }
 
@@ -68,7 +79,8 @@ impl Refusal {
             Self::MalformedCredentials => "malformed_credentials",
             Self::ManyCredentials => "many_credentials",
             Self::Token(refusal) => refusal.code(),
-            Self::InsufficientScope(_) => "insufficient_scope",
+            Self::Denied(denied) => denied.code(),
+            Self::Limited { .. } => "limited",
         }
     }
 
@@ -77,6 +89,7 @@ impl Refusal {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Token(refusal) => refusal.retry_after(),
+            Self::Limited { retry_after } => Some(*retry_after),
             _ => None,
         }
     }
@@ -104,7 +117,20 @@ impl Refusal {
         request_headers: &HeaderMap,
         realm: Option<&str>,
     ) -> Response<B> {
-        response::refusal(self, grpc::Kind::of(method, request_headers), realm).map(|()| B::default())
+        let wording = Wording { realm, ..Wording::default() };
+        response::refusal(self, grpc::Kind::of(method, request_headers), &wording).map(|()| B::default())
+    }
+
+    /// The error code of RFC 6750 §3.1, or RFC 9470 §3; none for who has shown nothing, and where no other credentials would help.
+    pub(crate) fn error(&self) -> Option<&'static str> {
+        match (self, self.status()) {
+            (Self::NoCredentials, _) => None,
+            (_, StatusCode::BAD_REQUEST) => Some("invalid_request"),
+            (Self::Denied(_), StatusCode::UNAUTHORIZED) => Some("insufficient_user_authentication"),
+            (_, StatusCode::UNAUTHORIZED) => Some("invalid_token"),
+            (_, StatusCode::FORBIDDEN) => Some("insufficient_scope"),
+            _ => None,
+        }
     }
 
     /// What the client is told, in so many words for each family of reasons: never which check of several has failed, and
@@ -112,8 +138,8 @@ impl Refusal {
     pub(crate) fn client_message(&self) -> &'static str {
         match self {
             Self::NoCredentials => "a Bearer token is needed",
-            Self::MalformedCredentials => "the Authorization header is malformed",
-            Self::ManyCredentials => "there is more than one Authorization header",
+            Self::MalformedCredentials => "the credentials are malformed",
+            Self::ManyCredentials => "there is more than one set of credentials",
             Self::Token(refusal) => match refusal.fault() {
                 Fault::Token if matches!(refusal, TokenRefusal::Claim(ClaimError::Expired { .. })) => {
                     "the token has expired"
@@ -122,14 +148,19 @@ impl Refusal {
                 Fault::AskAgain => "the token could not be checked yet",
                 Fault::Unavailable => "tokens cannot be checked at present",
             },
-            Self::InsufficientScope(_) => "the token does not grant the scope needed",
+            Self::Denied(denied) if denied.is_step_up() => "a stronger or more recent authentication is needed",
+            Self::Denied(denied) if denied.required_scopes().is_empty() => "the token does not allow this",
+            Self::Denied(_) => "the token does not grant the scope needed",
+            Self::Limited { .. } => "too many refused requests",
         }
     }
 
     /// As [`client_message`](Self::client_message), for gRPC, where there is no challenge: with the scopes that are needed.
     pub(crate) fn grpc_message(&self) -> Cow<'static, str> {
         match self {
-            Self::InsufficientScope(lacking) => format!("{}: {}", self.client_message(), lacking.required()).into(),
+            Self::Denied(denied) if !denied.required_scopes().is_empty() => {
+                format!("{}: {}", self.client_message(), denied.required_scopes()).into()
+            }
             _ => self.client_message().into(),
         }
     }
@@ -142,7 +173,8 @@ impl fmt::Display for Refusal {
             Self::NoCredentials => f.write_str("there are no Bearer credentials"),
             Self::MalformedCredentials | Self::ManyCredentials => f.write_str(self.client_message()),
             Self::Token(refusal) => refusal.fmt(f),
-            Self::InsufficientScope(lacking) => lacking.fmt(f),
+            Self::Denied(denied) => denied.fmt(f),
+            Self::Limited { .. } => f.write_str("this peer has been refused too often, and would have been again"),
         }
     }
 }
@@ -155,8 +187,8 @@ impl From<TokenRefusal> for Refusal {
     }
 }
 
-impl From<InsufficientScope> for Refusal {
-    fn from(lacking: InsufficientScope) -> Self {
-        Self::InsufficientScope(lacking)
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied)
     }
 }

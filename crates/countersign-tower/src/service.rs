@@ -7,7 +7,7 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use crate::body::EmptyBody;
-use crate::future::{ResponseFuture, Waiter};
+use crate::future::{ResponseFuture, WaitBegan, Waiter};
 use crate::gate::{Gate, Judgement};
 
 /// Lets through only requests with a good token. See the [crate's page](crate) for the rules.
@@ -57,13 +57,17 @@ where
     /// Judges the request here and now, unless its key has to be looked for. Whoever is not passed on releases the capacity
     /// that [`poll_ready`](Self::poll_ready) reserved.
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        match self.gate.judge(request.headers()) {
-            Ok(Judgement::Admitted(verified)) => {
-                request.extensions_mut().insert(verified);
-                ResponseFuture::called(self.inner.call(request))
+        match self.gate.judge(&request) {
+            Ok(Judgement::Pass(pass)) => {
+                let is_private = self.gate.pass_on(pass, &mut request);
+                ResponseFuture::called(self.inner.call(request), is_private)
             }
             Ok(Judgement::Waiting(answer)) => {
                 self.release();
+                let began = self.gate.began();
+                if began.is_wanted() {
+                    request.extensions_mut().insert(WaitBegan(began));
+                }
                 let waiter = Waiter { inner: self.inner.clone(), gate: Arc::clone(&self.gate), request };
                 ResponseFuture::waiting(answer, waiter)
             }

@@ -43,7 +43,7 @@ impl From<Refusal> for Status {
 /// ```
 impl From<Forbidden> for Status {
     fn from(forbidden: Forbidden) -> Self {
-        Refusal::from(forbidden).into()
+        forbidden.reported().into()
     }
 }
 

@@ -39,7 +39,7 @@ async fn subject(claims: Claims<Subject>) -> String {
 }
 
 async fn write(caller: Authenticated) -> Result<String, Forbidden> {
-    scope("orders:write").and("orders:read").check(&caller)?;
+    scope("orders:write").and(scope("orders:read")).check(&caller)?;
     caller.require(&scope("orders:read"))?;
     Ok(String::from("written"))
 }
@@ -77,7 +77,7 @@ async fn claims_that_do_not_fit_the_handler_are_401() {
         assert_eq!(response.status(), 401);
         assert_eq!(
             response.headers()["www-authenticate"],
-            r#"Bearer error="invalid_token", error_description="the token is not valid""#
+            r#"Bearer realm="orders", error="invalid_token", error_description="the token is not valid""#
         );
         assert_eq!(response.extensions().get::<Refusal>().unwrap().code(), "claims_type");
         assert_eq!(text(response).await, "");

@@ -48,9 +48,9 @@ async fn claims_and_the_token_come_from_the_extensions() {
 
     let caller = Authenticated::from_extensions(&extensions).unwrap();
     assert_eq!(caller.subject(), Some("ada"));
-    assert_eq!(caller.require(&scope("a").and("b")), Ok(()));
-    let forbidden = caller.require(&scope("a").and("c")).unwrap_err();
-    assert_eq!(forbidden.0.required(), "a c");
+    assert_eq!(caller.require(&scope("a").and(scope("b"))), Ok(()));
+    let forbidden = caller.require(&scope("a").and(scope("c"))).unwrap_err();
+    assert_eq!(forbidden.denied().required_scopes(), "a c");
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn a_scope_that_is_lacking_is_answered_in_one_line() {
     let issuer = Issuer::new();
     let extensions = behind_the_layer(&issuer, &json!({ "aud": AUDIENCE, "exp": NOW + 60 })).await;
     let caller = Authenticated::from_extensions(&extensions).unwrap();
-    let needed = scope("orders:write").and("50%");
+    let needed = scope("orders:write").and(scope("50%"));
     let forbidden = caller.require(&needed).unwrap_err();
     assert_eq!(Forbidden::from(needed.check(&caller).unwrap_err()), forbidden);
 

@@ -45,7 +45,7 @@ async fn a_status_says_what_the_layer_says() {
     let expired = issuer.sign(&json!({ "aud": AUDIENCE, "exp": NOW - 3600 }));
     let not_yet = Answer::NotYet { retry_after: Duration::from_millis(1500) };
     let unavailable = Answer::Unavailable { reason: Unready::TooOld, retry_after: Duration::ZERO };
-    let strict = issuer.layer().require(scope("50%").and("orders:write"));
+    let strict = issuer.layer().require(scope("50%").and(scope("orders:write")));
     for (response, code, retry_after) in [
         (call(&issuer.layer(), Request::new(())).await, Code::Unauthenticated, None),
         (call(&issuer.layer(), twice).await, Code::Unauthenticated, None),
@@ -82,7 +82,7 @@ struct NotThese {
 
 /// A service method as a user writes it.
 fn method(request: &tonic::Request<()>) -> Result<(), Status> {
-    Authenticated::from_extensions(request.extensions())?.require(&scope("a").and("50%"))?;
+    Authenticated::from_extensions(request.extensions())?.require(&scope("a").and(scope("50%")))?;
     Claims::<NotThese>::from_extensions(request.extensions())?;
     Ok(())
 }
@@ -97,7 +97,7 @@ async fn a_methods_errors_become_a_status() {
     };
 
     let status = refused_by_method("").await;
-    let by_layer = call(&issuer.layer().require(scope("a").and("50%")), request(&issuer.token(""))).await;
+    let by_layer = call(&issuer.layer().require(scope("a").and(scope("50%"))), request(&issuer.token(""))).await;
     assert_eq!(seen(&status), seen(&Status::from_header_map(by_layer.headers()).unwrap()));
     assert_eq!(status.message(), "the token does not grant the scope needed: a 50%");
 

@@ -2,12 +2,14 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use countersign_claims::{ClaimsType, Clock, ConfigError, Policy, Scopes};
+use countersign_claims::{ClaimsType, Clock, ConfigError, Policy, Requirement};
 use countersign_jwks::{Issuers, Keys, Remote, SourceError};
 use countersign_token::{AlgorithmSet, Fetch, KeySet, KeySource};
-use countersign_tower::{RequireJwt, RequireJwtLayer};
+use countersign_tower::{
+    Observer, OnRefusalLayer, ProblemDetails, RefusalLimit, RequireJwt, RequireJwtLayer, TokenPlace,
+};
 use countersign_verifier::Verifier;
-use tower_layer::Layer;
+use tower_layer::{Layer, Stack};
 
 use crate::handle::{Handle, Warning};
 
@@ -42,9 +44,8 @@ pub struct JwtAuth {
     max_token_bytes: Option<usize>,
     kid_required: bool,
     with_claims: Option<fn(Verifier<Keys>) -> Verifier<Keys>>,
-    realm: Option<Box<str>>,
-    required: Vec<Scopes>,
-    clock: Option<Arc<dyn Clock>>,
+    /// What is set of the layer, in order.
+    layer: Vec<LayerSetting>,
     /// The first setting of a single fetched source, where there is none.
     misplaced: Option<&'static str>,
     /// Made once and shared by clones, because frameworks call `layer` once per route, each time on a clone.
@@ -56,6 +57,8 @@ struct Source {
     origin: KeysFrom,
     keys: OnceLock<Keys>,
 }
+
+type LayerSetting = Arc<dyn Fn(RequireJwtLayer<Keys>) -> RequireJwtLayer<Keys> + Send + Sync>;
 
 enum KeysFrom {
     Remote(Box<Remote>),
@@ -195,9 +198,7 @@ impl JwtAuth {
             max_token_bytes: None,
             kid_required: false,
             with_claims: None,
-            realm: None,
-            required: Vec::new(),
-            clock: None,
+            layer: Vec::new(),
             misplaced: None,
             built: Arc::default(),
         }
@@ -277,10 +278,18 @@ impl JwtAuth {
         self.with(|auth| auth.with_claims = Some(Verifier::with_claims::<T>))
     }
 
-    /// Demands scopes of every request: 403 without them. Called again, it demands those as well.
+    /// Demands this of every caller: 403 without it, naming all scopes that are needed. Called again, it demands that as well. See
+    /// [`RequireJwtLayer::require`].
+    ///
+    /// ```
+    /// use countersign::{JwtAuth, claim, scope};
+    ///
+    /// let auth = JwtAuth::new("https://login.example/jwks.json")
+    ///     .require(scope("orders:read").or(claim("/realm_access/roles").contains("auditor")));
+    /// ```
     #[must_use]
-    pub fn require(self, scopes: Scopes) -> Self {
-        self.with(|auth| auth.required.push(scopes))
+    pub fn require(self, requirement: Requirement) -> Self {
+        self.layer_with(move |layer| layer.require(requirement.clone()))
     }
 
     /// The `realm` of challenges; [`DEFAULT_REALM`](countersign_tower::DEFAULT_REALM) if it is not set. Printable ASCII
@@ -288,13 +297,118 @@ impl JwtAuth {
     #[must_use]
     pub fn realm(self, realm: impl Into<Box<str>>) -> Self {
         let realm = realm.into();
-        self.with(|auth| auth.realm = Some(realm))
+        self.layer_with(move |layer| layer.realm(realm.clone()))
+    }
+
+    /// Where a token may be, in place of the bearer header: see [`TokenPlace`]. Two tokens in one request are 400.
+    ///
+    /// ```
+    /// use countersign::{JwtAuth, TokenPlace};
+    ///
+    /// let auth = JwtAuth::new("https://login.example/jwks.json")
+    ///     .token_from([TokenPlace::bearer(), TokenPlace::cookie("__Host-session")]);
+    /// ```
+    #[must_use]
+    pub fn token_from(self, places: impl IntoIterator<Item = TokenPlace>) -> Self {
+        let places: Vec<_> = places.into_iter().collect();
+        self.layer_with(move |layer| layer.token_from(places.clone()))
+    }
+
+    /// Takes the token out of the request before the inner service sees it: see [`RequireJwtLayer::strip_token`].
+    #[must_use]
+    pub fn strip_token(self) -> Self {
+        self.layer_with(RequireJwtLayer::strip_token)
+    }
+
+    /// Hands a claim on to the inner service in a header, after removing what the client sent under that name: see
+    /// [`RequireJwtLayer::forward`].
+    #[must_use]
+    pub fn forward(self, claim: impl Into<Box<str>>, header: impl Into<Box<str>>) -> Self {
+        let (claim, header) = (claim.into(), header.into());
+        self.layer_with(move |layer| layer.forward(&claim, &header))
+    }
+
+    /// Lets requests without a token pass, without a caller; a token that is shown must be good all the same. See
+    /// [`RequireJwtLayer::optional`].
+    #[must_use]
+    pub fn optional(self) -> Self {
+        self.layer_with(RequireJwtLayer::optional)
+    }
+
+    /// Lets requests without a token pass, and those with one that is not valid: see
+    /// [`RequireJwtLayer::dangerous_treat_invalid_as_anonymous`].
+    #[must_use]
+    pub fn dangerous_treat_invalid_as_anonymous(self) -> Self {
+        self.layer_with(RequireJwtLayer::dangerous_treat_invalid_as_anonymous)
+    }
+
+    /// Lets CORS preflights pass, without a caller: see [`RequireJwtLayer::allow_cors_preflight`].
+    #[must_use]
+    pub fn allow_cors_preflight(self) -> Self {
+        self.layer_with(RequireJwtLayer::allow_cors_preflight)
+    }
+
+    /// Lets requests for this path pass without a look at their token, such as `/healthz` or `/public/*`: see [`RequireJwtLayer::exempt`].
+    #[must_use]
+    pub fn exempt(self, path: impl Into<Box<str>>) -> Self {
+        let path = path.into();
+        self.layer_with(move |layer| layer.exempt(&path))
+    }
+
+    /// Watches, and lets every request through to whatever guards it today: see [`RequireJwtLayer::shadow`].
+    #[must_use]
+    pub fn shadow(self) -> Self {
+        self.layer_with(RequireJwtLayer::shadow)
+    }
+
+    /// Tells `observer` of each judgement. Called again, one more. See [`Observer`].
+    #[must_use]
+    pub fn observe(self, observer: impl Observer) -> Self {
+        let observer = Arc::new(observer);
+        self.layer_with(move |layer| layer.observe(Arc::clone(&observer)))
+    }
+
+    /// Slows down peers whose requests are refused again and again: see [`RefusalLimit`].
+    #[must_use]
+    pub fn limit_refusals(self, limit: impl RefusalLimit) -> Self {
+        let limit = Arc::new(limit);
+        self.layer_with(move |layer| layer.limit_refusals(Arc::clone(&limit)))
+    }
+
+    /// Where the metadata of this resource is (RFC 9728), which challenges then say: see [`ResourceMetadata`](crate::ResourceMetadata).
+    #[must_use]
+    pub fn resource_metadata(self, url: impl Into<Box<str>>) -> Self {
+        let url = url.into();
+        self.layer_with(move |layer| layer.resource_metadata(url.clone()))
+    }
+
+    /// Answers gRPC callers as plain HTTP: see [`RequireJwtLayer::plain_http_refusals`].
+    #[must_use]
+    pub fn plain_http_refusals(self) -> Self {
+        self.layer_with(RequireJwtLayer::plain_http_refusals)
+    }
+
+    /// Answers refused requests with what `respond` makes, in place of an empty body. Comes last: what it returns is two layers, and has
+    /// no more settings. See [`OnRefusalLayer`].
+    #[must_use]
+    pub fn on_refusal<F>(self, respond: F) -> Stack<Self, OnRefusalLayer<F>> {
+        Stack::new(self, OnRefusalLayer::new(respond))
+    }
+
+    /// Answers refused requests with problem details (RFC 9457). Comes last, as [`on_refusal`](Self::on_refusal).
+    #[must_use]
+    pub fn problem_details(self) -> Stack<Self, OnRefusalLayer<ProblemDetails>> {
+        self.on_refusal(ProblemDetails)
     }
 
     /// Takes the time from elsewhere than the system's clock: for tests.
     #[must_use]
     pub fn clock(self, clock: impl Clock) -> Self {
-        self.with(|auth| auth.clock = Some(Arc::new(clock)))
+        let clock = Arc::new(clock);
+        self.layer_with(move |layer| {
+            let clock = Arc::clone(&clock);
+            layer.clock(move || clock.now())
+        })
     }
 
     /// How long fetched keys are good for if the answer does not say (`Cache-Control`, `Expires`); they are fetched anew a
@@ -377,8 +491,8 @@ impl JwtAuth {
         Handle { keys: self.keys().handle(), warnings: self.warnings(), leeway: self.policy.leeway_in_force() }
     }
 
-    /// The same check without HTTP: for messages, connections and protocols of your own. Scopes that are
-    /// [required](Self::require) are the layer's affair; here, [`Scopes::check`] does it.
+    /// The same check without HTTP: for messages, connections and protocols of your own. What is
+    /// [required](Self::require) is the layer's affair; here, [`Requirement::check`] does it.
     ///
     /// ```
     /// use countersign::{Algorithm, JwtAuth, KeySet, SigningKey, SystemClock, UnixTime};
@@ -455,24 +569,20 @@ impl JwtAuth {
         if let Some(with_claims) = self.with_claims {
             verifier = with_claims(verifier);
         }
-        let mut layer = RequireJwtLayer::new(verifier);
-        if let Some(realm) = &self.realm {
-            layer = layer.realm(realm.clone());
-        }
-        for scopes in &self.required {
-            layer = layer.require(scopes.clone());
-        }
-        if let Some(clock) = &self.clock {
-            let clock = Arc::clone(clock);
-            layer = layer.clock(move || clock.now());
-        }
-        layer
+        self.layer.iter().fold(RequireJwtLayer::new(verifier), |layer, setting| setting(layer))
     }
 
     fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
         change(&mut self);
         self.built = Arc::default();
         self
+    }
+
+    fn layer_with(
+        self,
+        setting: impl Fn(RequireJwtLayer<Keys>) -> RequireJwtLayer<Keys> + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|auth| auth.layer.push(Arc::new(setting)))
     }
 
     fn policy_with(self, change: impl FnOnce(Policy) -> Policy) -> Self {

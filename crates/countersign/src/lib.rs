@@ -81,7 +81,9 @@ pub use auth::JwtAuth;
 pub use handle::{Explanation, Handle, Warning};
 
 pub use countersign_claims::{
-    ClaimsType, Clock, ConfigError, InsufficientScope, Policy, Scopes, UnixTime, Verified, scope,
+    ClaimPointer, ClaimRule, ClaimValue, ClaimsType, Clock, ConfigError, Denied, Permission, Policy, Requirement,
+    Scalar, StepUp, UnixTime, Verified, acr, all, any, any_scope, authenticated_within, claim, client_id, client_id_in,
+    permission, predicate, scope, scopes, subject,
 };
 #[cfg(feature = "redis")]
 pub use countersign_jwks::RedisCache;
@@ -92,8 +94,11 @@ pub use countersign_jwks::{
 pub use countersign_token::{Algorithm, AlgorithmSet, JwkSet, KeySet, Origin, SigningKey, VerifyingKey};
 // Always in `handler`; here only with a framework's feature, so that whoever forgot it is told so by the compiler.
 #[cfg(any(feature = "axum", feature = "tonic-0.14"))] // with neither: `countersign::handler`
-pub use countersign_tower::handler::{Authenticated, Claims, ExtractError, Forbidden};
-pub use countersign_tower::{Refusal, RequireJwt, RequireJwtLayer, SystemClock, handler};
+pub use countersign_tower::handler::{Authenticated, Claims, ExtractError, Forbidden, Permit};
+pub use countersign_tower::{
+    Caller, Judged, Observer, OnRefusalLayer, Outcome, ProblemDetails, Refusal, RefusalLimit, RequireJwt,
+    RequireJwtLayer, RequireLayer, ResourceMetadata, SystemClock, TokenPlace, handler, require,
+};
 pub use countersign_verifier::Verifier;
 
 pub use countersign_claims as claims;

@@ -78,7 +78,7 @@ pub(crate) async fn run(python: &Python, tally: &mut Tally) -> Result<()> {
 }
 
 const INVALID: &str = "the token is not valid";
-const MALFORMED: &str = "the Authorization header is malformed";
+const MALFORMED: &str = "the credentials are malformed";
 const TRY_AGAIN: &str = "the token could not be checked yet";
 
 /// What is the caller's fault, for each method.
@@ -96,7 +96,7 @@ async fn refusals(caller: &mut Caller<'_>, idp: &IdentityProvider, tally: &mut T
         ("scheme without a token", field("Bearer".into()), MALFORMED),
         ("two words", field(format!("Bearer {good_text} x")), MALFORMED),
         ("joined by a comma", field(format!("Bearer {good_text}, Bearer {good_text}")), MALFORMED),
-        ("two tokens", two, "there is more than one Authorization header"),
+        ("two tokens", two, "there is more than one set of credentials"),
         ("no token at all", bearer("x"), INVALID),
         ("invalid signature", bearer(&forged), INVALID),
         ("no signature", bearer(&signature_cut), INVALID),

@@ -1,0 +1,115 @@
+//! How refusals are worded, and who hears of them: what a layer shares with the handlers behind it.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use countersign_claims::{ConfigError, Verified};
+use http::{HeaderMap, Method, Response};
+
+use crate::challenge::{DEFAULT_REALM, Wording, is_quotable};
+use crate::observe::{Count, Judged, Observer, Outcome};
+use crate::refusal::Refusal;
+use crate::{grpc, response};
+
+#[derive(Clone)]
+pub(crate) struct Answers {
+    pub(crate) realm: Option<Box<str>>,
+    pub(crate) resource_metadata: Option<Box<str>>,
+    /// Whether gRPC callers are answered as gRPC does it.
+    pub(crate) grpc: bool,
+    /// What a caller without a token should ask its issuer for.
+    pub(crate) scope: Box<str>,
+    pub(crate) observers: Vec<Arc<dyn Observer>>,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self { realm: None, resource_metadata: None, grpc: true, scope: "".into(), observers: Vec::new() }
+    }
+}
+
+impl Answers {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if let Some(realm) = &self.realm {
+            if realm.is_empty() {
+                return Err(ConfigError::Empty("realm"));
+            }
+            if !realm.bytes().all(is_quotable) {
+                return Err(ConfigError::Other("a realm is printable ASCII without `\"` and `\\`".into()));
+            }
+        }
+        if let Some(url) = &self.resource_metadata
+            && !(url.starts_with("https://") || url.starts_with("http://") && !url.contains(' '))
+        {
+            return Err(ConfigError::Other("resource metadata is at an absolute URL".into()));
+        }
+        Ok(())
+    }
+
+    /// Whether handlers behind the layer would answer otherwise than without knowing of it.
+    pub(crate) fn matter_to_handlers(&self) -> bool {
+        self.realm.is_some() || self.resource_metadata.is_some() || !self.grpc || !self.observers.is_empty()
+    }
+
+    /// Those of the layer that has let this request through.
+    pub(crate) fn of(verified: &Verified) -> Option<Arc<Self>> {
+        Arc::clone(verified.context()?).downcast().ok()
+    }
+
+    pub(crate) fn as_context(self: &Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        Arc::clone(self) as Arc<dyn Any + Send + Sync>
+    }
+
+    /// The protocol that a request is answered in; `None` is plain HTTP.
+    pub(crate) fn kind(&self, method: &Method, headers: &HeaderMap) -> Option<grpc::Kind> {
+        if self.grpc { grpc::Kind::of(method, headers) } else { None }
+    }
+
+    /// A refusal, but for its body.
+    pub(crate) fn refuse(&self, refusal: Refusal, method: &Method, headers: &HeaderMap) -> Response<()> {
+        let wording = Wording { realm: Some(self.realm.as_deref().unwrap_or(DEFAULT_REALM)), ..self.wording() };
+        response::refusal(refusal, self.kind(method, headers), &wording)
+    }
+
+    /// The refusal of a handler that need not have seen the request; the observers hear of it.
+    pub(crate) fn refuse_in_handler(
+        answers: Option<&Self>,
+        refusal: Refusal,
+        kind: Option<grpc::Kind>,
+    ) -> Response<()> {
+        let Some(answers) = answers else { return response::refusal(refusal, kind, &Wording::default()) };
+        answers.report_handler(&refusal);
+        response::refusal(refusal, kind, &answers.wording())
+    }
+
+    pub(crate) fn report(&self, judged: &Judged<'_>) {
+        for observer in &self.observers {
+            observer.judged(judged);
+        }
+    }
+
+    pub(crate) fn report_handler(&self, refusal: &Refusal) {
+        let outcome = Outcome::Refused(refusal);
+        self.report(&Judged { outcome, issuer: None, took: None, waited: None, by_handler: true });
+    }
+
+    fn wording(&self) -> Wording<'_> {
+        Wording {
+            realm: self.realm.as_deref(),
+            resource_metadata: self.resource_metadata.as_deref(),
+            scope: Some(&*self.scope).filter(|scope| !scope.is_empty()),
+        }
+    }
+}
+
+impl fmt::Debug for Answers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answers")
+            .field("realm", &self.realm)
+            .field("resource_metadata", &self.resource_metadata)
+            .field("grpc", &self.grpc)
+            .field("observers", &Count(self.observers.len()))
+            .finish_non_exhaustive()
+    }
+}

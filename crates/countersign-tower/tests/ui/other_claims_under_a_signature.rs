@@ -1,0 +1,9 @@
+//! A payload whose signature was checked, with other claims in it.
+
+use countersign_token::VerifiedPayload;
+
+fn with_other_claims<'t>(payload: VerifiedPayload<'t>) -> VerifiedPayload<'t> {
+    VerifiedPayload { bytes: b"{}".to_vec(), ..payload }
+}
+
+fn main() {}

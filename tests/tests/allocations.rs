@@ -1,0 +1,146 @@
+//! How often an accepted request allocates: to the number, so that whatever is added is seen to cost nothing while it is not
+//! used. A program of its own, because it counts what goes through the global allocator (of the thread that measures).
+//!
+//! What aws-lc allocates by itself, in C, is not seen.
+#![allow(clippy::unwrap_used, reason = "a test that fails panics")]
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::hint::black_box;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use countersign::{Algorithm, Authenticated, JwtAuth, KeySet, Verified, scope};
+use countersign_testkit::{DangerousFakeAuth, TestKey, Token};
+use http::header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use tower::{Layer, Service};
+
+const ISSUER: &str = "https://issuer.example";
+const AUDIENCE: &str = "orders";
+
+/// Of the request itself: a map of headers is two.
+const OF_THE_REQUEST: u64 = 2;
+
+/// Of the layer: the payload, what is known of the token (one `Arc`), and what `http` takes to keep it with the request: the map of
+/// extensions, its table, and a box for the value.
+const OF_THE_LAYER: u64 = 5;
+
+/// Requests that are measured, after one that is not: whatever is made once is there by then.
+const REQUESTS: usize = 3;
+
+/// The caller's token has been found, or has not been asked for: nothing that allocates.
+#[derive(Clone)]
+struct Handler;
+
+impl Service<Request<()>> for Handler {
+    type Response = Response<()>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<()>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<()>) -> Self::Future {
+        black_box(request.extensions().get::<Verified>().and_then(Verified::subject));
+        ready(Ok(Response::new(())))
+    }
+}
+
+fn key(algorithm: Algorithm) -> TestKey {
+    TestKey::nth(algorithm, 0)
+}
+
+/// The least that a service sets.
+fn plain(algorithm: Algorithm) -> JwtAuth {
+    let keys = KeySet::new([key(algorithm).verifying_key(), TestKey::nth(algorithm, 1).verifying_key()]);
+    JwtAuth::with_keys(keys).algorithms(algorithm).issuer(ISSUER).audience(AUDIENCE)
+}
+
+fn headers(algorithm: Algorithm) -> HeaderMap {
+    let token = Token::new(&key(algorithm)).issuer(ISSUER).audience(AUDIENCE).scope("orders:read orders:write");
+    let mut headers = HeaderMap::new();
+    headers.insert(HOST, HeaderValue::from_static("orders.example"));
+    headers.insert(USER_AGENT, HeaderValue::from_static("test"));
+    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+    headers.insert(AUTHORIZATION, format!("Bearer {}", token.sign()).parse().unwrap());
+    headers
+}
+
+/// What making a request with these headers and having it served allocates, if it is accepted at once.
+fn allocations<S>(service: &mut S, headers: &HeaderMap) -> u64
+where
+    S: Service<Request<()>, Response = Response<()>, Error = Infallible>,
+{
+    let serve = |service: &mut S| {
+        let mut request = Request::new(());
+        *request.headers_mut() = headers.clone();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(service.poll_ready(&mut cx).is_ready());
+        let served = pin!(service.call(request)).poll(&mut cx);
+        assert!(matches!(served, Poll::Ready(Ok(response)) if response.status() == 200));
+    };
+    serve(service);
+    let counted: Vec<_> = (0..REQUESTS).map(|_| allocation_counter::measure(|| serve(service)).count_total).collect();
+    assert!(counted.iter().all(|count| *count == counted[0]), "it is not warm: {counted:?}");
+    counted[0]
+}
+
+/// Demands that an accepted request makes so many allocations beside its own, whatever the algorithm of the key.
+fn check(name: &str, configure: impl Fn(JwtAuth) -> JwtAuth, of_the_layer: u64) {
+    for algorithm in [Algorithm::Es256, Algorithm::Hs256, Algorithm::Rs256] {
+        let mut service = configure(plain(algorithm)).layer(Handler);
+        let counted = allocations(&mut service, &headers(algorithm));
+        assert_eq!(counted, OF_THE_REQUEST + of_the_layer, "{name}, {algorithm}");
+    }
+}
+
+#[test]
+fn a_request_without_the_layer_makes_those_of_its_headers() {
+    assert_eq!(allocations(&mut Handler, &headers(Algorithm::Es256)), OF_THE_REQUEST);
+}
+
+#[test]
+fn an_accepted_request_makes_no_allocation_for_what_is_not_used() {
+    check("plain", |auth| auth, OF_THE_LAYER);
+    check("a scope", |auth| auth.require(scope("orders:read").and("orders:write")), OF_THE_LAYER);
+    check("a profile", |auth| auth.access_token_profile().leeway(Duration::from_secs(1)), OF_THE_LAYER);
+    check("a realm", |auth| auth.realm("orders"), OF_THE_LAYER);
+}
+
+/// `sub` as a `String` and the `Arc` that is shared.
+#[test]
+fn claims_read_into_a_type_cost_what_the_type_does() {
+    #[derive(serde::Deserialize)]
+    #[expect(dead_code, reason = "reading it is what is measured")]
+    struct MyClaims {
+        sub: String,
+    }
+    check("claims", JwtAuth::with_claims::<MyClaims>, OF_THE_LAYER + 2);
+}
+
+/// Without cryptography and without JSON: nothing but the extensions.
+#[test]
+fn a_made_up_caller_costs_a_request_what_its_extensions_do() {
+    let mut service = DangerousFakeAuth::subject("ada").even_in_release_builds().layer(Handler);
+    assert_eq!(allocations(&mut service, &HeaderMap::new()), 3);
+}
+
+/// A handler that takes the token shares it, which costs nothing; one that puts it into a box is seen.
+#[test]
+fn one_allocation_more_is_noticed() {
+    let handler = |boxes: bool| {
+        tower::service_fn(move |request: Request<()>| {
+            let caller = Authenticated::from_extensions(request.extensions()).unwrap();
+            drop(black_box(boxes.then(|| Box::new(caller))));
+            ready(Ok(Response::new(())))
+        })
+    };
+    let headers = headers(Algorithm::Es256);
+    for (boxes, more) in [(false, 0), (true, 1)] {
+        let mut service = plain(Algorithm::Es256).layer(handler(boxes));
+        assert_eq!(allocations(&mut service, &headers), OF_THE_REQUEST + OF_THE_LAYER + more);
+    }
+}
