@@ -1,11 +1,14 @@
 use axum_08 as axum;
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::{Extension, Router, routing::get, routing::post};
-use countersign::{Authenticated, JwtAuth};
+use countersign::{Authenticated, Judged, JwtAuth, Observer, Outcome};
 use serde::Deserialize;
 
 /// Who calls, whoever has found out.
@@ -82,12 +85,38 @@ fn locally(routes: Router, auth: &JwtAuth) -> Router {
     routes.layer(from_fn(name_caller)).layer(auth.clone())
 }
 
-pub fn auth(jwks_url: &str, issuer: &str) -> JwtAuth {
-    JwtAuth::new(jwks_url).issuer(issuer).audience("orders")
+/// How many requests would have been refused, by reason.
+#[derive(Default)]
+pub struct WouldBeRefused(Mutex<BTreeMap<&'static str, u64>>);
+
+impl WouldBeRefused {
+    pub fn by_reason(&self) -> BTreeMap<&'static str, u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Observer for WouldBeRefused {
+    fn judged(&self, judged: &Judged<'_>) {
+        let reason = match judged.outcome() {
+            Outcome::ShadowRefused(refusal) => refusal.code(),
+            Outcome::ShadowUndecided => "undecided",
+            _ => return,
+        };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default() += 1;
+    }
+}
+
+pub fn auth(jwks_url: &str, issuer: &str, seen: Arc<WouldBeRefused>) -> JwtAuth {
+    JwtAuth::new(jwks_url).issuer(issuer).audience("orders").observe(seen)
+}
+
+pub fn first(auth: &JwtAuth, introspection: Introspection) -> Router {
+    before(introspection).layer(auth.clone().shadow())
 }
 
 pub fn second(auth: &JwtAuth, introspection: Introspection) -> Router {
-    locally(reads(), auth).merge(by_introspection(writes(), introspection))
+    let writes = by_introspection(writes(), introspection).layer(auth.clone().shadow());
+    locally(reads(), auth).merge(writes)
 }
 
 pub fn both(auth: &JwtAuth, introspection: Introspection) -> Router {

@@ -1,5 +1,5 @@
-//! The code of `MIGRATING.md`: for each origin what is there before, and what is there after. `tests/page.rs` runs both and holds
-//! the page to it.
+//! The code of `MIGRATING.md` and `INTROSPECTION.md`: what is there before, and what is there after. `tests/all` runs both and holds
+//! the pages to it.
 
 pub mod axum_jwt_auth;
 pub mod hand_written;

@@ -1,18 +1,16 @@
 //! Holds `MIGRATING.md` to what is so: its code is that of this package, and each cell of its tables is what a service answers.
 
-mod services;
-
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::services::{self, Origin, Start};
 use axum_08::{Router, routing::get};
 use countersign_testkit::{IdentityProvider, Token};
-use services::{Origin, Start};
 use tower_oauth2_resource_server::{claims::DefaultClaims, server::OAuth2ResourceServer, tenant::TenantConfiguration};
 
-const PAGE: &str = include_str!("../../../MIGRATING.md");
-const INTROSPECTION: &str = include_str!("../../../INTROSPECTION.md");
+const PAGE: &str = include_str!("../../../../MIGRATING.md");
+const INTROSPECTION: &str = include_str!("../../../../INTROSPECTION.md");
 
 /// What can be asked, and what the world is like then: the first column of the tables.
 const SITUATIONS: [&str; 21] = [

@@ -1,23 +1,21 @@
 //! Holds `INTROSPECTION.md` to what is so: what gets in at each of the deploys, and at each step back.
 
-mod services;
-
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::services::serve;
 use axum_08::Json;
 use axum_08::extract::State;
 use axum_08::http::StatusCode;
 use axum_08::{Router, routing::post};
 use countersign::{JwtAuth, SystemClock};
-use countersign_migration::introspection::{self, Introspection};
+use countersign_migration::introspection::{self, Introspection, WouldBeRefused};
 use countersign_testkit::{IdentityProvider, Token};
 use serde_json::{Value, json};
-use services::serve;
 
-const PAGE: &str = include_str!("../../../INTROSPECTION.md");
+const PAGE: &str = include_str!("../../../../INTROSPECTION.md");
 
 /// The service that is asked about every token: RFC 7662. It knows the tokens that it was told of.
 #[derive(Clone, Default)]
@@ -55,6 +53,7 @@ struct Fleet {
     central: Central,
     central_url: String,
     auth: JwtAuth,
+    seen: Arc<WouldBeRefused>,
     urls: Vec<(&'static str, String)>,
 }
 
@@ -64,24 +63,27 @@ impl Fleet {
         let central = Central::default();
         let url = serve(Router::new().route("/", post(Central::answer)).with_state(central.clone())).await;
         let asking = Introspection { client: reqwest::Client::new(), url: url.clone() };
-        let auth = introspection::auth(&idp.jwks_url(), idp.issuer());
+        let seen = Arc::new(WouldBeRefused::default());
+        let auth = introspection::auth(&idp.jwks_url(), idp.issuer(), Arc::clone(&seen));
         auth.handle().ready_within(Duration::from_secs(5)).await.unwrap();
         let mut urls = Vec::new();
         for (deploy, app) in [
             ("before", introspection::before(asking.clone())),
+            ("1", introspection::first(&auth, asking.clone())),
             ("2", introspection::second(&auth, asking)),
             ("3", introspection::third(&auth)),
         ] {
             urls.push((deploy, serve(app).await));
         }
-        Self { idp, central, central_url: url, auth, urls }
+        Self { idp, central, central_url: url, auth, seen, urls }
     }
 
-    /// The cells of a row: what reads and writes get at each deploy.
+    /// The cells of a row: what reads and writes get at each deploy, and what was counted at the first.
     async fn cells(&self, token: Option<&str>) -> Vec<String> {
         let client = reqwest::Client::new();
         let mut cells = Vec::new();
-        for (_, url) in &self.urls {
+        let mut counted = BTreeMap::new();
+        for (deploy, url) in &self.urls {
             let mut statuses = Vec::new();
             for request in [client.get(format!("{url}orders")), client.post(format!("{url}orders/new"))] {
                 let request = if let Some(token) = token { request.bearer_auth(token) } else { request };
@@ -89,7 +91,16 @@ impl Fleet {
             }
             statuses.dedup();
             cells.push(statuses.join(", "));
+            if *deploy == "1" {
+                counted = self.seen.by_reason();
+            }
         }
+        cells.push(match counted.iter().next() {
+            None => "–".to_owned(),
+            // Once for each of the two requests.
+            Some((reason, 2)) if counted.len() == 1 => format!("`{reason}`"),
+            Some(_) => format!("{counted:?}"),
+        });
         cells
     }
 }
@@ -111,8 +122,9 @@ async fn at_each_deploy_a_request_gets_what_the_page_says() {
         let token = match row[0] {
             "a good token" => Some(fleet.central.issue(&good)),
             "no token" => None,
-            "a token of somebody else's making" => {
-                Some(IdentityProvider::start().token("orders").issuer(fleet.idp.issuer()).sign())
+            "forged, with the name of a key that is known" => {
+                let forged = IdentityProvider::start().token("orders").issuer(fleet.idp.issuer());
+                Some(forged.header("kid", fleet.idp.key().kid()).sign())
             }
             "for another audience, and active" => Some(fleet.central.issue(&fleet.idp.token("invoices"))),
             "opaque, and active" => {
@@ -155,6 +167,16 @@ async fn a_good_token_passes_on_the_way_there_and_on_the_way_back() {
         assert_eq!(client.get(format!("{url}orders")).bearer_auth(&token).send().await.unwrap().status(), 200);
         assert_eq!(client.post(format!("{url}orders/new")).bearer_auth(&token).send().await.unwrap().status(), 200);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_refuses_nobody_and_counts_as_nothing_worse_than_undecided() {
+    let fleet = Fleet::start().await;
+    assert_eq!(fleet.cells(Some(&fleet.central.issue(&fleet.idp.token("orders")))).await[..4], ["200"; 4]);
+    assert_eq!(fleet.idp.fetches(), 1, "one source for the layers of all deploys");
+    fleet.idp.rotate();
+    assert_eq!(fleet.cells(Some(&fleet.central.issue(&fleet.idp.token("orders")))).await[..4], ["200"; 4]);
+    assert!(fleet.seen.by_reason().keys().all(|reason| *reason == "undecided"), "{:?}", fleet.seen.by_reason());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -241,7 +263,7 @@ async fn each_reason_that_the_page_explains_is_one_that_occurs() {
             }
             "keys_never_fetched" => {
                 fleet.idp.stop();
-                let auth = introspection::auth(&fleet.idp.jwks_url(), fleet.idp.issuer());
+                let auth = introspection::auth(&fleet.idp.jwks_url(), fleet.idp.issuer(), Arc::clone(&fleet.seen));
                 auth.verifier()
                     .verify_or_wait(&fleet.idp.token("orders").sign(), &SystemClock)
                     .await
