@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::services::{self, Origin, Start};
 use axum_08::{Router, routing::get};
-use countersign_testkit::{IdentityProvider, Token};
+use countersign_testkit::{Answer, IdentityProvider, Token};
 use tower_oauth2_resource_server::{claims::DefaultClaims, server::OAuth2ResourceServer, tenant::TenantConfiguration};
 
 const PAGE: &str = include_str!("../../../../MIGRATING.md");
@@ -218,6 +218,37 @@ async fn a_key_name_that_nobody_has_verified_is_in_the_url_before_and_not_after(
         let url = start(&idp).await.unwrap();
         answer(&url, &[bearer(&good(&idp).header("kid", "made-up"))]).await;
         assert_eq!(idp.requests().iter().any(|request| request.path.contains("made-up")), is_there);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_not_known_is_looked_for_after_and_not_before() {
+    for origin in [
+        services::JWT_AUTHORIZER,
+        services::AXUM_JWT_AUTH,
+        services::TOWER_OAUTH2_RESOURCE_SERVER,
+        services::HAND_WRITTEN,
+    ] {
+        for (start, looks) in [(origin.before, 0), (origin.after, 1)] {
+            let idp = IdentityProvider::start();
+            let url = start(&idp).await.unwrap();
+            warm_up(&url, &idp).await;
+            let known = idp.fetches();
+            idp.rotate();
+            answer(&url, &[bearer(&good(&idp))]).await;
+            assert_eq!(idp.fetches() - known, looks, "{}", origin.heading);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_request_waits_for_a_provider_that_hangs_before_and_gets_503_after() {
+    for (start, expected) in [(services::JWT_AUTHORIZER.before, None), (services::JWT_AUTHORIZER.after, Some("503"))] {
+        let idp = IdentityProvider::start();
+        idp.set_answer(Answer::Stall);
+        let url = start(&idp).await.unwrap();
+        let answer = tokio::time::timeout(Duration::from_secs(6), answer(&url, &[bearer(&good(&idp))])).await;
+        assert_eq!(answer.ok().as_deref(), expected);
     }
 }
 
