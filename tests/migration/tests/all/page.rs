@@ -262,3 +262,14 @@ async fn tower_oauth2_with_a_jwks_url_lets_any_issuer_in() {
     warm_up(&url, &idp).await;
     assert_eq!(answer(&url, &[bearer(&good(&idp).issuer("https://login.example"))]).await, "200");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_layer_can_look_on_outside_of_what_is_there_under_axum_0_7_too() {
+    let idp = IdentityProvider::start();
+    let auth = countersign::JwtAuth::new(idp.jwks_url()).issuer(idp.issuer()).audience("orders").shadow();
+    let app = countersign_migration::jwt_authorizer::before::app(&idp.jwks_url(), idp.issuer()).await.unwrap();
+    let url = services::serve_07(app.layer(auth)).await;
+    assert_eq!(answer(&url, &[bearer(&good(&idp))]).await, "200");
+    assert_eq!(answer(&url, &[bearer(&good(&idp).without("aud"))]).await, "200", "as it was before");
+    assert_eq!(answer(&url, &[bearer(&good(&idp).audience("invoices"))]).await, "401 `invalid_token`");
+}

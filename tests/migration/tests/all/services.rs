@@ -65,7 +65,7 @@ pub async fn serve(app: axum_08::Router) -> String {
 }
 
 /// As [`serve`], for axum 0.7.
-async fn serve_07(app: axum_07::Router) -> String {
+pub async fn serve_07(app: axum_07::Router) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     tokio::spawn(async move { axum_07::serve(listener, app).await });
