@@ -232,6 +232,7 @@ impl Requirement {
     ///
     /// # Errors
     /// [`Denied`]: 403, or 401 if a new authentication would mend it. It says what a client should ask for.
+    #[must_use = "nobody is refused unless the error is answered with: put a `?` after it"]
     pub fn check(&self, verified: &Verified) -> Result<(), Denied> {
         match self.0.node.truth(&Facts::Token(verified)) {
             Truth::Yes => Ok(()),

@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use countersign_claims::{ConfigError, Verified};
-use http::{HeaderMap, Method, Response};
+use http::uri::Scheme;
+use http::{HeaderMap, Method, Response, Uri};
 
 use crate::challenge::{DEFAULT_REALM, Wording, is_quotable};
 use crate::observe::{Count, Judged, Observer, Outcome};
@@ -39,17 +40,22 @@ impl Answers {
                 return Err(ConfigError::Other("a realm is printable ASCII without `\"` and `\\`".into()));
             }
         }
-        if let Some(url) = &self.resource_metadata
-            && !(url.starts_with("https://") || url.starts_with("http://") && !url.contains(' '))
-        {
-            return Err(ConfigError::Other("resource metadata is at an absolute URL".into()));
+        match &self.resource_metadata {
+            Some(url) if !is_absolute_http(url) => Err(ConfigError::Other(
+                format!("resource metadata is at an absolute http or https URL, in printable ASCII, not {url:?}")
+                    .into(),
+            )),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether handlers behind the layer would answer otherwise than without knowing of it.
     pub(crate) fn matter_to_handlers(&self) -> bool {
-        self.realm.is_some() || self.resource_metadata.is_some() || !self.grpc || !self.observers.is_empty()
+        self.realm.is_some()
+            || self.resource_metadata.is_some()
+            || !self.grpc
+            || !self.scope.is_empty()
+            || !self.observers.is_empty()
     }
 
     /// Those of the layer that has let this request through.
@@ -94,13 +100,22 @@ impl Answers {
         self.report(&Judged { outcome, issuer: None, took: None, waited: None, by_handler: true });
     }
 
-    fn wording(&self) -> Wording<'_> {
+    pub(crate) fn wording(&self) -> Wording<'_> {
         Wording {
             realm: self.realm.as_deref(),
             resource_metadata: self.resource_metadata.as_deref(),
             scope: Some(&*self.scope).filter(|scope| !scope.is_empty()),
         }
     }
+}
+
+/// With a host, and with nothing that may not stand between the quotes of a challenge.
+fn is_absolute_http(url: &str) -> bool {
+    let is_http = |scheme: &Scheme| *scheme == Scheme::HTTPS || *scheme == Scheme::HTTP;
+    url.bytes().all(is_quotable)
+        && url
+            .parse()
+            .is_ok_and(|url: Uri| url.scheme().is_some_and(is_http) && url.host().is_some_and(|host| !host.is_empty()))
 }
 
 impl fmt::Debug for Answers {

@@ -1,5 +1,5 @@
 use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HeaderValue};
 
 use crate::refusal::Refusal;
 
@@ -31,6 +31,10 @@ pub fn bearer_token(headers: &HeaderMap) -> Result<&str, Refusal> {
     if values.next().is_some() {
         return Err(Refusal::ManyCredentials);
     }
+    bearer_token_of(value)
+}
+
+fn bearer_token_of(value: &HeaderValue) -> Result<&str, Refusal> {
     let value = printable(value.as_bytes()).ok_or(Refusal::MalformedCredentials)?;
     let (scheme, credentials) = value.split_once(' ').unwrap_or((value, ""));
     if scheme.is_empty() || !scheme.bytes().all(is_tchar) {
@@ -45,6 +49,11 @@ pub fn bearer_token(headers: &HeaderMap) -> Result<&str, Refusal> {
         return Err(Refusal::MalformedCredentials);
     }
     Ok(token)
+}
+
+/// Whether this `Authorization` has well-formed credentials of another scheme than `Bearer`.
+pub(crate) fn is_of_another_scheme(value: &HeaderValue) -> bool {
+    matches!(bearer_token_of(value), Err(Refusal::NoCredentials))
 }
 
 /// Whether `text` can be a token anywhere: one or more characters of RFC 6750 §2.1's `b64token`.

@@ -1,5 +1,7 @@
 use countersign_claims::{ClaimPointer, ClaimValue, ConfigError, Verified};
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
 
 use crate::grpc::percent_encoded_unless;
 
@@ -30,6 +32,9 @@ impl Forward {
                 ConfigError::Other(format!("{header:?} is not the name of a header to forward a claim in").into())
             })?;
             claim.as_ref().map_err(Clone::clone)?;
+            if OF_HTTP.iter().any(|of_http| reads_as(of_http, name)) {
+                return Err(ConfigError::Other(format!("{name} is HTTP's own: no claim is forwarded in it").into()));
+            }
             if self.claims[..index]
                 .iter()
                 .any(|earlier| earlier.header.as_ref().is_ok_and(|earlier| reads_as(earlier, name)))
@@ -49,6 +54,7 @@ impl Forward {
         for name in sent {
             headers.remove(name);
         }
+        keep_end_to_end(headers, is_ours);
         let Some(verified) = verified else { return };
         for Claim { claim, header } in &self.claims {
             if let (Ok(claim), Ok(header)) = (claim, header)
@@ -58,6 +64,35 @@ impl Forward {
                 headers.insert(header, value);
             }
         }
+    }
+}
+
+/// What frames a message, or leads it: a claim in these would change where one request ends, or where it goes.
+const OF_HTTP: [HeaderName; 9] = [
+    CONNECTION,
+    CONTENT_LENGTH,
+    HOST,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// Takes our names out of `Connection`: named there, a proxy would drop what we write before it sends the request on (RFC 9110 §7.6.1),
+/// and whoever comes after it would see no caller.
+fn keep_end_to_end(headers: &mut HeaderMap, is_ours: impl Fn(&HeaderName) -> bool) {
+    let is_ours = |option: &[u8]| HeaderName::from_bytes(option.trim_ascii()).is_ok_and(|name| is_ours(&name));
+    let is_named = |value: &HeaderValue| value.as_bytes().split(|byte| *byte == b',').any(is_ours);
+    if !headers.get_all(CONNECTION).iter().any(is_named) {
+        return;
+    }
+    let options = headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let kept: Vec<_> = options.map(<[u8]>::trim_ascii).filter(|option| !is_ours(option)).collect();
+    match HeaderValue::from_bytes(&kept.join(&b", "[..])) {
+        Ok(value) if !value.is_empty() => drop(headers.insert(CONNECTION, value)),
+        _ => drop(headers.remove(CONNECTION)),
     }
 }
 
@@ -108,6 +143,36 @@ mod tests {
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["x-user", "x-user-idx"]);
+    }
+
+    #[test]
+    fn a_client_cannot_have_a_proxy_drop_what_is_forwarded() {
+        let mut forward = Forward::default();
+        forward.add("sub", "x-user-id");
+        for (sent, expected) in [
+            (&["close"][..], &["close"][..]),
+            (&["x-user-id"], &[]),
+            (&["close, X-User_ID , keep-alive"], &["close, keep-alive"]),
+            (&["close", "x-user-id,upgrade"], &["close, upgrade"]),
+            (&["close,  x-other"], &["close,  x-other"]),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in sent {
+                headers.append(CONNECTION, HeaderValue::from_static(value));
+            }
+            forward.apply(None, &mut headers);
+            let left: Vec<_> = headers.get_all(CONNECTION).iter().collect();
+            assert_eq!(left, expected, "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn no_claim_is_forwarded_in_a_header_that_frames_or_leads_the_message() {
+        for header in ["Content-Length", "transfer_encoding", "host", "connection", "te", "upgrade"] {
+            let mut forward = Forward::default();
+            forward.add("sub", header);
+            assert!(forward.check().unwrap_err().to_string().contains("HTTP's own"), "{header}");
+        }
     }
 
     #[test]

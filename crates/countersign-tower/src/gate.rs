@@ -177,14 +177,17 @@ impl<K: KeySource> Gate<K> {
 
     /// What the inner service gets to see. Whether its answer is to be kept private.
     pub(crate) fn pass_on<B>(&self, pass: Pass, request: &mut Request<B>) -> bool {
-        let mut is_private = false;
+        if matches!(pass, Pass::Shadow) {
+            request.extensions_mut().insert(Shadowed);
+            return false;
+        }
+        // Before anything is written: a claim may go on in the very header that the token came in.
+        if self.strip_token {
+            self.strip(request);
+        }
         match pass {
-            Pass::Shadow => {
-                request.extensions_mut().insert(Shadowed);
-                return false;
-            }
+            Pass::Shadow => false,
             Pass::Caller(verified, in_query) => {
-                is_private = in_query;
                 if let Some(forward) = &self.forward {
                     forward.apply(Some(&verified), request.headers_mut());
                 }
@@ -196,6 +199,7 @@ impl<K: KeySource> Gate<K> {
                     verified
                 };
                 request.extensions_mut().insert(verified);
+                in_query
             }
             Pass::Nobody(refusal) => {
                 if let Some(forward) = &self.forward {
@@ -204,17 +208,18 @@ impl<K: KeySource> Gate<K> {
                 // What an outer layer has found is not what this one asks for.
                 request.extensions_mut().remove::<Verified>();
                 request.extensions_mut().insert(Anonymous::new(refusal, Arc::clone(&self.answers)));
+                false
             }
         }
-        if self.strip_token {
-            let mut uri = std::mem::take(request.uri_mut());
-            match &self.places {
-                None => drop(request.headers_mut().remove(http::header::AUTHORIZATION)),
-                Some(places) => places.strip(&mut uri, request.headers_mut()),
-            }
-            *request.uri_mut() = uri;
+    }
+
+    fn strip<B>(&self, request: &mut Request<B>) {
+        let mut uri = std::mem::take(request.uri_mut());
+        match &self.places {
+            None => TokenPlace::bearer().strip(&mut uri, request.headers_mut()),
+            Some(places) => places.strip(&mut uri, request.headers_mut()),
         }
-        is_private
+        *request.uri_mut() = uri;
     }
 
     fn report(&self, outcome: Outcome<'_>, began: Began, waited: Option<Duration>) {

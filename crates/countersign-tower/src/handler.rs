@@ -140,6 +140,7 @@ impl Authenticated {
     ///
     /// # Errors
     /// [`Forbidden`], which names all scopes that are needed.
+    #[must_use = "nobody is refused unless the error is answered with: put a `?` after it"]
     pub fn require(&self, requirement: &Requirement) -> Result<(), Forbidden> {
         requirement.check(&self.0).map_err(|denied| Forbidden::new(denied, &self.0))
     }
@@ -281,16 +282,13 @@ impl Forbidden {
             Some(answers) => answers.kind(method, request_headers),
             None => grpc::Kind::of(method, request_headers),
         };
-        match realm {
-            None => self.answer(kind),
-            Some(_) => {
-                let wording = Wording { realm, ..Wording::default() };
-                response::refusal(self.reported(), kind, &wording)
-            }
-        }
-        .map(|()| B::default())
+        let answers = self.answers.clone();
+        let wording = answers.as_deref().map(Answers::wording).unwrap_or_default();
+        let wording = Wording { realm: realm.or(wording.realm), ..wording };
+        response::refusal(self.reported(), kind, &wording).map(|()| B::default())
     }
 
+    #[cfg(feature = "axum")]
     pub(crate) fn answer(self, kind: Option<grpc::Kind>) -> Response<()> {
         Answers::refuse_in_handler(self.answers.as_deref(), self.denied.into(), kind)
     }

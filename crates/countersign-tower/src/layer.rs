@@ -63,7 +63,10 @@ impl<K: KeySource> RequireJwtLayer<K> {
     }
 
     /// Takes the token out of the request before the inner service sees it, from all places where one may be: for proxies, and for
-    /// services that log what they get.
+    /// services that log what they get. Everything else stays, such as other cookies and `Authorization` of another scheme.
+    ///
+    /// A copy that somebody outside of this layer has made is out of reach: with a token in the query, axum's `OriginalUri`, which a
+    /// `Router` makes, unless this layer is around the whole `Router`.
     #[must_use]
     pub fn strip_token(self) -> Self {
         self.with(Gate::set_strip_token)
@@ -113,7 +116,9 @@ impl<K: KeySource> RequireJwtLayer<K> {
     /// `/healthz`; with `/*` at its end, so is everything below. Called again, one more.
     ///
     /// A path with escapes, empty or dot segments, `;` or `\` is never exempt below a `/*`, because routers disagree on where it leads.
-    /// It is the path that this layer sees: within axum's `nest`, without the prefix. Routes that are added after axum's
+    /// It is the path of the request line that counts, whatever the host: a service behind that goes by another (`X-Original-URL`,
+    /// `X-Rewrite-URL`) must not be behind an exempt path. And it is the path that this layer sees: within axum's `nest`, without the
+    /// prefix. Routes that are added after axum's
     /// `Router::layer` are outside of the layer, which is better where it can be done.
     #[must_use]
     pub fn exempt(self, path: &str) -> Self {
@@ -183,7 +188,7 @@ impl<K: KeySource> RequireJwtLayer<K> {
     /// The rules across settings. Quick, and reads no keys.
     ///
     /// # Errors
-    /// [`ConfigError`]: the realm's, or the verifier's ([`Verifier::check`]).
+    /// [`ConfigError`]: of a setting of this layer, of two that contradict each other, or of the verifier ([`Verifier::check`]).
     pub fn check(&self) -> Result<(), ConfigError> {
         self.gate.check()
     }

@@ -27,6 +27,11 @@ use crate::refusal::Refusal;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not observe judgements",
+    label = "not an `Observer`",
+    note = "an observer is a type of yours: `impl Observer for MyMetrics {{ fn judged(&self, judged: &Judged<'_>) {{ … }} }}`"
+)]
 pub trait Observer: Send + Sync + 'static {
     /// A request has been judged.
     fn judged(&self, judged: &Judged<'_>);

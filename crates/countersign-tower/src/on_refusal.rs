@@ -12,6 +12,12 @@ use crate::grpc::GRPC_STATUS;
 use crate::refusal::Refusal;
 
 /// Makes the response to a refused request; see [`OnRefusalLayer`]. Closures do.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not answer refused requests with `Response<{B}>`",
+    label = "not an answer to refused requests",
+    note = "a closure does: `|refusal: &Refusal, response: Response<()>| response.map(|()| …)`, with a body of the type that the service \
+            answers with; and so does `ProblemDetails`, if a `String` can be turned into that"
+)]
 pub trait RefusalResponse<B> {
     /// `response` is what would be sent, with status, challenge and `Retry-After`, and without a body. The client should be told no more
     /// of the `refusal` than it is told there.

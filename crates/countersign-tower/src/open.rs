@@ -95,9 +95,11 @@ impl ExemptPath {
     }
 }
 
-/// Without what servers undo or collapse: escapes, empty segments, dot segments, backslashes, parameters.
+/// Without what servers undo, collapse or fold: escapes, empty segments, dot segments, backslashes, parameters, and what is not ASCII
+/// (a full stop has look-alikes).
 fn is_plain(path: &str) -> bool {
     path.starts_with('/')
+        && path.is_ascii()
         && !path.contains(['%', '\\', ';', '*', '?', '#'])
         && !path.contains("//")
         && path.split('/').all(|segment| segment != "." && segment != "..")
@@ -168,6 +170,7 @@ mod tests {
             "/public/..;/orders",
             "/public/a;b",
             "/public/..\\orders",
+            "/public/\u{ff0e}\u{ff0e}/orders",
         ] {
             // What cannot be a URI at all never comes here.
             if path.parse::<Uri>().is_ok() {
@@ -178,7 +181,8 @@ mod tests {
 
     #[test]
     fn an_exempt_path_that_no_request_can_have_is_a_configuration_error() {
-        for path in ["", "healthz", "*", "/public*", "/a/*/b", "/a//b", "/a/../b", "/a%20b", "/a?b", "/a#b"] {
+        for path in ["", "healthz", "*", "/public*", "/a/*/b", "/a//b", "/a/../b", "/a%20b", "/a?b", "/a#b", "/\u{e4}"]
+        {
             let mut open = Open::default();
             open.exempt(path);
             assert!(open.check().is_err(), "{path:?}");

@@ -1,11 +1,13 @@
 use std::fmt;
 
 use countersign_claims::ConfigError;
-use http::header::{AUTHORIZATION, COOKIE, HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
+use http::header::{
+    AUTHORIZATION, COOKIE, Entry, HeaderName, HeaderValue, PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL,
+};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Uri};
 
-use crate::extract::{bearer_token, is_token_text};
+use crate::extract::{bearer_token, is_of_another_scheme, is_token_text};
 use crate::refusal::Refusal;
 
 /// Where a request carries its token. By default only in the [bearer header](Self::bearer).
@@ -36,11 +38,13 @@ impl TokenPlace {
     /// A header whose value is the token and nothing else, as some proxies send it. Whoever is not the proxy must not be able to reach
     /// the service, or to send this header through the proxy; its signature is checked all the same.
     ///
-    /// `authorization` and `cookie` are a configuration error.
+    /// Headers with a syntax of their own, such as `authorization` and `cookie`, are a configuration error.
     #[must_use]
     pub fn header(name: &str) -> Self {
         Self(match HeaderName::try_from(name) {
-            Ok(AUTHORIZATION | COOKIE | SEC_WEBSOCKET_PROTOCOL) => Place::Wrong("this header has a syntax of its own"),
+            Ok(AUTHORIZATION | PROXY_AUTHORIZATION | COOKIE | SEC_WEBSOCKET_PROTOCOL) => {
+                Place::Wrong("this header has a syntax of its own")
+            }
             Ok(name) => Place::Header(name),
             Err(_) => Place::Wrong("this is not the name of a header"),
         })
@@ -65,7 +69,11 @@ impl TokenPlace {
     /// A parameter of the query, such as `access_token` (RFC 6750 §2.3). URLs are logged by servers and proxies, and kept by browsers:
     /// only where nothing else is possible.
     ///
-    /// Answers to such requests get `Cache-Control: private`, unless they say that or `no-store` already.
+    /// The name counts in every spelling that a server reads alike (`access%5Ftoken`), so that nobody smuggles a second token past this
+    /// layer; a token needs no escapes, and one with escapes is malformed.
+    ///
+    /// Answers to callers with such a token get `Cache-Control: private` in place of `public` and `s-maxage`, unless they say that or
+    /// `no-store` already.
     #[must_use]
     pub fn query(parameter: &str) -> Self {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
@@ -116,7 +124,7 @@ impl TokenPlace {
             Place::Cookie(name) => one(cookies(headers).filter_map(|pair| value_of(pair, name.as_bytes()))),
             Place::Query(name) => {
                 let pairs = uri.query().unwrap_or_default().split('&');
-                one(pairs.filter_map(|pair| value_of(pair.as_bytes(), name.as_bytes())))
+                one(pairs.filter_map(|pair| parameter(pair, name)).map(str::as_bytes))
             }
             Place::WebSocketProtocol(prefix) => {
                 one(protocols(headers).filter_map(|protocol| protocol.strip_prefix(prefix.as_bytes())))
@@ -126,23 +134,31 @@ impl TokenPlace {
     }
 
     /// Takes out whatever is in this place, and nothing else.
-    fn strip(&self, uri: &mut Uri, headers: &mut HeaderMap) {
+    pub(crate) fn strip(&self, uri: &mut Uri, headers: &mut HeaderMap) {
         match &self.0 {
-            Place::Bearer => drop(headers.remove(AUTHORIZATION)),
+            Place::Bearer => strip_bearer(headers),
             Place::Header(name) => drop(headers.remove(name)),
             Place::Cookie(name) => {
-                let kept: Vec<_> = cookies(headers).filter(|pair| value_of(pair, name.as_bytes()).is_none()).collect();
-                let kept = kept.join(&b"; "[..]);
-                replace(headers, COOKIE, &kept);
+                strip_elements(headers, &COOKIE, (b';', b"; "), |pair| value_of(pair, name.as_bytes()).is_some());
             }
             Place::Query(name) => strip_query(uri, name),
             Place::WebSocketProtocol(prefix) => {
-                let kept: Vec<_> =
-                    protocols(headers).filter(|protocol| !protocol.starts_with(prefix.as_bytes())).collect();
-                let kept = kept.join(&b", "[..]);
-                replace(headers, SEC_WEBSOCKET_PROTOCOL, &kept);
+                let is_token = |protocol: &[u8]| protocol.starts_with(prefix.as_bytes());
+                strip_elements(headers, &SEC_WEBSOCKET_PROTOCOL, (b',', b", "), is_token);
             }
             Place::Wrong(_) => {}
+        }
+    }
+}
+
+impl TokenPlace {
+    /// Whether the same text would be found in both.
+    fn overlaps(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Place::WebSocketProtocol(one), Place::WebSocketProtocol(other)) => {
+                one.starts_with(&**other) || other.starts_with(&**one)
+            }
+            (one, other) => one == other,
         }
     }
 }
@@ -184,6 +200,10 @@ impl Places {
             place.check()?;
             if self.0[..index].contains(place) {
                 return Err(ConfigError::Other(format!("the place {place:?} is there twice").into()));
+            }
+            if let Some(earlier) = self.0[..index].iter().find(|earlier| earlier.overlaps(place)) {
+                let text = format!("a token in the place {place:?} would be one in {earlier:?} too");
+                return Err(ConfigError::Other(text.into()));
             }
         }
         Ok(())
@@ -242,24 +262,77 @@ fn value_of<'p>(pair: &'p [u8], name: &[u8]) -> Option<&'p [u8]> {
     pair.strip_prefix(name)?.strip_prefix(b"=")
 }
 
-/// One header with this value, or none if it is empty.
-fn replace(headers: &mut HeaderMap, name: HeaderName, value: &[u8]) {
-    if !headers.contains_key(&name) {
-        return;
-    }
-    match HeaderValue::from_bytes(value) {
-        Ok(value) if !value.is_empty() => drop(headers.insert(name, value)),
-        _ => drop(headers.remove(name)),
+/// What comes after `name=`, whatever of the name is escaped. A bare name has an empty value, as forms have it.
+fn parameter<'q>(pair: &'q str, name: &str) -> Option<&'q str> {
+    let (written, value) = pair.split_once('=').unwrap_or((pair, ""));
+    unescaped(written.as_bytes()).eq(name.bytes()).then_some(value)
+}
+
+/// Each `%XX` as its octet; what is no escape stays.
+fn unescaped(text: &[u8]) -> impl Iterator<Item = u8> {
+    let hex = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let (byte, after) = match *rest {
+            [b'%', high, low, ref after @ ..] => match (hex(high), hex(low)) {
+                (Some(high), Some(low)) => (high << 4 | low, after),
+                _ => (b'%', &rest[1..]),
+            },
+            [byte, ref after @ ..] => (byte, after),
+            [] => return None,
+        };
+        rest = after;
+        Some(byte)
+    })
+}
+
+/// Credentials of other schemes are not for this layer, and stay.
+fn strip_bearer(headers: &mut HeaderMap) {
+    retain(headers, &AUTHORIZATION, |value| if is_of_another_scheme(value) { Some(value.clone()) } else { None });
+}
+
+/// Takes elements out of a list. The values of the header in which there is none stay octet by octet.
+fn strip_elements(
+    headers: &mut HeaderMap,
+    name: &HeaderName,
+    (separator, joint): (u8, &[u8]),
+    is_token: impl Fn(&[u8]) -> bool,
+) {
+    retain(headers, name, |value| {
+        let elements = || value.as_bytes().split(|byte| *byte == separator).map(<[u8]>::trim_ascii);
+        if !elements().any(&is_token) {
+            return Some(value.clone());
+        }
+        let kept: Vec<_> = elements().filter(|element| !is_token(element)).collect();
+        let mut kept = HeaderValue::from_bytes(&kept.join(joint)).ok().filter(|value| !value.is_empty())?;
+        kept.set_sensitive(value.is_sensitive());
+        Some(kept)
+    });
+}
+
+/// Has `keep` say what becomes of each value of a header.
+fn retain(headers: &mut HeaderMap, name: &HeaderName, keep: impl Fn(&HeaderValue) -> Option<HeaderValue>) {
+    let Entry::Occupied(sent) = headers.entry(name) else { return };
+    let mut kept = sent.iter().filter_map(keep).collect::<Vec<_>>().into_iter();
+    // Taken out only if nothing is left: the others keep their place among the headers.
+    match kept.next() {
+        None => drop(sent.remove_entry_mult()),
+        Some(first) => {
+            let mut left = sent;
+            left.insert(first);
+            kept.for_each(|value| left.append(value));
+        }
     }
 }
 
 fn strip_query(uri: &mut Uri, name: &str) {
     let Some(query) = uri.query() else { return };
-    let kept: Vec<_> = query.split('&').filter(|pair| value_of(pair.as_bytes(), name.as_bytes()).is_none()).collect();
-    let kept = kept.join("&");
-    if kept.len() == query.len() {
+    let is_token = |pair: &&str| parameter(pair, name).is_some();
+    if !query.split('&').any(|pair| is_token(&pair)) {
         return;
     }
+    let kept: Vec<_> = query.split('&').filter(|pair| !is_token(pair)).collect();
+    let kept = kept.join("&");
     let target = if kept.is_empty() { uri.path().to_owned() } else { format!("{}?{kept}", uri.path()) };
     // Both halves have been parts of this URI.
     let Ok(target) = PathAndQuery::try_from(target) else { return };

@@ -44,15 +44,37 @@ pub(crate) fn no_layer(error: ExtractError, grpc: Option<grpc::Kind>) -> Respons
 
 /// Says that an answer is for its caller only (RFC 6750 §2.3), unless it says that, or more, already.
 pub(crate) fn keep_private(headers: &mut HeaderMap) {
-    let mut directives =
-        headers.get_all(CACHE_CONTROL).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    let is_private = |directive: &[u8]| {
-        let directive = directive.trim_ascii();
-        directive.eq_ignore_ascii_case(b"private") || directive.eq_ignore_ascii_case(b"no-store")
-    };
-    if !directives.any(is_private) {
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("private"));
+    let said: Vec<_> = headers.get_all(CACHE_CONTROL).iter().flat_map(|value| directives(value.as_bytes())).collect();
+    let is = |directive: &[u8], name: &str| directive.eq_ignore_ascii_case(name.as_bytes());
+    if said.iter().any(|directive| is(directive, "private") || is(directive, "no-store")) {
+        return;
     }
+    // The rest stays: `no-cache` and `max-age` bind the caller's own cache. `private="…"` speaks of some fields only.
+    let name = |directive: &[u8]| directive.iter().position(|byte| *byte == b'=').unwrap_or(directive.len());
+    let is_for_shared = |directive: &[u8]| {
+        ["public", "s-maxage", "private"].iter().any(|shared| is(directive[..name(directive)].trim_ascii_end(), shared))
+    };
+    let mut kept: Vec<_> = said.into_iter().filter(|directive| !is_for_shared(directive)).collect();
+    kept.push(b"private");
+    let value = HeaderValue::from_bytes(&kept.join(&b", "[..]));
+    headers.insert(CACHE_CONTROL, value.unwrap_or(HeaderValue::from_static("private")));
+}
+
+/// The directives of a `Cache-Control`; a comma between quotes separates none.
+fn directives(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    let parts = value.split(move |byte| {
+        if std::mem::take(&mut is_escaped) {
+            return false;
+        }
+        match byte {
+            b'"' => is_quoted = !is_quoted,
+            b'\\' => is_escaped = is_quoted,
+            _ => {}
+        }
+        *byte == b',' && !is_quoted
+    });
+    parts.map(<[u8]>::trim_ascii).filter(|directive| !directive.is_empty())
 }
 
 /// Rounded up, because a client that comes too early comes in vain; at least one, because zero invites a loop.
@@ -63,6 +85,31 @@ pub(crate) fn whole_seconds(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_private_is_otherwise_cached_as_it_was() {
+        for (said, expected) in [
+            (&[][..], "private"),
+            (&[""], "private"),
+            (&["private"], "private"),
+            (&["max-age=1, PRIVATE"], "max-age=1, PRIVATE"),
+            (&["No-Store"], "No-Store"),
+            (&["public, max-age=60"], "max-age=60, private"),
+            (&["Public", "S-MaxAge=9, no-cache"], "no-cache, private"),
+            (&["s-maxage =9,must-revalidate"], "must-revalidate, private"),
+            (&["private=\"set-cookie, x-a\", max-age=5"], "max-age=5, private"),
+            (&["no-cache=\"a, private\""], "no-cache=\"a, private\", private"),
+            (&["x=\"\\\", no-store\""], "x=\"\\\", no-store\", private"),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in said {
+                headers.append(CACHE_CONTROL, HeaderValue::from_static(value));
+            }
+            keep_private(&mut headers);
+            let values: Vec<_> = headers.get_all(CACHE_CONTROL).iter().collect();
+            assert_eq!(values, [expected], "{said:?}");
+        }
+    }
 
     #[test]
     fn retry_after_is_rounded_up_and_at_least_one() {

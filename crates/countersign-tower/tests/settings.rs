@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use common::{Issuer, NOW, ScriptedKeys, layer, request};
 use countersign_claims::{UnixTime, scope};
 use countersign_token::{Answer, KeySource};
-use countersign_tower::{Refusal, RequireJwtLayer};
+use countersign_tower::{Refusal, RequireJwtLayer, TokenPlace};
 use http::{Request, Response};
 use tokio_test::{assert_pending, assert_ready_ok, task};
 use tower::{Layer as _, ServiceExt as _, service_fn};
@@ -84,5 +84,69 @@ fn a_refusal_after_a_wait_is_that_of_the_request_and_of_the_layer() {
             }
         }
         assert_eq!(response.body(), "");
+    }
+}
+
+#[test]
+fn the_url_of_resource_metadata_is_absolute_and_can_stand_in_a_challenge() {
+    let check = |url: &str| Issuer::new().layer().resource_metadata(url).check();
+    for url in [
+        "https://api.example/.well-known/oauth-protected-resource",
+        "HTTPS://api.example:8443/a?b=c",
+        "http://127.0.0.1:3000/a",
+        "https://[::1]/a",
+    ] {
+        assert_eq!(check(url), Ok(()), "{url}");
+    }
+    for url in [
+        "",
+        "/.well-known/oauth-protected-resource",
+        "api.example/a",
+        "//api.example/a",
+        "ftp://api.example/a",
+        "https://",
+        "https:///a",
+        "https:/api.example",
+        "https://api.example/a b",
+        "http://api.example/a b",
+        "https://api.example/a\"",
+        "https://api.example/a\", error=\"x",
+        "https://api.example/\\",
+        "https://api.example/\r\nset-cookie: a=b",
+        "https://api.example/\u{e4}",
+        "javascript:alert(1)",
+    ] {
+        let error = check(url).unwrap_err().to_string();
+        assert!(error.contains("absolute http or https URL"), "{url:?}: {error}");
+    }
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused_when_the_layer_is_put_together() {
+    let layer = || Issuer::new().layer();
+    for (contradicting, text) in [
+        (layer().realm(""), "realm"),
+        (layer().realm("a\"b"), "realm"),
+        (layer().shadow().strip_token(), "neither with strip_token() nor with forward()"),
+        (layer().forward("sub", "x-a").shadow(), "neither with strip_token() nor with forward()"),
+        (layer().exempt("/public*"), "/public*"),
+        (layer().exempt("healthz"), "healthz"),
+        (layer().forward("sub", "x-a").forward("iss", "x-a"), "two claims are forwarded"),
+        (layer().token_from([]), "place"),
+    ] {
+        let error = contradicting.check().unwrap_err().to_string();
+        assert!(error.contains(text), "{text}: {error}");
+    }
+    // These mean something together.
+    for consistent in [
+        layer().shadow().optional().exempt("/healthz").allow_cors_preflight(),
+        layer().strip_token(),
+        layer().token_from([TokenPlace::query("t")]),
+        layer().optional().dangerous_treat_invalid_as_anonymous().optional(),
+        layer().exempt("/a").exempt("/a"),
+        layer().forward("sub", "x-a").forward("sub", "x-b").strip_token(),
+        layer().plain_http_refusals().resource_metadata("https://a.example/"),
+    ] {
+        assert_eq!(consistent.check(), Ok(()));
     }
 }

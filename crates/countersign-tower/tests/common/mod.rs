@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use countersign_claims::{Policy, UnixTime};
 use countersign_token::{Algorithm, Answer, Ask, KeySet, KeySource, Miss, SigningKey};
-use countersign_tower::RequireJwtLayer;
+use countersign_tower::{Judged, Observer, RequireJwtLayer};
 use countersign_verifier::Verifier;
 use http::header::AUTHORIZATION;
 use http::{Request, Response};
@@ -63,6 +63,25 @@ pub fn headers<B>(response: &Response<B>) -> Vec<String> {
         response.headers().iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
     lines.sort();
     lines
+}
+
+/// What an observer has heard: the outcome, the reason or `-`, and whether a handler has said so.
+#[derive(Clone, Default)]
+pub struct Heard(Arc<Mutex<Vec<String>>>);
+
+impl Heard {
+    /// All of it so far, once.
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
+
+impl Observer for Heard {
+    fn judged(&self, judged: &Judged<'_>) {
+        let (outcome, reason) = (judged.outcome().name(), judged.reason().unwrap_or("-"));
+        let by = if judged.is_by_handler() { " by handler" } else { "" };
+        self.0.lock().unwrap().push(format!("{outcome} {reason}{by}"));
+    }
 }
 
 /// Keys that are there when [`publish`](Self::publish) says so, and answers that come when [`answer`](Self::answer) says so.
