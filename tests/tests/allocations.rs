@@ -105,7 +105,7 @@ fn a_request_without_the_layer_makes_those_of_its_headers() {
 #[test]
 fn an_accepted_request_makes_no_allocation_for_what_is_not_used() {
     check("plain", |auth| auth, OF_THE_LAYER);
-    check("a scope", |auth| auth.require(scope("orders:read").and("orders:write")), OF_THE_LAYER);
+    check("a scope", |auth| auth.require(scope("orders:read").and(scope("orders:write"))), OF_THE_LAYER);
     check("a profile", |auth| auth.access_token_profile().leeway(Duration::from_secs(1)), OF_THE_LAYER);
     check("a realm", |auth| auth.realm("orders"), OF_THE_LAYER);
 }
