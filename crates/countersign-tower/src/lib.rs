@@ -112,12 +112,15 @@
 //!
 //! # Crate features
 //!
-//! Either brings what is in [`handler`] to the root as well.
+//! `axum` and `tonic-0.14` bring what is in [`handler`] to the root as well.
 //!
 //! - `axum` (off): `Claims` and `Authenticated` are axum extractors, and `Forbidden` is an axum response. Costs
 //!   `axum-core`. The layer works under axum without it, and what it does does not depend on it.
 //! - `tonic-0.14` (off): [`Refusal`], `ExtractError` and `Forbidden` turn into `tonic::Status`. Costs tonic without its
 //!   features, and tokio with it. The layer works under tonic without it, and answers gRPC in every build.
+//! - `tower-http-0.7` (off): `RequestAuthorizer`, for tower-http's own authorisation layers. Costs tower-http with these. The
+//!   layer stands among tower-http's others without it.
+//! - `governor` (off): `PeerLimit`, a limit on refused requests for each peer. Costs governor.
 //!
 //! [countersign]: https://docs.rs/countersign
 
@@ -140,6 +143,8 @@ mod limit;
 mod observe;
 mod on_refusal;
 mod open;
+#[cfg(feature = "governor")]
+mod peer_limit;
 mod permit;
 mod place;
 mod refusal;
@@ -148,9 +153,13 @@ mod response;
 mod service;
 #[cfg(feature = "tonic-0.14")]
 mod tonic;
+#[cfg(feature = "tower-http-0.7")]
+mod tower_http;
 
 #[cfg(feature = "axum")]
 pub use self::axum::ExtractRejection;
+#[cfg(feature = "tower-http-0.7")]
+pub use self::tower_http::{AuthorizeFuture, RequestAuthorizer};
 pub use authorise::{Require, RequireFuture, RequireLayer, require};
 pub use body::EmptyBody;
 pub use caller::Caller;
@@ -166,6 +175,8 @@ pub use layer::RequireJwtLayer;
 pub use limit::{RefusalLimit, Refused};
 pub use observe::{Judged, Observer, Outcome};
 pub use on_refusal::{OnRefusal, OnRefusalFuture, OnRefusalLayer, ProblemDetails, RefusalResponse};
+#[cfg(feature = "governor")]
+pub use peer_limit::PeerLimit;
 pub use place::TokenPlace;
 pub use refusal::Refusal;
 pub use resource_metadata::{ResourceMetadata, ResourceMetadataService};
