@@ -9,4 +9,5 @@ mod kubernetes;
 mod quickstart;
 mod static_keys;
 mod tcp;
+mod tower_http;
 mod typed_claims;
