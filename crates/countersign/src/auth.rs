@@ -524,6 +524,28 @@ impl JwtAuth {
         Arc::clone(self.built().verifier())
     }
 
+    /// The same judgement for tower-http's own authorisation layers, with all settings of this one: see
+    /// [`RequestAuthorizer`](countersign_tower::RequestAuthorizer).
+    ///
+    /// ```
+    /// use countersign::JwtAuth;
+    /// use tower_http::auth::AsyncRequireAuthorizationLayer;
+    ///
+    /// # type Body = axum::body::Body;
+    /// let auth = JwtAuth::new("https://login.example/jwks.json").audience("orders");
+    /// let layer = AsyncRequireAuthorizationLayer::new(auth.authorizer::<Body>()?);
+    /// # Ok::<(), countersign::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ConfigError`]: that of [`check`](Self::check), or that a token may be [in the query](TokenPlace::query), whose answers
+    /// it cannot keep private.
+    #[cfg(feature = "tower-http-0.7")]
+    pub fn authorizer<ResBody>(&self) -> Result<countersign_tower::RequestAuthorizer<Keys, ResBody>, ConfigError> {
+        self.check()?;
+        self.built().authorizer()
+    }
+
     fn keys(&self) -> &Keys {
         // By then tokens begin to be refused that are good.
         let clock_tolerance = self.policy.leeway_in_force() / 2;

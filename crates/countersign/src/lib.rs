@@ -70,6 +70,9 @@
 //! - `axum`: `Claims` and `Authenticated` are axum extractors, and `Forbidden` is an axum response. Costs `axum-core`.
 //! - `tonic-0.14`: [`Refusal`], `ExtractError` and `Forbidden` turn into `tonic::Status` by `?`. Costs tonic without its
 //!   features. gRPC callers are refused as gRPC says in every build.
+//! - `tower-http-0.7`: `JwtAuth::authorizer`, for tower-http's own authorisation layers. Costs tower-http with these. How
+//!   [`JwtAuth`] goes with its other layers is in [`middleware`], and needs no feature.
+//! - `governor`: `PeerLimit`, a limit on refused requests for each peer. Costs governor.
 //!
 //! # The crates behind it
 //!
@@ -98,6 +101,10 @@ pub use countersign_jwks::{
 pub use countersign_token::{Algorithm, AlgorithmSet, JwkSet, KeySet, Origin, SigningKey, VerifyingKey};
 pub use countersign_tower::deadline::{self, Deadline, Ended};
 // Always in `handler`; here only with a framework's feature, so that whoever forgot it is told so by the compiler.
+#[cfg(feature = "governor")]
+pub use countersign_tower::PeerLimit;
+#[cfg(feature = "tower-http-0.7")]
+pub use countersign_tower::RequestAuthorizer;
 #[cfg(any(feature = "axum", feature = "tonic-0.14"))] // with neither: `countersign::handler`
 pub use countersign_tower::handler::{Authenticated, Claims, ExtractError, Forbidden, Permit};
 pub use countersign_tower::{

@@ -10,5 +10,6 @@ mod quickstart;
 mod sse;
 mod static_keys;
 mod tcp;
+mod tower_http;
 mod typed_claims;
 mod websocket;
