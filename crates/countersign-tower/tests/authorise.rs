@@ -53,7 +53,7 @@ fn with(issuer: &Issuer, more: Value) -> String {
 }
 
 const LACKS: &str = "Bearer realm=\"orders\", error=\"insufficient_scope\", \
-                     error_description=\"the token does not grant the scope needed\", scope=\"orders:write\", \
+                     error_description=\"the token does not grant the scope needed\", scope=\"orders:write orders:read\", \
                      resource_metadata=\"https://a.example/m\"";
 
 #[tokio::test]
@@ -104,7 +104,11 @@ async fn a_route_without_a_layer_is_500_and_without_a_caller_401() {
     assert_eq!(response.extensions().get::<ExtractError>(), Some(&ExtractError::NoLayer));
     let optional = route().layer(issuer.layer().optional());
     let response = optional.oneshot(asked(Method::GET, "/", None)).await.unwrap();
-    assert_eq!(challenge(&response), (401, "Bearer realm=\"orders\""));
+    assert_eq!(challenge(&response), (401, "Bearer realm=\"orders\", scope=\"orders:write\""));
+    // Statement 13: all scopes of the operation at once, the layer's and the route's.
+    let optional = route().layer(issuer.layer().optional().require(scope("orders:read")));
+    let response = optional.oneshot(asked(Method::GET, "/", None)).await.unwrap();
+    assert_eq!(challenge(&response), (401, "Bearer realm=\"orders\", scope=\"orders:read orders:write\""));
 }
 
 #[tokio::test]
