@@ -269,11 +269,13 @@ async fn without_axum_a_permit_comes_from_the_extensions_and_forbidden_answers_a
     let response = service.clone().oneshot(common::request(&issuer.token("orders:read orders:write"))).await.unwrap();
     assert_eq!(response.body(), "ada");
     let response = service.clone().oneshot(common::request(&issuer.token("orders:read"))).await.unwrap();
-    assert_eq!(challenge(&response), (403, LACKS));
+    // This layer demands nothing that would have to be kept.
+    let lacks = LACKS.replace(" orders:read", "");
+    assert_eq!(challenge(&response), (403, &*lacks));
     let mut other = common::request(&issuer.token("orders:read"));
     other.headers_mut().insert("x-realm", "other".parse().unwrap());
     let response = service.oneshot(other).await.unwrap();
-    assert_eq!(challenge(&response), (403, LACKS.replace("realm=\"orders\"", "realm=\"other\"").as_str()));
+    assert_eq!(challenge(&response), (403, &*lacks.replace("realm=\"orders\"", "realm=\"other\"")));
     assert_eq!(Permit::<Read>::from_extensions(&http::Extensions::new()).unwrap_err(), ExtractError::NoLayer);
 }
 
