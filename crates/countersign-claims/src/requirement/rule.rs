@@ -15,7 +15,6 @@ use crate::value::{ClaimValue, Place};
 ///
 /// # Panics
 /// If `pointer` is neither ([`ClaimPointer::parse`]).
-#[must_use]
 #[track_caller]
 pub fn claim(pointer: &str) -> ClaimRule {
     match ClaimPointer::parse(pointer) {
