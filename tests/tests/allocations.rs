@@ -11,10 +11,13 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use countersign::{Algorithm, Authenticated, JwtAuth, KeySet, Verified, scope};
+use countersign::{
+    Algorithm, Authenticated, Judged, JwtAuth, KeySet, Observer, Refusal, RefusalLimit, Refused, TokenPlace, Verified,
+    require, scope,
+};
 use countersign_testkit::{DangerousFakeAuth, TestKey, Token};
-use http::header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::header::{ACCEPT, AUTHORIZATION, COOKIE, HOST, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri};
 use tower::{Layer, Service};
 
 const ISSUER: &str = "https://issuer.example";
@@ -74,8 +77,16 @@ fn allocations<S>(service: &mut S, headers: &HeaderMap) -> u64
 where
     S: Service<Request<()>, Response = Response<()>, Error = Infallible>,
 {
+    allocations_at(service, &Uri::from_static("/orders?a=b"), headers)
+}
+
+fn allocations_at<S>(service: &mut S, uri: &Uri, headers: &HeaderMap) -> u64
+where
+    S: Service<Request<()>, Response = Response<()>, Error = Infallible>,
+{
     let serve = |service: &mut S| {
         let mut request = Request::new(());
+        *request.uri_mut() = uri.clone();
         *request.headers_mut() = headers.clone();
         let mut cx = Context::from_waker(Waker::noop());
         assert!(service.poll_ready(&mut cx).is_ready());
@@ -108,6 +119,86 @@ fn an_accepted_request_makes_no_allocation_for_what_is_not_used() {
     check("a scope", |auth| auth.require(scope("orders:read").and(scope("orders:write"))), OF_THE_LAYER);
     check("a profile", |auth| auth.access_token_profile().leeway(Duration::from_secs(1)), OF_THE_LAYER);
     check("a realm", |auth| auth.realm("orders"), OF_THE_LAYER);
+    check("resource metadata", |auth| auth.resource_metadata("https://orders.example/m"), OF_THE_LAYER);
+    check("plain HTTP", JwtAuth::plain_http_refusals, OF_THE_LAYER);
+    check("optional", JwtAuth::optional, OF_THE_LAYER);
+    check("invalid as anonymous", JwtAuth::dangerous_treat_invalid_as_anonymous, OF_THE_LAYER);
+    check("exempt paths", |auth| auth.exempt("/healthz").exempt("/public/*"), OF_THE_LAYER);
+    check("preflights", JwtAuth::allow_cors_preflight, OF_THE_LAYER);
+    check("a limit on refusals", |auth| auth.limit_refusals(Never), OF_THE_LAYER);
+    check("places that the token is not in", |auth| auth.token_from(places()), OF_THE_LAYER);
+}
+
+fn places() -> [TokenPlace; 5] {
+    [
+        TokenPlace::bearer(),
+        TokenPlace::header("x-token"),
+        TokenPlace::cookie("__Host-session"),
+        TokenPlace::query("access_token"),
+        TokenPlace::websocket_protocol("bearer."),
+    ]
+}
+
+struct Never;
+
+impl RefusalLimit for Never {
+    fn retry_after(&self, _: &Refused<'_>) -> Option<Duration> {
+        None
+    }
+}
+
+impl Observer for Never {
+    fn judged(&self, judged: &Judged<'_>) {
+        black_box((judged.outcome().name(), judged.issuer(), judged.took()));
+    }
+}
+
+#[test]
+fn what_is_used_costs_what_it_writes() {
+    check("an observer", |auth| auth.observe(Never), OF_THE_LAYER);
+    check("without the token", JwtAuth::strip_token, OF_THE_LAYER);
+    check("without the token in any place", |auth| auth.token_from(places()).strip_token(), OF_THE_LAYER);
+    // The value, once as text and once as a header's.
+    check("a claim in a header", |auth| auth.forward("sub", "x-user"), OF_THE_LAYER + 2);
+    // The payload and what is known of the token, to be judged and dropped; of the extensions no box, because nothing is in it.
+    check("a shadow", JwtAuth::shadow, OF_THE_LAYER - 1);
+}
+
+/// The service that is built of `configure`, with answers to refusals and one more demand of its route.
+#[test]
+fn layers_around_and_within_cost_an_accepted_request_nothing() {
+    for algorithm in [Algorithm::Es256, Algorithm::Rs256] {
+        let within = require(scope("orders:read")).layer(Handler);
+        let mut service = plain(algorithm).realm("orders").on_refusal(|_: &Refusal, response| response).layer(within);
+        assert_eq!(allocations(&mut service, &headers(algorithm)), OF_THE_REQUEST + OF_THE_LAYER);
+    }
+}
+
+#[test]
+fn a_token_is_found_anywhere_without_an_allocation() {
+    let mut headers = headers(Algorithm::Es256);
+    let bearer = headers.remove(AUTHORIZATION).unwrap();
+    let token = bearer.to_str().unwrap()["Bearer ".len()..].to_owned();
+    let auth = || plain(Algorithm::Es256).token_from(places());
+    let mut cookies = headers.clone();
+    cookies.insert(COOKIE, format!("a=b; __Host-session={token}; c=d").parse().unwrap());
+    assert_eq!(allocations(&mut auth().layer(Handler), &cookies), OF_THE_REQUEST + OF_THE_LAYER);
+    // What is left of the cookies: a list of them, their text, and the header's value; and a list of values.
+    let stripped = allocations(&mut auth().strip_token().layer(Handler), &cookies);
+    assert_eq!(stripped, OF_THE_REQUEST + OF_THE_LAYER + 4);
+    // The answer says that it is private, in a map of headers that has had nothing to say.
+    let uri: Uri = format!("/orders?a=b&access_token={token}").parse().unwrap();
+    let in_query = allocations_at(&mut auth().layer(Handler), &uri, &headers);
+    assert_eq!(in_query, OF_THE_REQUEST + OF_THE_LAYER + 2);
+}
+
+/// No claims, and no token: the extensions, and how the layer answers, for handlers that need a caller.
+#[test]
+fn nobody_costs_less_than_a_caller() {
+    let mut headers = headers(Algorithm::Es256);
+    headers.remove(AUTHORIZATION);
+    let mut service = plain(Algorithm::Es256).optional().layer(Handler);
+    assert_eq!(allocations(&mut service, &headers), OF_THE_REQUEST + 3);
 }
 
 /// `sub` as a `String` and the `Arc` that is shared.

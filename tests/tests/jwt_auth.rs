@@ -13,8 +13,12 @@ use axum::http::{Request, StatusCode};
 use axum::routing::get;
 use axum::{Extension, Router};
 use countersign::KeyState;
+use countersign::middleware::ExtractRejection;
 use countersign::token::{Fetch, FetchError, FetchRequest, Fetched};
-use countersign::{Algorithm, Claims, ConfigError, JwtAuth, KeySet, Verified, VerifyingKey, scope};
+use countersign::{
+    Algorithm, Caller, Claims, ConfigError, Judged, JwtAuth, KeySet, Observer, Policy, Refusal, RefusalLimit, Refused,
+    RequireJwtLayer, TokenPlace, UnixTime, Verified, Verifier, VerifyingKey, scope,
+};
 use countersign_testkit::{Answer, IdentityProvider, ManualClock, TestKey, Token};
 use serde::Deserialize;
 use serde_json::Value;
@@ -234,7 +238,7 @@ async fn static_keys_and_secrets_need_no_provider() {
     assert!(allowed.handle().warnings().is_empty());
     assert_eq!(call(&app(allowed), Some(&token)).await.0, 200);
     let verifier = JwtAuth::with_keys(keys()).algorithms(Algorithm::Hs256).verifier();
-    let now = countersign::UnixTime::from(std::time::SystemTime::now());
+    let now = UnixTime::from(std::time::SystemTime::now());
     assert_eq!(verifier.verify(&token, now).unwrap().subject(), Some("ada"));
 }
 
@@ -617,4 +621,227 @@ async fn a_withdrawn_key_verifies_nothing_once_the_keys_have_been_looked_at_agai
     assert_eq!(handle.keys().status().keys, 1);
     let status = call(&app, Some(&old_token)).await.0.as_u16();
     assert!(matches!(status, 401 | 429), "{status}: looked for, and not found");
+}
+
+/// What a client sees of an answer, and what the handler has seen of the request.
+type Told = (u16, Vec<String>, String);
+
+async fn told<S>(service: S, request: Request<Body>) -> Told
+where
+    S: Service<Request<Body>, Response = axum::response::Response, Error = std::convert::Infallible>,
+{
+    let response = service.oneshot(request).await.unwrap();
+    let headers = response.headers().iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()));
+    let (status, mut headers) = (response.status().as_u16(), headers.collect::<Vec<_>>());
+    headers.sort();
+    let body = axum::body::to_bytes(response.into_body(), 1 << 16).await.unwrap();
+    (status, headers, String::from_utf8(body.to_vec()).unwrap())
+}
+
+/// Says what it gets: of the caller, of the headers, of the URI.
+fn mirror() -> Router {
+    let mirror = async |caller: Result<Caller, ExtractRejection>, request: Request<Body>| {
+        let caller = match caller {
+            Ok(Caller::Authenticated(verified)) => format!("{:?}", verified.subject()),
+            Ok(caller) => format!("{caller:?}"),
+            Err(rejection) => format!("{:?}", rejection.error()),
+        };
+        let names: std::collections::BTreeMap<_, _> =
+            request.headers().iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        format!("{caller} {} {names:?}", request.uri())
+    };
+    Router::new().fallback(mirror)
+}
+
+#[derive(Clone, Default)]
+struct Seen(Arc<Mutex<Vec<String>>>);
+
+impl Observer for Seen {
+    fn judged(&self, judged: &Judged<'_>) {
+        self.0.lock().unwrap().push(format!("{} {:?}", judged.outcome().name(), judged.reason()));
+    }
+}
+
+/// Whom it limits, it tells to come again in seven seconds.
+struct Limit;
+
+impl RefusalLimit for Limit {
+    fn retry_after(&self, refused: &Refused<'_>) -> Option<Duration> {
+        refused.headers().contains_key("x-again").then_some(Duration::from_secs(7))
+    }
+}
+
+/// Requests between which each setting makes a difference.
+fn requests(token: &str, other: &str) -> Vec<Request<Body>> {
+    let get = |uri: &str, headers: &[(&str, &str)]| {
+        let mut builder = Request::get(uri);
+        for (name, value) in headers {
+            builder = builder.header(*name, *value);
+        }
+        builder.body(Body::empty()).unwrap()
+    };
+    let bearer = format!("Bearer {token}");
+    let mut preflight = get("/a", &[("origin", "https://a.example"), ("access-control-request-method", "PUT")]);
+    *preflight.method_mut() = http::Method::OPTIONS;
+    let mut grpc = get("/a", &[("content-type", "application/grpc")]);
+    *grpc.method_mut() = http::Method::POST;
+    vec![
+        get("/a", &[("authorization", &bearer), ("x-user", "admin")]),
+        get("/a", &[("authorization", &format!("Bearer {other}"))]),
+        get("/a", &[("authorization", "Bearer a.b.c")]),
+        get("/a", &[]),
+        get("/a", &[("x-again", "1")]),
+        get("/healthz", &[]),
+        get("/a", &[("cookie", &format!("a=b; __Host-session={token}"))]),
+        preflight,
+        grpc,
+    ]
+}
+
+#[tokio::test]
+async fn every_setting_of_the_layer_is_the_facades_too_and_does_the_same() {
+    type Auth = Box<dyn Fn(JwtAuth) -> JwtAuth>;
+    type Bare = Box<dyn Fn(RequireJwtLayer<KeySet>) -> RequireJwtLayer<KeySet>>;
+    /// The same calls, on either.
+    macro_rules! settings {
+        ($($name:literal: $($setting:ident($($argument:expr),*)).+;)+) => {
+            vec![$((
+                $name,
+                Box::new(|auth: JwtAuth| auth$(.$setting($($argument),*))+) as Auth,
+                Box::new(|layer: RequireJwtLayer<KeySet>| layer$(.$setting($($argument),*))+) as Bare,
+            )),+]
+        };
+    }
+    const NOW: i64 = 1_800_000_000;
+    let seen = || SEEN.with(Clone::clone);
+    thread_local! {
+        static SEEN: Seen = Seen::default();
+    }
+    let settings: Vec<(&str, Auth, Bare)> = settings! {
+        "realm": realm("ours");
+        "require": require(scope("orders:write"));
+        "require twice": require(scope("orders:write")).require(scope("x"));
+        "token_from": token_from([TokenPlace::bearer(), TokenPlace::cookie("__Host-session")]);
+        "strip_token": strip_token();
+        "forward": forward("sub", "x-user");
+        "optional": optional();
+        "dangerous": dangerous_treat_invalid_as_anonymous();
+        "preflight": allow_cors_preflight();
+        "exempt": exempt("/healthz");
+        "shadow": shadow();
+        "limit_refusals": limit_refusals(Limit);
+        "resource_metadata": resource_metadata("https://a.example/m");
+        "plain_http_refusals": plain_http_refusals();
+        "clock": clock(|| UnixTime::from_secs(NOW + 1_000_000));
+    };
+    let key = key();
+    let keys = || KeySet::new([key.verifying_key()]);
+    let token = |scope: &str| {
+        let claims = serde_json::json!({ "aud": "api", "sub": "ada", "exp": NOW + 600, "scope": scope });
+        key.signing_key().sign(&claims).unwrap()
+    };
+    let (good, other) = (token("orders:write"), token("orders:read"));
+    let plain_auth = || JwtAuth::with_keys(keys()).audience("api").clock(|| UnixTime::from_secs(NOW)).observe(seen());
+    let plain_layer = || {
+        let verifier = Verifier::new(keys(), Policy::new().audience("api"));
+        RequireJwtLayer::new(verifier).clock(|| UnixTime::from_secs(NOW)).observe(seen())
+    };
+    let heard = || std::mem::take(&mut *seen().0.lock().unwrap());
+    let mut plain = Vec::new();
+    for request in requests(&good, &other) {
+        plain.push(told(plain_auth().layer(mirror()), request).await);
+    }
+    assert_eq!(heard().len(), plain.len());
+    for (name, of_auth, of_layer) in &settings {
+        let (auth, layer) = (of_auth(plain_auth()), of_layer(plain_layer()));
+        assert_eq!(auth.check(), layer.check(), "{name}");
+        let mut makes_a_difference = false;
+        for (index, (one, two)) in requests(&good, &other).into_iter().zip(requests(&good, &other)).enumerate() {
+            let by_auth = told(auth.layer(mirror()), one).await;
+            let heard_by_auth = heard();
+            let by_layer = told(layer.layer(mirror()), two).await;
+            assert_eq!((&by_auth, heard_by_auth), (&by_layer, heard()), "{name}, request {index}");
+            makes_a_difference |= by_auth != plain[index];
+        }
+        assert!(makes_a_difference, "{name} is not seen in any of these requests");
+    }
+    // Those that make two layers of one.
+    for request in 0..plain.len() {
+        let nth = || requests(&good, &other).remove(request);
+        let answer = |_: &Refusal, response: http::Response<()>| response.map(|()| Body::from("ours"));
+        let by_auth = told(plain_auth().on_refusal(answer).layer(mirror()), nth()).await;
+        assert_eq!(by_auth, told(plain_layer().on_refusal(answer).layer(mirror()), nth()).await);
+        assert_eq!(by_auth.2 == "ours", plain[request].0 >= 400, "{by_auth:?}");
+    }
+}
+
+#[tokio::test]
+async fn clones_are_set_further_without_a_word_to_each_other() {
+    let key = key();
+    let auth = JwtAuth::with_keys(KeySet::new([key.verifying_key()])).audience("api");
+    let service = |auth: &JwtAuth| auth.layer(mirror());
+    let bare = || Request::get("/healthz").body(Body::empty()).unwrap();
+    let before = told(service(&auth), bare()).await;
+    assert_eq!(before.0, 401);
+    // Built already, and set further all the same.
+    let (optional, exempt) = (auth.clone().optional(), auth.clone().exempt("/healthz"));
+    let shadow = optional.clone().shadow();
+    let seen = Seen::default();
+    let observed = auth.clone().observe(seen.clone());
+    assert!(told(service(&optional), bare()).await.2.starts_with("Anonymous"));
+    assert!(told(service(&exempt), bare()).await.2.starts_with("Anonymous"));
+    assert!(told(service(&shadow), bare()).await.2.starts_with("Shadow"));
+    assert_eq!(told(service(&auth), bare()).await, before);
+    assert_eq!(seen.0.lock().unwrap().len(), 0);
+    assert_eq!(told(service(&observed), bare()).await, before);
+    // An observer, and so its count, is shared by the clones of what it was set on.
+    assert_eq!(told(service(&observed.clone().realm("x")), bare()).await.0, 401);
+    assert_eq!(seen.0.lock().unwrap().len(), 2);
+    let other = Request::get("/a").body(Body::empty()).unwrap();
+    assert_eq!(told(service(&exempt), other).await.0, 401);
+}
+
+#[tokio::test]
+async fn a_shadow_makes_its_source_look_and_keeps_nobody_waiting() {
+    let provider = IdentityProvider::start();
+    let seen = Seen::default();
+    let auth = JwtAuth::new(provider.jwks_url()).audience("api").observe(seen.clone()).shadow();
+    let handle = auth.handle();
+    handle.keys().ready().await.unwrap();
+    provider.rotate();
+    let token = provider.token("api").sign();
+    let asked = || Request::get("/").header("authorization", format!("Bearer {token}")).body(Body::empty()).unwrap();
+    let (status, _, body) = told(auth.layer(mirror()), asked()).await;
+    assert!(status == 200 && body.starts_with("Shadow"), "{body}");
+    assert_eq!(std::mem::take(&mut *seen.0.lock().unwrap()), ["shadow_undecided None"]);
+    // The look that the request has caused, and nobody has waited for.
+    let until_it_is_there = async {
+        while provider.fetches() < 2 || handle.keys().status().generation < Some(2) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), until_it_is_there).await.unwrap();
+    assert_eq!(told(auth.layer(mirror()), asked()).await.0, 200);
+    assert_eq!(*seen.0.lock().unwrap(), ["shadow_admitted None"]);
+}
+
+/// HTTP/2 sends a cookie in pieces, and header names in lower case only.
+#[tokio::test]
+async fn over_http_2_a_cookie_in_pieces_is_found_and_what_is_spoofed_is_removed() {
+    let key = key();
+    let auth = JwtAuth::with_keys(KeySet::new([key.verifying_key()])).audience("api");
+    let auth = auth.token_from([TokenPlace::cookie("__Host-session")]).strip_token().forward("sub", "x-user");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/a", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, mirror().layer(auth)).await });
+    let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    let token = token_of(&key, "https://issuer.example").sign();
+    let cookie = format!("__Host-session={token}");
+    let get = || client.get(&url).header("cookie", "a=b").header("cookie", &cookie).header("cookie", "c=d");
+    let response = get().header("x_user", "admin").header("x-user", "admin").send().await.unwrap();
+    assert_eq!((response.status().as_u16(), response.version()), (200, http::Version::HTTP_2));
+    let text = response.text().await.unwrap();
+    assert!(text.contains(r#""x-user": "ada""#) && !text.contains("admin") && !text.contains(&token), "{text}");
+    let twice = get().header("cookie", &cookie).send().await.unwrap();
+    assert_eq!(twice.status(), 400);
 }

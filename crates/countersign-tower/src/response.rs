@@ -55,9 +55,14 @@ pub(crate) fn keep_private(headers: &mut HeaderMap) {
         ["public", "s-maxage", "private"].iter().any(|shared| is(directive[..name(directive)].trim_ascii_end(), shared))
     };
     let mut kept: Vec<_> = said.into_iter().filter(|directive| !is_for_shared(directive)).collect();
-    kept.push(b"private");
-    let value = HeaderValue::from_bytes(&kept.join(&b", "[..]));
-    headers.insert(CACHE_CONTROL, value.unwrap_or(HeaderValue::from_static("private")));
+    let private = HeaderValue::from_static("private");
+    let value = if kept.is_empty() {
+        private
+    } else {
+        kept.push(b"private");
+        HeaderValue::from_bytes(&kept.join(&b", "[..])).unwrap_or(private)
+    };
+    headers.insert(CACHE_CONTROL, value);
 }
 
 /// The directives of a `Cache-Control`; a comma between quotes separates none.

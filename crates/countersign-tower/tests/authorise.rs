@@ -46,7 +46,7 @@ fn challenge<B>(response: &Response<B>) -> (u16, &str) {
     (response.status().as_u16(), challenge)
 }
 
-fn with(issuer: &Issuer, more: Value) -> String {
+fn with(issuer: &Issuer, more: &Value) -> String {
     let mut claims = json!({ "aud": AUDIENCE, "exp": NOW + 60, "sub": "ada" });
     claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     issuer.sign(&claims)
@@ -193,7 +193,7 @@ async fn statement_9_a_permit_is_had_by_who_may_and_the_others_hear_all_they_lac
                         grant the scope needed\", scope=\"orders:read orders:write\"";
         assert_eq!(challenge(&response), (403, expected), "{scopes}");
     }
-    let audit = with(&issuer, json!({ "org": { "department": "audit" } }));
+    let audit = with(&issuer, &json!({ "org": { "department": "audit" } }));
     assert_eq!(send("/audit", &audit).await.status(), 200);
     let response = send("/audit", &issuer.token("")).await;
     let expected =
@@ -213,8 +213,7 @@ async fn who_must_authenticate_better_or_again_is_told_with_401() {
         (json!({ "scope": "orders:write", "acr": "gold", "auth_time": NOW - 3600 }), 401, vec!["max_age=\"300\""]),
         (json!({ "scope": "orders:write" }), 401, vec!["acr_values=\"gold\"", "max_age=\"300\""]),
     ] {
-        let response =
-            app.clone().oneshot(asked(Method::GET, "/refund", Some(&with(&issuer, claims.clone())))).await.unwrap();
+        let response = app.clone().oneshot(asked(Method::GET, "/refund", Some(&with(&issuer, &claims)))).await.unwrap();
         let (told, challenge) = challenge(&response);
         assert_eq!(told, status, "{claims}");
         for parameter in &parameters {

@@ -88,7 +88,10 @@ async fn each_outcome_is_heard_of_once() {
 
 /// All that is said of one judgement.
 #[derive(Default)]
-struct Whole(Mutex<Vec<(String, Option<String>, Option<Duration>, Option<Duration>, bool)>>);
+struct Whole(Mutex<Vec<Said>>);
+
+/// Outcome, issuer, what it took, what it waited, and whether a handler has said so.
+type Said = (String, Option<String>, Option<Duration>, Option<Duration>, bool);
 
 impl Observer for Whole {
     fn judged(&self, judged: &Judged<'_>) {

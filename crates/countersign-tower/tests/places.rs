@@ -44,8 +44,10 @@ fn request(uri: &str, headers: &[(&str, &str)]) -> Request<()> {
     builder.body(()).unwrap()
 }
 
-/// Each place, and a request for `uri` with `value` in it.
-const PLACES: [(&str, fn() -> TokenPlace); 5] = [
+/// A place, and what it is called here.
+type Named = (&'static str, fn() -> TokenPlace);
+
+const PLACES: [Named; 5] = [
     ("bearer", TokenPlace::bearer),
     ("header", || TokenPlace::header("x-token")),
     ("cookie", || TokenPlace::cookie("__Host-session")),

@@ -108,7 +108,7 @@ pub use countersign_tower::RequestAuthorizer;
 #[cfg(any(feature = "axum", feature = "tonic-0.14"))] // with neither: `countersign::handler`
 pub use countersign_tower::handler::{Authenticated, Claims, ExtractError, Forbidden, Permit};
 pub use countersign_tower::{
-    Caller, Judged, Observer, OnRefusalLayer, Outcome, ProblemDetails, Refusal, RefusalLimit, RequireJwt,
+    Caller, Judged, Observer, OnRefusalLayer, Outcome, ProblemDetails, Refusal, RefusalLimit, Refused, RequireJwt,
     RequireJwtLayer, RequireLayer, ResourceMetadata, SystemClock, TokenPlace, handler, require,
 };
 pub use countersign_verifier::{Report, Verdict, Verifier};
