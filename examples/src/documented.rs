@@ -4,7 +4,8 @@ use crate::client::Client;
 use crate::running::Running;
 
 /// Makes the calls that an example's documentation shows, `curl …   # status` in a line each, to the example as it starts
-/// without arguments, with the token that it prints; and checks that the answers have the status that stands behind each.
+/// without arguments, with the token that it prints; and checks that the answers have the status that stands behind each. Of
+/// an answer that curl is told to leave after some time (`-m`), the head will do.
 ///
 /// # Panics
 /// If one has not, if there are fewer than two, if no line before them says where `$TOKEN` comes from, or if one uses what this
@@ -27,11 +28,13 @@ pub async fn documented_calls_of(name: &str, source: &str) {
         let command = command.replace("$URL", base).replace("127.0.0.1:3000", &example.address().to_string());
         let command = command.replace("$TOKEN", token.expect("a line with TOKEN= before the first call"));
         let (mut client, mut method, mut url, mut headers) = (Client::http1(), None, None, Vec::new());
+        let mut endless = false;
         let mut words = words(&command).into_iter();
         while let Some(word) = words.next() {
             match &*word {
                 "-i" | "-N" => {}
                 "--http2-prior-knowledge" => client = Client::http2(),
+                "-m" => endless = words.next().is_some(),
                 "-X" => method = words.next(),
                 "-H" => headers.extend(words.next()),
                 word => {
@@ -45,7 +48,12 @@ pub async fn documented_calls_of(name: &str, source: &str) {
             let (field, value) = header.split_once(": ").expect("a header field");
             request = request.header(field, value);
         }
-        assert_eq!(client.send(request).await.status, expected, "{line}");
+        let status = if endless {
+            request.send().await.expect("an answer").status().as_u16()
+        } else {
+            client.send(request).await.status
+        };
+        assert_eq!(status, expected, "{line}");
         calls += 1;
     }
     assert!(calls >= 2, "{calls} calls are documented");

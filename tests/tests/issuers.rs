@@ -212,11 +212,11 @@ async fn a_clock_that_is_off_is_named_in_the_explanation() {
     };
     // By the provider's clock it has a minute left.
     let late = refusal(idp.token("api").expired(Duration::from_secs(60))).await;
-    let explanation = handle.explain(&late);
+    let explanation = handle.explain_refusal(&late);
     assert!(explanation.clock_offset().is_some_and(|offset| (-122..=-118).contains(&offset)), "{explanation}");
     assert!(explanation.to_string().contains("the clock, not the token"), "{explanation}");
     let very_late = refusal(idp.token("api").expired(Duration::from_secs(600))).await;
-    assert_eq!(handle.explain(&very_late).clock_offset(), None);
+    assert_eq!(handle.explain_refusal(&very_late).clock_offset(), None);
 }
 
 /// A published set is bound as a whole, unusable keys and all.

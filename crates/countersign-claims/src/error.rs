@@ -159,7 +159,9 @@ impl std::error::Error for ClaimError {}
 pub struct Found(Box<str>);
 
 impl Found {
-    pub(crate) fn new(text: &str) -> Self {
+    /// The first 64 characters of `text`.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
         const LONGEST: usize = 64;
         let end = text.char_indices().nth(LONGEST).map_or(text.len(), |(end, _)| end);
         Self(text[..end].into())

@@ -46,24 +46,26 @@
 //! [countersign]: https://docs.rs/countersign
 
 mod error;
-mod permit;
+mod permission;
 mod pointer;
 mod policy;
 mod registered;
 mod requirement;
+mod rules;
 mod scopes;
 mod time;
 mod value;
 mod verified;
 
 pub use error::{ClaimError, ConfigError, Found};
-pub use permit::Permission;
+pub use permission::Permission;
 pub use pointer::ClaimPointer;
 pub use policy::{DEFAULT_LEEWAY, MAX_LEEWAY, Policy};
 pub use requirement::{
     ClaimRule, Denied, Requirement, Scalar, StepUp, acr, all, any, any_scope, authenticated_within, claim, client_id,
     client_id_in, predicate, scope, scopes, subject,
 };
+pub use rules::Rule;
 pub use time::{Clock, MAX_NUMERIC_DATE, UnixTime};
 pub use value::ClaimValue;
 pub use verified::{ClaimsType, ClaimsTypeError, Verified};

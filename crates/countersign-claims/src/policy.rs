@@ -3,7 +3,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_token::{UnverifiedToken, VerifiedPayload};
+use countersign_token::{UnverifiedToken, VerifiedPayload, VerifyingKey};
 
 use crate::error::{ClaimError, ConfigError, Found};
 use crate::pointer::ClaimPointer;
@@ -11,7 +11,7 @@ use crate::registered::Registered;
 use crate::scopes::{ScopeRules, is_scope_token};
 use crate::time::UnixTime;
 use crate::value::{self, Place};
-use crate::verified::Verified;
+use crate::verified::{Terms, Verified};
 
 /// The default tolerance for clocks that disagree: what machines kept by NTP never need, and few others exceed.
 pub const DEFAULT_LEEWAY: Duration = Duration::from_secs(30);
@@ -309,17 +309,22 @@ impl Policy {
     /// The first [`ClaimError`], in the order given on the [crate's page](crate).
     pub fn judge(&self, payload: VerifiedPayload<'_>, now: UnixTime) -> Result<Verified, ClaimError> {
         let registered = self.check_registered(payload.bytes(), payload.header().typ(), now)?;
-        self.check_issuer_of_key(&registered, &payload)?;
-        if let Some(rule) = &self.subject {
-            let sub = registered.sub.as_ref().ok_or(ClaimError::Missing(Cow::Borrowed("sub")))?;
-            if !rule(sub.get(payload.bytes())) {
-                return Err(ClaimError::WrongSubject);
-            }
-        }
-        if registered.bound_to_key && !self.accept_unbound_cnf {
-            return Err(ClaimError::BoundToKey);
-        }
-        Ok(Verified::new(payload, registered, self.scope_rules.clone(), self.leeway_in_force(), now))
+        self.check_issuer_of_key(&registered, payload.bytes(), payload.key())?;
+        self.check_subject(&registered, payload.bytes())?;
+        self.check_binding_to_key(&registered)?;
+        let terms = Terms {
+            scope_rules: self.scope_rules.clone(),
+            leeway: self.leeway_in_force(),
+            accepted_until: self.accepted_until(&registered),
+        };
+        Ok(Verified::new(payload, registered, terms, now))
+    }
+
+    /// The instant from which on the time alone refuses it: what `check_exp` and `check_age` compare with, put together.
+    fn accepted_until(&self, claims: &Registered) -> Option<UnixTime> {
+        let too_old = self.max_age.zip(claims.iat).map(|(max_age, issued_at)| issued_at.saturating_add(max_age));
+        let earlier = claims.exp.into_iter().chain(too_old).min();
+        earlier.map(|earlier| earlier.saturating_add(self.leeway_in_force()))
     }
 
     /// Why this token would be refused even if a key had signed it, if that can be said. Nobody need look for the key of such
@@ -333,16 +338,22 @@ impl Policy {
         token.look_at_unverified_payload(|payload| self.check_registered(payload, typ, now).err())?
     }
 
-    /// All rules but those that are the user's own code.
+    /// All rules but those that are the user's own code, or need the key. `rules.rs` asks each in the same order.
     fn check_registered(&self, payload: &[u8], typ: Option<&str>, now: UnixTime) -> Result<Registered, ClaimError> {
         let (mut registered, present) = Registered::read(payload, &self.required)?;
         if let Some(rules) = &self.scope_rules {
             read_scopes(rules, payload, &mut registered)?;
         }
         self.check_kind(&registered, typ)?;
-        self.check_time(&registered, now)?;
-        self.check_binding(&registered, payload)?;
-        self.check_presence(&registered, present)?;
+        self.check_exp(&registered, now)?;
+        self.check_nbf(&registered, now)?;
+        self.check_iat(&registered, now)?;
+        self.check_age(&registered, now)?;
+        self.check_lifetime(&registered)?;
+        self.check_iss(&registered, payload)?;
+        self.check_aud(&registered, payload)?;
+        self.check_required(present)?;
+        self.check_profile(&registered)?;
         Ok(registered)
     }
 
@@ -351,7 +362,7 @@ impl Policy {
     }
 
     /// Is this an access token at all? (RFC 8725 §3.11 and §3.12)
-    fn check_kind(&self, claims: &Registered, typ: Option<&str>) -> Result<(), ClaimError> {
+    pub(crate) fn check_kind(&self, claims: &Registered, typ: Option<&str>) -> Result<(), ClaimError> {
         let accepted = match typ.map(without_application) {
             None => !self.access_token_profile,
             Some(typ) if typ.eq_ignore_ascii_case("at+jwt") => true,
@@ -376,98 +387,143 @@ impl Policy {
         Ok(())
     }
 
-    fn check_time(&self, claims: &Registered, now: UnixTime) -> Result<(), ClaimError> {
-        let leeway = self.leeway_in_force();
+    pub(crate) fn check_exp(&self, claims: &Registered, now: UnixTime) -> Result<(), ClaimError> {
         match claims.exp {
-            Some(expired_at) if now >= expired_at.saturating_add(leeway) => {
-                return Err(ClaimError::Expired { expired_at, now });
+            Some(expired_at) if now >= expired_at.saturating_add(self.leeway_in_force()) => {
+                Err(ClaimError::Expired { expired_at, now })
             }
             None if !self.allow_missing_exp || self.max_lifetime.is_some() => {
-                return Err(ClaimError::Missing(Cow::Borrowed("exp")));
+                Err(ClaimError::Missing(Cow::Borrowed("exp")))
             }
-            _ => {}
+            _ => Ok(()),
         }
-        if let Some(not_before) = claims.nbf
-            && now < not_before.saturating_sub(leeway)
-        {
-            return Err(ClaimError::NotYetValid { not_before, now });
+    }
+
+    pub(crate) fn check_nbf(&self, claims: &Registered, now: UnixTime) -> Result<(), ClaimError> {
+        match claims.nbf {
+            Some(not_before) if now < not_before.saturating_sub(self.leeway_in_force()) => {
+                Err(ClaimError::NotYetValid { not_before, now })
+            }
+            _ => Ok(()),
         }
-        if let Some(issued_at) = claims.iat
-            && now < issued_at.saturating_sub(leeway)
-        {
-            return Err(ClaimError::IssuedInTheFuture { issued_at, now });
+    }
+
+    pub(crate) fn check_iat(&self, claims: &Registered, now: UnixTime) -> Result<(), ClaimError> {
+        match claims.iat {
+            Some(issued_at) if now < issued_at.saturating_sub(self.leeway_in_force()) => {
+                Err(ClaimError::IssuedInTheFuture { issued_at, now })
+            }
+            _ => Ok(()),
         }
-        if self.max_age.is_none() && self.max_lifetime.is_none() {
-            return Ok(());
-        }
+    }
+
+    pub(crate) fn check_age(&self, claims: &Registered, now: UnixTime) -> Result<(), ClaimError> {
+        let Some(max_age) = self.max_age else { return Ok(()) };
         let issued_at = claims.iat.ok_or(ClaimError::Missing(Cow::Borrowed("iat")))?;
-        if let Some(max_age) = self.max_age
-            && now >= issued_at.saturating_add(max_age).saturating_add(leeway)
-        {
+        if now >= issued_at.saturating_add(max_age).saturating_add(self.leeway_in_force()) {
             return Err(ClaimError::TooOld { issued_at, now, max_age });
-        }
-        if let (Some(max_lifetime), Some(expires_at)) = (self.max_lifetime, claims.exp)
-            && expires_at > issued_at.saturating_add(max_lifetime)
-        {
-            return Err(ClaimError::LivesTooLong { issued_at, expires_at, max_lifetime });
         }
         Ok(())
     }
 
-    /// From whom, and for whom? Compared as strings, without any normalisation (RFC 7519 §2, StringOrURI).
-    fn check_binding(&self, claims: &Registered, payload: &[u8]) -> Result<(), ClaimError> {
-        if !self.issuers.is_empty() {
-            let iss = claims.iss.as_ref().ok_or(ClaimError::Missing(Cow::Borrowed("iss")))?.get(payload);
-            if !self.issuers.iter().any(|issuer| **issuer == *iss) {
-                return Err(ClaimError::WrongIssuer { found: Found::new(iss), wanted: Arc::clone(&self.issuers) });
+    pub(crate) fn check_lifetime(&self, claims: &Registered) -> Result<(), ClaimError> {
+        let Some(max_lifetime) = self.max_lifetime else { return Ok(()) };
+        let issued_at = claims.iat.ok_or(ClaimError::Missing(Cow::Borrowed("iat")))?;
+        match claims.exp {
+            Some(expires_at) if expires_at > issued_at.saturating_add(max_lifetime) => {
+                Err(ClaimError::LivesTooLong { issued_at, expires_at, max_lifetime })
             }
+            _ => Ok(()),
         }
-        if !self.audiences.is_empty() {
-            let first = claims.aud.first().ok_or(ClaimError::Missing(Cow::Borrowed("aud")))?;
-            let is_ours = |aud: &str| self.audiences.iter().any(|audience| **audience == *aud);
-            if !claims.aud.iter().any(|aud| is_ours(aud.get(payload))) {
-                return Err(ClaimError::WrongAudience {
-                    found: Found::new(first.get(payload)),
-                    wanted: Arc::clone(&self.audiences),
-                });
+    }
+
+    /// From whom? Compared as strings, without any normalisation (RFC 7519 §2, StringOrURI).
+    pub(crate) fn check_iss(&self, claims: &Registered, payload: &[u8]) -> Result<(), ClaimError> {
+        if self.issuers.is_empty() {
+            return Ok(());
+        }
+        let iss = claims.iss.as_ref().ok_or(ClaimError::Missing(Cow::Borrowed("iss")))?.get(payload);
+        if !self.issuers.iter().any(|issuer| **issuer == *iss) {
+            return Err(ClaimError::WrongIssuer { found: Found::new(iss), wanted: Arc::clone(&self.issuers) });
+        }
+        Ok(())
+    }
+
+    /// For whom? Compared as `iss` is.
+    pub(crate) fn check_aud(&self, claims: &Registered, payload: &[u8]) -> Result<(), ClaimError> {
+        if self.audiences.is_empty() {
+            return Ok(());
+        }
+        let first = claims.aud.first().ok_or(ClaimError::Missing(Cow::Borrowed("aud")))?;
+        let is_ours = |aud: &str| self.audiences.iter().any(|audience| **audience == *aud);
+        if !claims.aud.iter().any(|aud| is_ours(aud.get(payload))) {
+            return Err(ClaimError::WrongAudience {
+                found: Found::new(first.get(payload)),
+                wanted: Arc::clone(&self.audiences),
+            });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_required(&self, present: u64) -> Result<(), ClaimError> {
+        match (0..self.required.len()).find(|bit| present & (1 << bit) == 0) {
+            Some(missing) => Err(ClaimError::Missing(Cow::Owned(self.required[missing].to_string()))),
+            None => Ok(()),
+        }
+    }
+
+    /// RFC 9068 §2.2; `exp` has been demanded already, unless that was lifted.
+    pub(crate) fn check_profile(&self, claims: &Registered) -> Result<(), ClaimError> {
+        if !self.access_token_profile {
+            return Ok(());
+        }
+        for (claim, there) in [
+            ("iss", claims.iss.is_some()),
+            ("exp", claims.exp.is_some()),
+            ("aud", !claims.aud.is_empty()),
+            ("sub", claims.sub.is_some()),
+            ("client_id", claims.client_id.is_some()),
+            ("iat", claims.iat.is_some()),
+            ("jti", claims.jti.is_some()),
+        ] {
+            if !there {
+                return Err(ClaimError::Missing(Cow::Borrowed(claim)));
             }
         }
         Ok(())
     }
 
     /// RFC 8725 §3.8: the key must be one of the issuer that the token says it is from.
-    fn check_issuer_of_key(&self, claims: &Registered, payload: &VerifiedPayload<'_>) -> Result<(), ClaimError> {
-        let Some(issuer) = payload.key().issuer() else {
+    pub(crate) fn check_issuer_of_key(
+        &self,
+        claims: &Registered,
+        payload: &[u8],
+        key: &VerifyingKey,
+    ) -> Result<(), ClaimError> {
+        let Some(issuer) = key.issuer() else {
             return if self.issuer_of_key { Err(ClaimError::KeyOfNoIssuer) } else { Ok(()) };
         };
-        let iss = claims.iss.as_ref().ok_or(ClaimError::Missing(Cow::Borrowed("iss")))?.get(payload.bytes());
+        let iss = claims.iss.as_ref().ok_or(ClaimError::Missing(Cow::Borrowed("iss")))?.get(payload);
         if iss != issuer {
             return Err(ClaimError::WrongIssuer { found: Found::new(iss), wanted: Arc::new([issuer.into()]) });
         }
         Ok(())
     }
 
-    fn check_presence(&self, claims: &Registered, present: u64) -> Result<(), ClaimError> {
-        if let Some(missing) = (0..self.required.len()).find(|bit| present & (1 << bit) == 0) {
-            return Err(ClaimError::Missing(Cow::Owned(self.required[missing].to_string())));
-        }
-        if self.access_token_profile {
-            // RFC 9068 §2.2; `exp` has been demanded already, unless that was lifted.
-            for (claim, there) in [
-                ("iss", claims.iss.is_some()),
-                ("exp", claims.exp.is_some()),
-                ("aud", !claims.aud.is_empty()),
-                ("sub", claims.sub.is_some()),
-                ("client_id", claims.client_id.is_some()),
-                ("iat", claims.iat.is_some()),
-                ("jti", claims.jti.is_some()),
-            ] {
-                if !there {
-                    return Err(ClaimError::Missing(Cow::Borrowed(claim)));
-                }
-            }
-        }
-        Ok(())
+    /// The user's own code.
+    pub(crate) fn check_subject(&self, claims: &Registered, payload: &[u8]) -> Result<(), ClaimError> {
+        let Some(rule) = &self.subject else { return Ok(()) };
+        let sub = claims.sub.as_ref().ok_or(ClaimError::Missing(Cow::Borrowed("sub")))?;
+        if rule(sub.get(payload)) { Ok(()) } else { Err(ClaimError::WrongSubject) }
+    }
+
+    pub(crate) fn check_binding_to_key(&self, claims: &Registered) -> Result<(), ClaimError> {
+        if claims.bound_to_key && !self.accept_unbound_cnf { Err(ClaimError::BoundToKey) } else { Ok(()) }
+    }
+
+    /// The names of the claims that have to be there.
+    pub(crate) fn required(&self) -> &[Box<str>] {
+        &self.required
     }
 }
 

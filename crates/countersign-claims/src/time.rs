@@ -47,6 +47,20 @@ impl UnixTime {
         Self { secs: self.secs.saturating_sub(secs).saturating_sub(borrow), nanos }
     }
 
+    /// How long after `earlier` this is; zero if it is not.
+    #[must_use]
+    pub fn saturating_since(self, earlier: Self) -> Duration {
+        if self <= earlier {
+            return Duration::ZERO;
+        }
+        // Not even the distance between the ends of time overflows 64 bits without a sign.
+        let (secs, nanos) = match self.nanos.checked_sub(earlier.nanos) {
+            Some(nanos) => (self.secs.abs_diff(earlier.secs), nanos),
+            None => (self.secs.abs_diff(earlier.secs) - 1, self.nanos + NANOS_PER_SEC - earlier.nanos),
+        };
+        Duration::new(secs, nanos)
+    }
+
     /// A NumericDate: a JSON number, whole, fractional or with an exponent. Negative ones and ones beyond
     /// [`MAX_NUMERIC_DATE`] are `None`, as is everything that is not a number.
     pub(crate) fn from_json(text: &str) -> Option<Self> {
@@ -191,6 +205,18 @@ mod tests {
             prop_assert!(time.saturating_sub(by) <= time);
             let (secs, by) = (UnixTime::from_secs(secs / 4), Duration::new(by.as_secs() / 4, by.subsec_nanos()));
             prop_assert_eq!(secs.saturating_add(by).saturating_sub(by), secs);
+        }
+
+        #[test]
+        fn a_distance_leads_from_the_one_to_the_other(a in any::<(i64, u32)>(), b in any::<(i64, u32)>()) {
+            let [a, b] = [a, b].map(|(secs, nanos)| UnixTime { secs, nanos: nanos % NANOS_PER_SEC });
+            let (earlier, later) = (a.min(b), a.max(b));
+            prop_assert_eq!(earlier.saturating_since(later), Duration::ZERO);
+            let between = later.saturating_since(earlier);
+            // Up to half of all time: `saturating_add` goes no further.
+            if between.as_secs() <= i64::MAX as u64 {
+                prop_assert_eq!(earlier.saturating_add(between), later);
+            }
         }
     }
 }

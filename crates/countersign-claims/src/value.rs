@@ -76,8 +76,8 @@ impl<'a> ClaimValue<'a> {
         Some(same && wanted.next().is_none())
     }
 
-    /// Whether it is one of the strings in `wanted` that it is or has among its elements; `None` if it is neither a string nor
-    /// an array of strings only.
+    /// Whether it is the string `wanted`, or an array with it; `None` if it is neither a string nor an array of nothing but
+    /// strings.
     pub(crate) fn has_string(self, wanted: &str) -> Option<bool> {
         match self.elements() {
             None => self.is_string(wanted),

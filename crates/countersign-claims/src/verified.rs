@@ -29,28 +29,26 @@ struct Inner {
     registered: Registered,
     key: Arc<VerifyingKey>,
     algorithm: Algorithm,
-    /// The policy's, if it has any.
-    scope_rules: Option<Arc<ScopeRules>>,
-    /// The policy's.
-    leeway: Duration,
+    terms: Terms,
     /// The user's type, once somebody has asked for it.
     typed: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
+/// What the policy that has accepted a token says of it from then on.
+pub(crate) struct Terms {
+    /// If it has any.
+    pub(crate) scope_rules: Option<Arc<ScopeRules>>,
+    pub(crate) leeway: Duration,
+    pub(crate) accepted_until: Option<UnixTime>,
+}
+
 impl Verified {
-    pub(crate) fn new(
-        payload: VerifiedPayload<'_>,
-        registered: Registered,
-        scope_rules: Option<Arc<ScopeRules>>,
-        leeway: Duration,
-        judged_at: UnixTime,
-    ) -> Self {
+    pub(crate) fn new(payload: VerifiedPayload<'_>, registered: Registered, terms: Terms, judged_at: UnixTime) -> Self {
         let key = Arc::clone(payload.key());
         let algorithm = payload.header().algorithm();
         let payload = payload.into_bytes();
-        let typed = OnceLock::new();
-        let inner = Arc::new(Inner { payload, registered, key, algorithm, scope_rules, leeway, typed });
-        Self { inner, judged_at, context: None }
+        let inner = Inner { payload, registered, key, algorithm, terms, typed: OnceLock::new() };
+        Self { inner: Arc::new(inner), judged_at, context: None }
     }
 
     /// `iss`.
@@ -86,6 +84,15 @@ impl Verified {
     #[must_use]
     pub fn expires_at(&self) -> Option<UnixTime> {
         self.inner.registered.exp
+    }
+
+    /// The first instant at which the policy that has accepted this token would refuse it for the time: `exp`, or `iat` and
+    /// [`max_age`](crate::Policy::max_age) if that is earlier, plus the [leeway](crate::Policy::leeway). `None`: never.
+    ///
+    /// A connection that the token has opened must not outlive it.
+    #[must_use]
+    pub fn accepted_until(&self) -> Option<UnixTime> {
+        self.inner.terms.accepted_until
     }
 
     /// `nbf`.
@@ -245,11 +252,11 @@ impl Verified {
     }
 
     pub(crate) fn scope_rules(&self) -> Option<&ScopeRules> {
-        self.inner.scope_rules.as_deref()
+        self.inner.terms.scope_rules.as_deref()
     }
 
     pub(crate) fn leeway(&self) -> Duration {
-        self.inner.leeway
+        self.inner.terms.leeway
     }
 
     fn text<'a>(&'a self, text: Option<&'a Text>) -> Option<&'a str> {

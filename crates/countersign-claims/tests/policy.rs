@@ -223,6 +223,24 @@ fn maximum_age_counts_from_iat() {
 }
 
 #[test]
+fn a_token_is_accepted_until_exp_or_its_age_whichever_is_first_and_the_leeway() {
+    let aged = || lax().max_age(secs(60)).leeway(secs(10));
+    for (policy, claims, until) in [
+        (Policy::new(), r#"{"exp":1000.5}"#, Some(nanos(1030, 500_000_000))),
+        (Policy::new().leeway(secs(0)), r#"{"exp":1000}"#, Some(at(1000))),
+        (aged(), r#"{"exp":9000,"iat":900}"#, Some(at(970))),
+        (aged(), r#"{"exp":950,"iat":900}"#, Some(at(960))),
+        (aged(), r#"{"iat":900}"#, Some(at(970))),
+        // Without a bound on the age, `iat` ends nothing.
+        (lax(), r#"{"iat":900}"#, None),
+        (lax(), "{}", None),
+    ] {
+        let verified = common::judge(&policy, None, claims, at(900)).expect("good claims");
+        assert_eq!(verified.accepted_until(), until, "{claims}");
+    }
+}
+
+#[test]
 fn maximum_lifetime_counts_from_iat_to_exp_whatever_the_time() {
     let policy = Policy::new().max_lifetime(secs(3600)).leeway(secs(300));
     for (claims, expected) in [
@@ -284,6 +302,27 @@ proptest! {
         let policy = Policy::new().leeway(Duration::from_millis(leeway.unsigned_abs()));
         let now = at(now.div_euclid(1000)).saturating_add(Duration::from_millis(now.rem_euclid(1000).unsigned_abs()));
         prop_assert_eq!(check(&policy, None, &claims, now), expected, "{} at {}, leeway {}", claims, now, leeway);
+    }
+
+    #[test]
+    fn a_token_is_accepted_until_it_says_so_and_no_longer(
+        exp in 1000_i64..3000, iat in proptest::option::of(0_i64..1000), age in proptest::option::of(1_u64..3000), leeway in 0_u64..300,
+    ) {
+        let mut policy = lax().leeway(secs(leeway));
+        let mut claims = json!({ "exp": exp });
+        if let Some(iat) = iat {
+            claims["iat"] = json!(iat);
+            if let Some(age) = age {
+                policy = policy.max_age(secs(age));
+            }
+        }
+        let claims = claims.to_string();
+        if let Ok(verified) = common::judge(&policy, None, &claims, at(1000)) {
+            let until = verified.accepted_until().expect("an end");
+            let last = until.saturating_sub(Duration::from_nanos(1));
+            prop_assert_eq!(check(&policy, None, &claims, last), "accepted", "{} at {}", claims, last);
+            prop_assert_ne!(check(&policy, None, &claims, until), "accepted", "{} at {}", claims, until);
+        }
     }
 
     #[test]

@@ -5,21 +5,24 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use countersign_token::{Answer, FetchError};
+use countersign_token::Answer;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
+use tracing::Span;
 
 use crate::cache::{Keeper, Kept, Remembered};
+use crate::counters::Count;
 use crate::events::{KeyEvent, Offset};
 use crate::load::{Landing, Load};
-use crate::plan::{Action, Disbelief, Event, Plan, Start, Wanted};
+use crate::plan::{Action, Disbelief, Event, Fate, Plan, Wanted};
 use crate::shared::{MAX_REFRESHES, Shared};
-use crate::unwind;
 
+mod flight;
 mod report;
 
+use flight::{Flight, Landed};
 pub(crate) use report::shown;
-use report::{End, Memory, log_published, log_skipped, read_back, report_end, report_plan};
+use report::{End, Memory, log_published, log_skipped, read_back, report_end, report_plan, report_withdrawn};
 
 /// A request that lacks a key.
 pub(crate) struct Asked {
@@ -84,13 +87,11 @@ impl Drop for Task {
     }
 }
 
-type Flight = Pin<Box<dyn Future<Output = Landing> + Send>>;
-
 /// What the task woke up for.
 enum Input {
     Event(Event<oneshot::Sender<Answer>>),
     Refresh(Refresh),
-    Landed(Landing),
+    Landed(Landed),
     Import(Box<Import>),
     Kept(Kept),
 }
@@ -149,17 +150,17 @@ fn changes<'a>(load: Option<&'a dyn Load>) -> Pin<Box<dyn Future<Output = ()> + 
 
 /// How the look under way ends. A failure is held until the cache has said what it remembers: requests that wait for the first
 /// keys are not to be sent away a moment before those come. It may be dropped and called again.
-async fn landing(flight: &mut Option<Flight>, held: &mut Option<Landing>, is_loading: bool) -> Landing {
+async fn landing(flight: &mut Option<Flight>, held: &mut Option<Landed>, is_loading: bool) -> Landed {
     if let Some(looking) = flight {
-        let landing = looking.await;
+        let landed = looking.landed().await;
         *flight = None;
-        if !is_loading || !matches!(landing, Landing::Failed { .. }) {
-            return landing;
+        if !is_loading || !matches!(landed.landing, Landing::Failed { .. }) {
+            return landed;
         }
-        *held = Some(landing);
+        *held = Some(landed);
     }
     match held.take_if(|_| !is_loading) {
-        Some(landing) => landing,
+        Some(landed) => landed,
         None => pending().await,
     }
 }
@@ -167,7 +168,7 @@ async fn landing(flight: &mut Option<Flight>, held: &mut Option<Landing>, is_loa
 struct Driver {
     flight: Option<Flight>,
     /// How it ended, while that is kept from the plan.
-    held: Option<Landing>,
+    held: Option<Landed>,
     /// Each with the number of fetches that had begun when it was asked for.
     refreshing: Vec<(u64, Refresh)>,
     /// Whether somebody has been told that the provider's clock disagrees with ours.
@@ -181,6 +182,8 @@ impl Driver {
         let plan = &mut engine.plan;
         let before = plan.fetches();
         let (mut memory, mut importer) = (None, None);
+        let (mut span, mut took, mut is_restored) = (Span::none(), None, false);
+        let is_read_back = matches!(input, Input::Kept(Kept::Loaded(_)));
         let mut remember = |remembered, importer| {
             let (restored, of_it) = Memory::of(remembered, importer, shared.settings().issuer.as_ref());
             memory = Some(of_it);
@@ -192,13 +195,17 @@ impl Driver {
                 self.refreshing.push((before, refresh));
                 (Event::RefreshAsked, None)
             }
-            Input::Landed(landing) => End::of(landing, shared.settings().issuer.as_ref()),
+            Input::Landed(landed) => {
+                (span, took) = (landed.span, Some(landed.took));
+                End::of(landed.landing, shared.settings().issuer.as_ref())
+            }
             Input::Import(import) => remember(import.remembered, Some(import.reply)),
             Input::Kept(kept) => match read_back(shared, kept) {
                 Some(remembered) => remember(remembered, None),
                 None => (Event::Tick, None),
             },
         };
+        let _inside = span.enter();
         let mut wake_at = Duration::MAX;
         // Told when the status says the same: whoever hears of something looks there next.
         let mut events = Vec::new();
@@ -207,19 +214,23 @@ impl Driver {
         shared.trust_until(plan.trusted_until());
         for action in actions {
             match action {
-                Action::Fetch(start) => self.flight = Some(launch(shared, &start)),
+                Action::Fetch(start) => self.flight = Some(Flight::launch(shared, &start)),
                 Action::Publish(keys) => {
                     shared.publish(Arc::clone(&keys));
+                    report_withdrawn(shared, old.as_deref(), &keys);
+                    // After keys that were too old, the same ones may come again.
+                    let is_another = old.as_ref().is_none_or(|old| old.generation() != keys.generation());
                     if let Some(end) = &mut end {
                         end.is_new = true;
+                        end.is_changed = is_another;
                         log_published(shared, &keys, end.skipped.as_deref().unwrap_or_default());
                     }
                     if let Some(memory) = memory.take() {
+                        is_restored = true;
                         importer = memory.takes_effect(shared, &keys, &mut events);
                         continue;
                     }
-                    // After keys that were too old, the same ones may come again.
-                    if old.as_ref().is_none_or(|old| old.generation() != keys.generation()) {
+                    if is_another {
                         events.push(KeyEvent::rotated(old.as_deref(), &keys));
                     }
                 }
@@ -245,8 +256,20 @@ impl Driver {
                 }
                 Action::Deny(absent) => shared.deny(absent),
                 Action::Answer(waiter, answer) => drop(waiter.send(answer)),
+                Action::Count(fate) => shared.counters().add(match fate {
+                    Fate::Provoked => Count::Provoked,
+                    Fate::Absent => Count::Absent,
+                    Fate::InFlight => Count::InFlight,
+                    Fate::Spaced => Count::Spaced,
+                }),
                 Action::Arm(at) => wake_at = at,
             }
+        }
+        if let Some(took) = took {
+            flight::count(shared, &span, took, end.as_ref());
+        }
+        if is_read_back {
+            shared.counters().add(if is_restored { Count::CacheHit } else { Count::CacheMiss });
         }
         let is_kept = end.as_ref().is_some_and(|end| end.error.is_none() && self.keeper.is_due(end.is_new));
         let ended = end.map(|end| {
@@ -294,22 +317,4 @@ impl Driver {
         }
         self.clock_is_off = is_off;
     }
-}
-
-fn launch(shared: &Shared, start: &Start) -> Flight {
-    let load = shared.settings().load.clone();
-    tracing::debug!(source = %shared.label(), number = start.number, kind = ?start.kind, "fetching the keys");
-    let look = start.look.clone();
-    let timeout_after = look.timeout;
-    Box::pin(async move {
-        let load = match load {
-            Ok(load) => load,
-            Err(error) => return Landing::failed(error.to_string()),
-        };
-        let looking = timeout(
-            timeout_after + load.patience(),
-            unwind::caught(async { load.load(look).await }, || Landing::failed("the fetcher panicked")),
-        );
-        looking.await.unwrap_or_else(|_| Landing::failed(FetchError::TimedOut.to_string()))
-    })
 }

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -29,15 +30,53 @@ impl KeysHandle {
     pub fn status(&self) -> KeyStatus {
         match &self.0 {
             Source::Fixed(set) => {
-                KeyStatus { generation: Some(set.generation()), keys: set.len(), ..KeyStatus::new(KeyState::Static) }
+                let generation = Some(set.generation());
+                KeyStatus { generation, keys: set.len(), sources: 1, ..KeyStatus::new(KeyState::Static) }
             }
             Source::LookedAfter(shared) => status_of(shared),
-            Source::Union(_) | Source::Issuers(_) => {
-                let parts = self.parts().into_iter().map(|part| part.status()).reduce(KeyStatus::beside);
-                // Issuers that begin with their first token.
-                parts.unwrap_or(KeyStatus::new(KeyState::Starting))
+            Source::Union(_) => together(self.parts().iter().map(Self::status)),
+            Source::Issuers(router) => {
+                // Those that have been let go of have counted too.
+                KeyStatus { counters: router.counters(), ..together(self.parts().iter().map(Self::status)) }
             }
         }
+    }
+
+    /// Each source by name, with its state: what the labels of metrics may be made of, because nobody who sends tokens can add a name.
+    ///
+    /// A name is somebody's configuration: a URL without its query, an issuer, a file, or `static` for keys that never change. Of
+    /// [many issuers](crate::Keys::issuers) those that are listed have one each, whether they have begun or not, and all tenants of a template are
+    /// one, by the name of the template, with the best of their states and the sums of their numbers: a tenant's own name comes out of a token. Sources of
+    /// the same name are one. In the order of the names.
+    ///
+    /// The names of [`parts`](Self::parts), and of events, are not bounded like that.
+    #[must_use]
+    pub fn sources(&self) -> Vec<(Arc<str>, KeyStatus)> {
+        let mut sources: BTreeMap<Arc<str>, KeyStatus> = BTreeMap::new();
+        let mut add = |name: Arc<str>, status: KeyStatus| {
+            let status = match sources.remove(&name) {
+                Some(other) => other.beside(status),
+                None => status,
+            };
+            sources.insert(name, status);
+        };
+        match &self.0 {
+            Source::Fixed(_) => add("static".into(), self.status()),
+            Source::LookedAfter(shared) => add(Arc::clone(shared.settings().counted_as()), self.status()),
+            Source::Union(_) => {
+                for (name, status) in self.parts().iter().flat_map(Self::sources) {
+                    add(name, status);
+                }
+            }
+            Source::Issuers(router) => {
+                router.start();
+                for (group, members) in router.groups() {
+                    let status = together(members.iter().map(status_of));
+                    add(Arc::clone(&group.name), KeyStatus { counters: group.counters.read(), ..status });
+                }
+            }
+        }
+        sources.into_iter().collect()
     }
 
     /// The sources of which this one is made: the members of a union, the issuers that have begun. None for a single one.
@@ -223,6 +262,29 @@ impl KeysHandle {
         }
     }
 
+    /// How long ago the key of this name went, if it was in force once and its provider has withdrawn it since: for explaining a refusal. A key that came
+    /// back is not withdrawn, nor is one whose name another key has now.
+    ///
+    /// Each source remembers the last [`MAX_WITHDRAWN`](crate::MAX_WITHDRAWN) names, for as long as it exists: a process that has just started, and a tenant
+    /// that was idle, know of none. In a union a key is withdrawn only if no member has it any more; of many issuers it is one of any of them, and
+    /// [`parts`](Self::parts) has each.
+    #[must_use]
+    pub fn withdrawn(&self, kid: &str) -> Option<Duration> {
+        match &self.0 {
+            Source::Fixed(_) => None,
+            Source::LookedAfter(shared) => shared.withdrawn(kid),
+            Source::Union(union) => {
+                let is_in_force = union.current().is_some_and(|set| set.iter().any(|key| key.kid() == Some(kid)));
+                if is_in_force {
+                    None
+                } else {
+                    union.members().iter().filter_map(|member| member.handle().withdrawn(kid)).min()
+                }
+            }
+            Source::Issuers(router) => router.running().iter().filter_map(|shared| shared.withdrawn(kid)).min(),
+        }
+    }
+
     /// What happens to the keys from now on: for logs and alerts.
     ///
     /// ```
@@ -295,6 +357,11 @@ impl KeysHandle {
     fn is_fixed(&self) -> bool {
         matches!(self.0, Source::Fixed(_))
     }
+}
+
+/// Of several; of none that they have not begun: issuers that begin with their first token.
+fn together(parts: impl Iterator<Item = KeyStatus>) -> KeyStatus {
+    parts.reduce(KeyStatus::beside).unwrap_or(KeyStatus::new(KeyState::Starting))
 }
 
 async fn ready(shared: &Arc<Shared>) -> Result<(), Unready> {

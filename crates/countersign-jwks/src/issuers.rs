@@ -268,6 +268,10 @@ impl Tenants {
         self
     }
 
+    pub(crate) fn template(&self) -> &str {
+        &self.template
+    }
+
     /// What stands before and behind the tenant's name.
     pub(crate) fn around(&self) -> Option<(&str, &str)> {
         self.template.split_once(TENANT)

@@ -67,6 +67,13 @@
 //! [`KeysHandle::import`] do the same. Such keys are as old as their provider's last word, are stale or refused by the same bounds (3 and 4), and never
 //! replace anything that was fetched.
 //!
+//! # Observing
+//! [`KeysHandle::status`] has the state and [`KeyCounters`]: fetches by outcome and trigger and their times, requests for unknown keys and how many of
+//! them made nobody look, waits, warm starts. [`KeysHandle::sources`] has the same by the names that labels may be made of, and
+//! [`KeysHandle::events`] what happens, when it does. Each fetch is a span `countersign.fetch` of the target `countersign`, at level `INFO`, with these fields and
+//! no others: `source` (a name of [`sources`](KeysHandle::sources)), `trigger` (`start`, `scheduled`, `request`, `manual`), and at its end `outcome`
+//! (`changed`, `unchanged`, `refused`, `failed`, `postponed`) and `duration_ms`; what is logged of a fetch is logged in its span.
+//!
 //! # Runtime
 //! The task is spawned on the tokio runtime in whose context the source is made or first used; the runtime needs its
 //! time and I/O drivers, as `#[tokio::main]` has them. It ends with the last clone of [`Keys`] and [`KeysHandle`]. If its
@@ -87,6 +94,7 @@
 
 mod address;
 mod cache;
+mod counters;
 mod discovery;
 mod driver;
 mod error;
@@ -115,12 +123,14 @@ mod status;
 mod union;
 mod unwind;
 mod waiting;
+mod withdrawn;
 
 pub use cache::{
     CacheError, CacheFuture, FileCache, ImportError, KeyCache, MAX_SNAPSHOT_BYTES, MIN_CACHE_SECRET_BYTES,
 };
 #[cfg(feature = "redis")]
 pub use cache::{REDIS_PREFIX, RedisCache};
+pub use counters::{FETCH_TIME_BOUNDS, FetchTimes, KeyCounters};
 pub use error::SourceError;
 pub use events::{KeyEvent, KeyEvents, MAX_EVENTS};
 pub use handle::{KeysHandle, NotFresh, NotReady};
@@ -141,3 +151,4 @@ pub use refreshing::{RefreshError, Refreshing};
 pub use remote::{DEFAULT_CLOCK_TOLERANCE, Remote};
 pub use status::{KeyState, KeyStatus, MAX_SKIPPED_SHOWN};
 pub use waiting::Waiting;
+pub use withdrawn::MAX_WITHDRAWN;

@@ -210,6 +210,7 @@ impl Local {
             backs_off_without_keys: false,
             events: None,
             router: Weak::new(),
+            group: None,
             load: self.check().map(|()| Arc::new(Watched::new(self)) as Arc<dyn Load>),
         }
     }

@@ -25,6 +25,7 @@ mod random;
 mod rule;
 
 pub(crate) use absent::Absent;
+pub(crate) use asking::Fate;
 pub(crate) use clock::{Now, PAST};
 use random::Random;
 use rule::Rule;
@@ -185,6 +186,8 @@ pub(crate) enum Action<W> {
     Deny(Arc<Absent>),
     /// Tell a waiting request.
     Answer(W, Answer),
+    /// For the statistics: this is what the request that has just asked for an unknown key has brought about.
+    Count(Fate),
     /// Send [`Event::Tick`] then. Replaces the timer armed before.
     Arm(Duration),
 }
@@ -194,6 +197,8 @@ pub(crate) struct Start {
     /// The number of this fetch; the first is 1.
     pub(crate) number: u64,
     pub(crate) kind: Kind,
+    /// Whether it is forced because an operator wants it, and not a request.
+    pub(crate) is_manual: bool,
     pub(crate) look: Look,
 }
 
@@ -284,6 +289,8 @@ pub(crate) struct Plan<W> {
     not_before: Duration,
     /// Whether somebody needs a fetch that has not begun yet, for another reason than a key in `sought`.
     needed: bool,
+    /// Whether an operator does.
+    is_manual: bool,
 
     /// The names whose signature mismatch has been looked into during this generation, and when.
     mismatched: Map<Option<Box<str>>, Duration>,
@@ -366,6 +373,7 @@ impl<W> Plan<W> {
             spacing: MIN_SPACING,
             not_before: Duration::ZERO,
             needed: false,
+            is_manual: false,
             mismatched: Map::default(),
             sought: Map::default(),
             waiters: VecDeque::new(),
@@ -375,6 +383,7 @@ impl<W> Plan<W> {
 
     pub(crate) fn step(&mut self, now: Now, event: Event<W>) -> Vec<Action<W>> {
         let mut actions = Vec::new();
+        let (mut fate, begun) = (None, self.fetches);
         self.compare_clocks(now);
         match event {
             Event::Tick => {}
@@ -386,14 +395,19 @@ impl<W> Plan<W> {
                 }
             }
             Event::Postponed => self.postponed(now.monotonic),
-            Event::Asked { wanted, generation, waiter } => self.asked(now, wanted, generation, waiter, &mut actions),
+            Event::Asked { wanted, generation, waiter } => {
+                fate = self.asked(now, wanted, generation, waiter, &mut actions);
+            }
             Event::Mismatched { wanted, generation } => self.mismatched(now.monotonic, wanted, generation),
-            Event::RefreshAsked => self.needed = true,
+            Event::RefreshAsked => (self.needed, self.is_manual) = (true, true),
             Event::SourceChanged => self.changed = Some(self.fetches),
             Event::Restored(restored) => self.restored(now, *restored, &mut actions),
         }
         self.grow_old(now, &mut actions);
         self.start_if_due(now, &mut actions);
+        if let Some(fate) = fate {
+            actions.push(Action::Count(if self.fetches > begun { Fate::Provoked } else { fate }));
+        }
         self.dismiss(now.monotonic, &mut actions);
         let mut wake_at = self.next_tick(now);
         if self.set.is_some() {
@@ -469,7 +483,7 @@ impl<W> Plan<W> {
         if let Some(flight) = self.flight.take() {
             self.scheduled_at = flight.begun.monotonic + MIN_BACKOFF;
         }
-        self.needed = false;
+        (self.needed, self.is_manual) = (false, false);
         self.sought.clear();
         self.waiters.clear();
     }
@@ -532,12 +546,13 @@ impl<W> Plan<W> {
         let is_second_look = kind == Kind::Forced && self.spacing > MIN_SPACING;
         let validators = if is_second_look { Validators::default() } else { self.validators.clone() };
         self.needed = false;
+        let is_manual = std::mem::take(&mut self.is_manual) && kind == Kind::Forced;
         let conditional = !validators.is_empty();
         self.flight = Some(Flight { number: self.fetches, kind, begun: now, timeout, outlived: false, conditional });
         let (number, has_keys) = (self.fetches, self.has_usable_keys());
         let (has_fresh_keys, has_failed) = (has_keys && !self.stale, self.has_failed);
         let look = Look { timeout, revalidate, validators, has_keys, has_fresh_keys, has_failed };
-        actions.push(Action::Fetch(Start { number, kind, look }));
+        actions.push(Action::Fetch(Start { number, kind, is_manual, look }));
     }
 
     fn next_tick(&self, now: Now) -> Duration {

@@ -295,6 +295,7 @@ impl Remote {
             backs_off_without_keys: false,
             events: None,
             router: Weak::new(),
+            group: None,
         }
     }
 

@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
+use crate::counters::{Counters, Group, KeyCounters};
 use crate::driver::shown;
 use crate::error::SourceError;
 use crate::events::{MAX_EVENTS, Named};
@@ -48,6 +49,10 @@ pub(crate) struct Router {
     /// What is wrong with the settings, if anything is.
     fault: Option<SourceError>,
     events: broadcast::Sender<Named>,
+    /// What all have counted, also those that have been let go of.
+    counters: Arc<Counters>,
+    /// Of the tenants, by template.
+    groups: Box<[Arc<Group>]>,
     epoch: Instant,
     is_swept: AtomicBool,
     /// Whether any issuer had usable keys, and when that was looked at: milliseconds, doubled, and one more for yes.
@@ -61,6 +66,8 @@ type Entries = HashMap<Arc<str>, Arc<Entry>>;
 struct Entry {
     remote: Remote,
     kind: Kind,
+    /// Of a listed one, its own.
+    group: Arc<Group>,
     /// `None` while it is idle.
     source: ArcSwapOption<Shared>,
     /// When it was made, and when the last token of it came, milliseconds since the router's epoch.
@@ -94,12 +101,15 @@ impl Router {
     pub(crate) fn new(mut issuers: Issuers) -> Arc<Self> {
         let fault = issuers.check().err();
         let kind = if issuers.lazy { Kind::Lazy } else { Kind::Listed };
+        let counters = Arc::default();
         let listed = std::mem::take(&mut issuers.listed);
         let entries = listed.into_iter().map(|(issuer, remote)| {
             let remote = issuers.configured(remote);
-            (issuer, Arc::new(Entry::new(remote, kind, 0)))
+            let group = Group::new(shown(&issuer), &counters);
+            (issuer, Arc::new(Entry::new(remote, kind, group, 0)))
         });
         let entries = ArcSwap::from_pointee(entries.collect());
+        let groups = issuers.tenants.iter().map(|tenants| Group::new(shown(tenants.template()), &counters)).collect();
         Arc::new_cyclic(|this| Self {
             entries,
             issuers,
@@ -108,6 +118,8 @@ impl Router {
             fetch: default_fetch(),
             fault,
             events: broadcast::Sender::new(MAX_EVENTS),
+            counters,
+            groups,
             epoch: Instant::now(),
             is_swept: AtomicBool::new(false),
             usable: AtomicU64::new(0),
@@ -190,6 +202,23 @@ impl Router {
         self.entries.load().values().filter_map(|entry| entry.source.load_full()).collect()
     }
 
+    pub(crate) fn counters(&self) -> KeyCounters {
+        self.counters.read()
+    }
+
+    /// The sources that run, by the names that statistics may use; also of names without any.
+    pub(crate) fn groups(&self) -> Vec<(Arc<Group>, Vec<Arc<Shared>>)> {
+        let entries = self.entries.load();
+        let (tenants, listed): (Vec<_>, Vec<_>) = entries.values().partition(|entry| entry.kind == Kind::Tenant);
+        let source = |entry: &Arc<Entry>| entry.source.load_full();
+        let listed = listed.into_iter().map(|entry| (Arc::clone(&entry.group), source(entry).into_iter().collect()));
+        let templates = self.groups.iter().map(|group| {
+            let members = tenants.iter().filter(|entry| Arc::ptr_eq(&entry.group, group));
+            (Arc::clone(group), members.filter_map(|entry| source(entry)).collect())
+        });
+        listed.chain(templates).collect()
+    }
+
     /// Those that run and are listed, or have keys.
     pub(crate) fn lasting(&self) -> Vec<Arc<Shared>> {
         let entries = self.entries.load();
@@ -210,7 +239,11 @@ impl Router {
             return Err(SourceError::TooManyIssuers);
         }
         let kind = if self.issuers.lazy { Kind::Lazy } else { Kind::Listed };
-        admission.leaves(entries.insert(issuer.into(), Arc::new(Entry::new(remote, kind, self.now()))).as_deref());
+        // What another source of the same issuer has counted stays.
+        let known = entries.get(issuer).filter(|entry| entry.kind != Kind::Tenant);
+        let group = known.map_or_else(|| Group::new(shown(issuer), &self.counters), |entry| Arc::clone(&entry.group));
+        let entry = Arc::new(Entry::new(remote, kind, group, self.now()));
+        admission.leaves(entries.insert(issuer.into(), entry).as_deref());
         self.entries.store(Arc::new(entries));
         drop(admission);
         self.start();
@@ -234,18 +267,18 @@ impl Router {
             self.touch(entry);
             return self.source_of(entry);
         }
-        for tenants in &self.issuers.tenants {
+        for (tenants, group) in self.issuers.tenants.iter().zip(&self.groups) {
             let Some((before, behind)) = tenants.around() else { continue };
             let Some(tenant) = issuer.between(before, behind) else { continue };
             let Some(admitted) = tenants.admits(tenant) else { continue };
             let Some(Ok(remote)) = tenants.source(tenant) else { continue };
-            return self.admit(&format!("{before}{tenant}{behind}"), remote, admitted);
+            return self.admit(&format!("{before}{tenant}{behind}"), remote, admitted, group);
         }
         Found::Unknown
     }
 
     /// Makes an entry for a tenant that has none, if there is room.
-    fn admit(&self, issuer: &str, remote: Remote, admitted: Admitted) -> Found {
+    fn admit(&self, issuer: &str, remote: Remote, admitted: Admitted, group: &Arc<Group>) -> Found {
         let mut admission = self.changing();
         let entries = self.entries.load();
         if let Some(entry) = entries.get(issuer).cloned() {
@@ -259,7 +292,7 @@ impl Router {
         if let Some(leaves) = leaves {
             admission.leaves(entries.remove(&leaves).as_deref());
         }
-        let mut entry = Entry::new(self.issuers.configured(remote), Kind::Tenant, now);
+        let mut entry = Entry::new(self.issuers.configured(remote), Kind::Tenant, Arc::clone(group), now);
         entry.is_checked = admitted == Admitted::Checked;
         let entry = Arc::new(entry);
         admission.enters(&entry);
@@ -286,7 +319,8 @@ impl Router {
                         let settings = remote.settings();
                         // Its place may be the same for several, but for a query that no log shows.
                         let label = settings.issuer.as_deref().map_or("".into(), |issuer| shown(issuer).into());
-                        let settings = Settings { label, events, router, backs_off_without_keys, ..settings };
+                        let group = Some(Arc::clone(&entry.group));
+                        let settings = Settings { label, events, router, backs_off_without_keys, group, ..settings };
                         let shared = Arc::new(Shared::new(settings));
                         entry.used.store(self.now(), Ordering::Relaxed);
                         entry.source.store(Some(Arc::clone(&shared)));
@@ -382,9 +416,9 @@ impl Router {
 }
 
 impl Entry {
-    fn new(remote: Remote, kind: Kind, made: u64) -> Self {
+    fn new(remote: Remote, kind: Kind, group: Arc<Group>, made: u64) -> Self {
         let (source, is_gone) = (ArcSwapOption::empty(), AtomicBool::new(false));
-        Self { remote, kind, source, made, is_checked: false, used: AtomicU64::new(made), is_gone }
+        Self { remote, kind, group, source, made, is_checked: false, used: AtomicU64::new(made), is_gone }
     }
 
     fn has_usable_keys(&self) -> bool {

@@ -4,6 +4,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 
 use crate::cache::{KeyCache, Seal};
+use crate::counters::Group;
 use crate::error::SourceError;
 use crate::events::Named;
 use crate::lifetimes::Lifetimes;
@@ -33,9 +34,16 @@ pub(crate) struct Settings {
     pub(crate) events: Option<broadcast::Sender<Named>>,
     /// The router, if it is the source of one of several issuers; otherwise nothing.
     pub(crate) router: Weak<Router>,
+    /// What it is called in statistics, and who else counts what it counts, if that is not itself.
+    pub(crate) group: Option<Arc<Group>>,
 }
 
 impl Settings {
+    /// What it is called in statistics: never more than somebody has configured.
+    pub(crate) fn counted_as(&self) -> &Arc<str> {
+        self.group.as_ref().map_or(&self.label, |group| &group.name)
+    }
+
     /// How long a look may wait for its turn.
     pub(crate) fn patience(&self) -> Duration {
         self.load.as_ref().map(|load| load.patience()).unwrap_or_default()

@@ -2,7 +2,7 @@
 //! itself while it does not run.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,12 +14,14 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::cache::{ImportError, Remembered, Snapshot};
+use crate::counters::{Count, Counters};
 use crate::driver::{self, Asked, Engine, Import, Mismatched, Refresh};
 use crate::events::{KeyEvent, MAX_EVENTS, Named};
 use crate::plan::{Absent, Config, MAX_SPACING, MAX_WAITERS, MIN_RETRY_AFTER, Now, PAST, Plan, Wanted};
 use crate::settings::Settings;
 use crate::status::MAX_SKIPPED_SHOWN;
 use crate::waiting::{Waiting, timer};
+use crate::withdrawn::Withdrawn;
 
 /// How many signature mismatches await the task's attention. They cost requests nothing when they are lost, and have a
 /// queue of their own so that bad signatures keep nobody from asking for keys.
@@ -47,6 +49,9 @@ pub(crate) struct Shared {
     trusted_until: AtomicU64,
     absent: ArcSwap<Absent>,
     progress: watch::Sender<Progress>,
+    counters: Counters,
+    /// How many requests wait for a key.
+    waiting: AtomicUsize,
     /// Made for the first who watches: of many issuers' sources nobody watches one alone, and the room for events is kilobytes.
     events: OnceLock<broadcast::Sender<Named>>,
 
@@ -88,6 +93,7 @@ pub(crate) struct Progress {
     /// What the last set that was believed was read from, and when it was generated at the latest, by the provider's clock.
     pub(crate) document: Option<Arc<[u8]>>,
     pub(crate) generated: Option<Duration>,
+    pub(crate) withdrawn: Arc<Withdrawn>,
 }
 
 impl Progress {
@@ -119,6 +125,7 @@ impl Shared {
             refreshes: refresh_asked,
             imports: imported,
         };
+        let of_all = settings.group.as_ref().map(|group| Arc::clone(&group.counters));
         Self {
             settings,
             epoch: Instant::now(),
@@ -126,6 +133,8 @@ impl Shared {
             trusted_until: AtomicU64::new(0),
             absent: ArcSwap::from_pointee(Absent::none()),
             progress: watch::Sender::new(Progress { unready: Some(Unready::Starting), ..Progress::default() }),
+            counters: Counters::within(of_all),
+            waiting: AtomicUsize::new(0),
             events: OnceLock::new(),
             asks,
             mismatches,
@@ -145,31 +154,45 @@ impl Shared {
 
     pub(crate) fn ask(self: &Arc<Self>, miss: Miss<'_>) -> Ask<Waiting> {
         if self.ensure_running().is_err() {
+            self.counters.add(Count::WithoutKeys);
             let (reason, retry_after) = (Unready::NoRuntime, MIN_RETRY_AFTER);
             return Ask::Answered(Answer::Unavailable { reason, retry_after });
         }
-        match self.snapshot() {
+        let has_keys = match self.snapshot() {
             Some(set) if miss.generation.is_none_or(|seen| seen < set.generation()) => {
                 return Ask::Answered(Answer::Changed);
             }
-            // Once the first fetch has failed, waiting for the next is the client's business.
-            None if self.progress.borrow().unready != Some(Unready::Starting) => {
-                return Ask::Answered(self.not_now(miss.generation));
+            Some(_) => true,
+            None => {
+                self.counters.add(Count::WithoutKeys);
+                // Once the first fetch has failed, waiting for the next is the client's business.
+                if self.progress.borrow().unready != Some(Unready::Starting) {
+                    return Ask::Answered(self.not_now(miss.generation));
+                }
+                false
             }
-            _ => {}
-        }
+        };
+        // What gets as far as the plan is counted by what that makes of it.
+        let unheard = |count, answer| {
+            if has_keys {
+                self.counters.add(count);
+            }
+            Ask::Answered(answer)
+        };
         if miss.kid.is_some_and(|kid| kid.len() > MAX_KID_BYTES) {
             // No key can have that name.
-            return Ask::Answered(Answer::Absent);
+            return unheard(Count::Absent, Answer::Absent);
         }
         let wanted = wanted(miss);
         if self.absent.load().contains(&wanted, self.now()) {
-            return Ask::Answered(Answer::Absent);
+            return unheard(Count::Absent, Answer::Absent);
         }
         let (reply, answer) = oneshot::channel();
         match self.asks.try_send(Asked { wanted, generation: miss.generation, reply }) {
             Ok(()) => Ask::Wait(Waiting::new(Arc::clone(self), answer, miss.generation)),
-            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => Ask::Answered(self.not_now(miss.generation)),
+            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => {
+                unheard(Count::Crowded, self.not_now(miss.generation))
+            }
         }
     }
 
@@ -199,6 +222,15 @@ impl Shared {
         self.settings.router.upgrade().map_or(answer, |router| router.softened(answer))
     }
 
+    /// A request begins to wait for a key, or has ended it.
+    pub(crate) fn waits(&self, begins: bool) {
+        if begins {
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     fn is_trusted(&self) -> bool {
         self.monotonic() < Duration::from_millis(self.trusted_until.load(Ordering::Acquire))
     }
@@ -212,6 +244,14 @@ impl Shared {
     /// What the source is called in logs.
     pub(crate) fn label(&self) -> &str {
         &self.settings.label
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
@@ -233,6 +273,12 @@ impl Shared {
             (progress.confirmed, progress.lifetime)
         };
         self.has_usable_keys() && confirmed.is_some_and(|then| self.now().age(then) < lifetime)
+    }
+
+    /// How long ago the key of this name was withdrawn, if it was and is remembered.
+    pub(crate) fn withdrawn(&self, kid: &str) -> Option<Duration> {
+        let then = self.progress.borrow().withdrawn.when(kid);
+        then.map(|then| self.now().age(then))
     }
 
     /// Asks for a look now; `None` if too many have asked already.

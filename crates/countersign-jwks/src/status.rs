@@ -1,15 +1,19 @@
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_token::{SkippedKey, Unready};
 
+use crate::counters::KeyCounters;
 use crate::plan::FETCH_TIMEOUT;
 use crate::shared::Shared;
 
 /// The most skipped keys that [`KeyStatus`] names; the rest is only counted.
 pub const MAX_SKIPPED_SHOWN: usize = 32;
 
-/// The state of a source, for people and dashboards.
+/// The state of a source, for people and dashboards. `Display` is a line of it, for logs.
+///
+/// Of several sources it is the best of their states, the sums of their numbers, and of times the worse.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeyStatus {
@@ -34,7 +38,8 @@ pub struct KeyStatus {
     pub clock_offset: Option<i64>,
     /// Why the last fetch failed; `None` if it did not. Control characters are escaped.
     pub last_error: Option<String>,
-    /// How many fetches were started.
+    /// How many fetches were started. Of many issuers, this and the next two are those of the issuers that run; [`counters`](Self::counters) has those
+    /// of all that ever did, and tells them apart.
     pub fetches_started: u64,
     /// How many of them failed, or brought what was not believed.
     pub fetches_failed: u64,
@@ -45,6 +50,14 @@ pub struct KeyStatus {
     pub withdrawn_after: Option<Duration>,
     /// How long it can while the provider does not answer; then no token is accepted ([`max_stale`](crate::Remote::max_stale)).
     pub max_stale: Option<Duration>,
+    /// How many requests wait for a key at this moment.
+    pub waiting: usize,
+    /// Of how many sources this is the state: 1 of a single one; those that run of a union and of many issuers.
+    pub sources: usize,
+    /// How many of them have keys that are stale ([`KeyState::Stale`]). The state of several is the best of theirs, which hides that one is.
+    pub stale_sources: usize,
+    /// What has happened so far.
+    pub counters: KeyCounters,
 }
 
 /// The state of a source, in one word.
@@ -98,6 +111,10 @@ pub(crate) fn status_of(shared: &Arc<Shared>) -> KeyStatus {
             .is_some()
             .then(|| progress.lifetime.saturating_add(FETCH_TIMEOUT + shared.settings().patience())),
         max_stale: Some(shared.settings().lifetimes.max_stale()),
+        waiting: shared.waiting(),
+        sources: 1,
+        stale_sources: usize::from(state == KeyState::Stale),
+        counters: shared.counters().read(),
     }
 }
 
@@ -118,6 +135,10 @@ impl KeyStatus {
             answers_refused: 0,
             withdrawn_after: None,
             max_stale: None,
+            waiting: 0,
+            sources: 0,
+            stale_sources: 0,
+            counters: KeyCounters::default(),
         }
     }
 
@@ -141,7 +162,61 @@ impl KeyStatus {
         self.answers_refused += other.answers_refused;
         self.withdrawn_after = self.withdrawn_after.max(other.withdrawn_after);
         self.max_stale = self.max_stale.max(other.max_stale);
+        self.waiting += other.waiting;
+        self.sources += other.sources;
+        self.stale_sources += other.stale_sources;
+        self.counters = self.counters.plus(&other.counters);
         self
+    }
+}
+
+/// In one line, for logs.
+impl fmt::Display for KeyStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { state, keys, counters, .. } = self;
+        write!(f, "{state}: {keys} keys")?;
+        if self.sources != 1 {
+            write!(f, " of {} sources", self.sources)?;
+        }
+        if let Some(generation) = self.generation {
+            write!(f, ", generation {generation}")?;
+        }
+        if let Some(age) = self.last_success {
+            write!(f, ", confirmed {} s ago", age.as_secs())?;
+        }
+        if self.skipped_total > 0 {
+            write!(f, ", {} skipped", self.skipped_total)?;
+        }
+        write!(
+            f,
+            "; {} fetches, {} failed, {} refused",
+            counters.fetches(),
+            counters.fetches_failed,
+            counters.fetches_refused
+        )?;
+        let suppressed = counters.looks_suppressed();
+        write!(
+            f,
+            "; {} unknown keys asked for, {suppressed} without another fetch, {} waiting",
+            counters.unknown_keys, self.waiting
+        )?;
+        match &self.last_error {
+            Some(error) => write!(f, "; the last fetch failed: {error}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for KeyState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Static => f.write_str("static"),
+            Self::Starting => f.write_str("starting"),
+            Self::Ready => f.write_str("ready"),
+            Self::Stale => f.write_str("stale"),
+            Self::Empty => f.write_str("empty"),
+            Self::Unusable(reason) => write!(f, "unusable ({reason})"),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
+use crate::counters::Count;
 use crate::plan::MAX_WAIT;
 use crate::shared::Shared;
 use crate::union::Answers;
@@ -34,7 +35,7 @@ pin_project! {
             // The task answers in time by itself; this is for a task that hangs. None where there is no tokio to ask.
             #[pin]
             timer: Option<Sleep>,
-            shared: Arc<Shared>,
+            asker: Asker,
             generation: Option<u64>,
         },
         /// For whichever of several has the key. Only unions have such, and the heap costs them nothing that they would notice.
@@ -45,12 +46,39 @@ pin_project! {
 impl Waiting {
     /// `generation` is that of the snapshot that lacked the key.
     pub(crate) fn new(shared: Arc<Shared>, answer: oneshot::Receiver<Answer>, generation: Option<u64>) -> Self {
-        Self { wait: Wait::One { answer, timer: timer(MAX_WAIT), shared, generation } }
+        Self { wait: Wait::One { answer, timer: timer(MAX_WAIT), asker: Asker::new(shared), generation } }
     }
 
     /// `answers` are those of the sources that have answered already.
     pub(crate) fn several(waiting: Vec<Self>, answers: Answers) -> Self {
         Self { wait: Wait::Several { waiting: waiting.into_iter().map(Box::pin).collect(), answers } }
+    }
+}
+
+/// Counts as one that waits, until it hears an answer or is dropped.
+struct Asker(Option<Arc<Shared>>);
+
+impl Asker {
+    fn new(shared: Arc<Shared>) -> Self {
+        shared.waits(true);
+        Self(Some(shared))
+    }
+
+    fn hears(&mut self, answer: Answer) {
+        let Some(shared) = self.0.take() else { return };
+        shared.waits(false);
+        if !matches!(answer, Answer::Changed | Answer::Absent) {
+            shared.counters().add(Count::Unanswered);
+        }
+    }
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.take() {
+            shared.waits(false);
+            shared.counters().add(Count::Abandoned);
+        }
     }
 }
 
@@ -64,7 +92,9 @@ impl Future for Waiting {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
         match self.project().wait.project() {
-            WaitProjection::One { answer, timer, shared, generation } => {
+            WaitProjection::One { answer, timer, asker, generation } => {
+                // Polled again after its end.
+                let Some(shared) = &asker.0 else { return Poll::Pending };
                 let answer = match answer.poll(context) {
                     // An error means that the task died, and its runtime with it.
                     Poll::Ready(answer) => answer.unwrap_or_else(|_| shared.not_now(*generation)),
@@ -73,7 +103,9 @@ impl Future for Waiting {
                         _ => return Poll::Pending,
                     },
                 };
-                Poll::Ready(shared.among_others(answer))
+                let answer = shared.among_others(answer);
+                asker.hears(answer);
+                Poll::Ready(answer)
             }
             WaitProjection::Several { waiting, answers } => {
                 waiting.retain_mut(|one| match one.as_mut().poll(context) {

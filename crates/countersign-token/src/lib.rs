@@ -59,5 +59,5 @@ pub use pem::PemError;
 pub use sign::{RsaBits, SignError, SigningKey};
 pub use source::{Answer, Ask, KeySource, Miss, Unready};
 pub use thumbprint::Thumbprint;
-pub use unverified::UnverifiedIssuer;
+pub use unverified::{UnverifiedIssuer, look_at_unverified_header};
 pub use verify::VerifiedPayload;

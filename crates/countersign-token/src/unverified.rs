@@ -3,7 +3,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 
+use crate::base64url;
 use crate::compact::UnverifiedToken;
+use crate::header::MAX_HEADER_BYTES;
 use crate::json;
 
 /// Who a token says that it is from, before anybody has vouched for it: good for choosing whose keys it is tried with, and for
@@ -75,10 +77,27 @@ impl UnverifiedToken<'_> {
     }
 }
 
+/// What `look` makes of the header of what may be a token, however wrong that header is: for telling people what is wrong with it, and
+/// for nothing else. `None` if there is no first part in strict base64url, or if it is longer than [`MAX_HEADER_BYTES`].
+///
+/// ```
+/// use countersign_token::look_at_unverified_header;
+///
+/// // `{"alg":"none"}`
+/// let length = look_at_unverified_header("eyJhbGciOiJub25lIn0.e30.", |header| header.len());
+/// assert_eq!(length, Some(14));
+/// ```
+pub fn look_at_unverified_header<T>(token: &str, look: impl FnOnce(&[u8]) -> T) -> Option<T> {
+    let (header, _) = token.split_once('.')?;
+    if base64url::decoded_len(header.len()) > MAX_HEADER_BYTES {
+        return None;
+    }
+    base64url::decode(header).ok().map(|header| look(&header))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base64url;
     use crate::header::HeaderScratch;
 
     fn issuer_is(payload: &str, issuer: &str) -> Option<bool> {

@@ -1,10 +1,11 @@
 //! How refusals are worded, and who hears of them: what a layer shares with the handlers behind it.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use countersign_claims::{ConfigError, Verified};
+use countersign_claims::{ConfigError, Denied, Verified};
 use http::uri::Scheme;
 use http::{HeaderMap, Method, Response, Uri};
 
@@ -78,15 +79,29 @@ impl Answers {
         response::refusal(refusal, self.kind(method, headers), &wording)
     }
 
-    /// The refusal of a handler that need not have seen the request; the observers hear of it.
+    /// The refusal of a handler that need not have seen the request; the observers hear of it. `scope` is what the handler itself needs,
+    /// for callers who have no token yet: the operation needs that and what the layer needs (MCP: all at once).
     pub(crate) fn refuse_in_handler(
         answers: Option<&Self>,
         refusal: Refusal,
         kind: Option<grpc::Kind>,
+        scope: &str,
     ) -> Response<()> {
-        let Some(answers) = answers else { return response::refusal(refusal, kind, &Wording::default()) };
+        let all = union(answers.map_or("", |answers| &answers.scope), scope);
+        let scope = Some(&*all).filter(|scope| !scope.is_empty());
+        let Some(answers) = answers else {
+            return response::refusal(refusal, kind, &Wording { scope, ..Wording::default() });
+        };
         answers.report_handler(&refusal);
-        response::refusal(refusal, kind, &answers.wording())
+        response::refusal(refusal, kind, &Wording { scope, ..answers.wording() })
+    }
+
+    /// What a handler behind the layer denies: its client must not lose, by asking for what the handler needs, what the layer needs.
+    pub(crate) fn denied(denied: Denied, verified: &Verified) -> Denied {
+        match Self::of(verified) {
+            Some(answers) => denied.keeping(answers.scope.split(' ').filter(|scope| verified.has_scope(scope))),
+            None => denied,
+        }
     }
 
     pub(crate) fn report(&self, judged: &Judged<'_>) {
@@ -107,6 +122,22 @@ impl Answers {
             scope: Some(&*self.scope).filter(|scope| !scope.is_empty()),
         }
     }
+}
+
+/// Space-separated names, each once.
+fn union<'a>(one: &'a str, other: &'a str) -> Cow<'a, str> {
+    if one.is_empty() {
+        return other.into();
+    }
+    let mut all = Cow::Borrowed(one);
+    for scope in other.split(' ').filter(|scope| !scope.is_empty()) {
+        if !all.split(' ').any(|known| known == scope) {
+            let all = all.to_mut();
+            all.push(' ');
+            all.push_str(scope);
+        }
+    }
+    all
 }
 
 /// With a host, and with nothing that may not stand between the quotes of a challenge.

@@ -66,7 +66,7 @@ impl<S> Require<S> {
     /// Without a caller, or one who may not: the answer.
     fn refuse<B>(&self, request: &Request<B>) -> Option<Response<()>> {
         let error = match verified(request.extensions()) {
-            Ok(verified) => ExtractError::Denied(self.requirement.check(verified).err()?),
+            Ok(verified) => ExtractError::Denied(Answers::denied(self.requirement.check(verified).err()?, verified)),
             Err(error) => error,
         };
         let answers = answers(request.extensions());
@@ -75,7 +75,10 @@ impl<S> Require<S> {
             None => grpc::Kind::of(request.method(), request.headers()),
         };
         Some(match error.refusal() {
-            Some(refusal) => Answers::refuse_in_handler(answers.as_deref(), refusal, kind),
+            Some(refusal) => {
+                let scope = self.requirement.scopes_to_ask_for();
+                Answers::refuse_in_handler(answers.as_deref(), refusal, kind, scope)
+            }
             None => response::no_layer(error, kind),
         })
     }

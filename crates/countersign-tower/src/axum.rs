@@ -96,7 +96,10 @@ impl<P: Permission, S: Send + Sync> FromRequestParts<S> for Permit<P> {
     type Rejection = ExtractRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ExtractRejection> {
-        Self::from_extensions(&parts.extensions).map_err(|error| ExtractRejection::new(error, parts))
+        Self::from_extensions(&parts.extensions).map_err(|error| ExtractRejection {
+            scope: P::requirement().scopes_to_ask_for(),
+            ..ExtractRejection::new(error, parts)
+        })
     }
 }
 
@@ -114,6 +117,8 @@ pub struct ExtractRejection {
     error: ExtractError,
     grpc: Option<grpc::Kind>,
     answers: Option<Arc<Answers>>,
+    /// What a caller without a token should ask for, on top of what the layer says.
+    scope: &'static str,
 }
 
 impl ExtractRejection {
@@ -123,7 +128,7 @@ impl ExtractRejection {
             Some(answers) => answers.kind(&request.method, &request.headers),
             None => grpc::Kind::of(&request.method, &request.headers),
         };
-        Self { error, grpc, answers }
+        Self { error, grpc, answers, scope: "" }
     }
 
     /// What is wrong.
@@ -151,7 +156,7 @@ impl IntoResponse for ExtractRejection {
     fn into_response(self) -> Response {
         match (self.error.refusal(), self.grpc) {
             (Some(refusal), grpc) => {
-                Answers::refuse_in_handler(self.answers.as_deref(), refusal, grpc).map(|()| Body::empty())
+                Answers::refuse_in_handler(self.answers.as_deref(), refusal, grpc, self.scope).map(|()| Body::empty())
             }
             (None, Some(grpc)) => response::no_layer(self.error, Some(grpc)).map(|()| Body::empty()),
             (None, None) => {

@@ -266,6 +266,12 @@ impl<K> Gate<K> {
         self.required = Some(required);
     }
 
+    /// Whether a token may be in the query, whose answers have to be kept private.
+    #[cfg(feature = "tower-http-0.7")]
+    pub(crate) fn looks_into_the_query(&self) -> bool {
+        self.places.as_ref().is_some_and(Places::have_the_query)
+    }
+
     pub(crate) fn set_places(&mut self, places: Vec<TokenPlace>) {
         let is_default = places.len() == 1 && places.iter().all(TokenPlace::is_bearer);
         self.places = (!is_default).then(|| Places::new(places));

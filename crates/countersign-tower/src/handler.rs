@@ -260,7 +260,7 @@ pub struct Forbidden {
 
 impl Forbidden {
     pub(crate) fn new(denied: Denied, verified: &Verified) -> Self {
-        Self { denied, answers: Answers::of(verified) }
+        Self { denied: Answers::denied(denied, verified), answers: Answers::of(verified) }
     }
 
     /// What is lacking.
@@ -290,7 +290,7 @@ impl Forbidden {
 
     #[cfg(feature = "axum")]
     pub(crate) fn answer(self, kind: Option<grpc::Kind>) -> Response<()> {
-        Answers::refuse_in_handler(self.answers.as_deref(), self.denied.into(), kind)
+        Answers::refuse_in_handler(self.answers.as_deref(), self.denied.into(), kind, "")
     }
 
     /// The refusal, of which the observers have heard.

@@ -193,6 +193,21 @@ impl<K: KeySource> RequireJwtLayer<K> {
         self.gate.check()
     }
 
+    /// The same judgement for tower-http's own authorisation layers, with the settings made so far: see
+    /// [`RequestAuthorizer`](crate::RequestAuthorizer).
+    ///
+    /// # Errors
+    /// [`ConfigError`]: that of [`check`](Self::check), or that a token may be [in the query](TokenPlace::query).
+    #[cfg(feature = "tower-http-0.7")]
+    pub fn authorizer<ResBody>(&self) -> Result<crate::RequestAuthorizer<K, ResBody>, ConfigError> {
+        self.check()?;
+        if self.gate.looks_into_the_query() {
+            let text = "an authorizer of tower-http's cannot keep the answers to tokens in the query private";
+            return Err(ConfigError::Other(text.into()));
+        }
+        Ok(crate::RequestAuthorizer::new(Arc::clone(&self.gate)))
+    }
+
     fn with(mut self, change: impl FnOnce(&mut Gate<K>)) -> Self {
         change(Arc::make_mut(&mut self.gate));
         self

@@ -46,6 +46,55 @@
 //! `tonic-web` answers 400 to what is not gRPC over HTTP/1.1, so on a port that has both it belongs around the gRPC routes
 //! alone.
 //!
+//! # With tower-http
+//!
+//! From the outermost to the innermost, and why. The example `tower_http` of the repository has the whole stack, and a test for
+//! each order that matters.
+//!
+//! 1. *Sensitive request headers*, then *request id*, then *trace*: a trace that stands outside writes tokens down. A token
+//!    [in the query](TokenPlace::query) is in the trace's URI whatever is done.
+//! 2. *Sensitive response headers*, *propagated request id*: inside of the trace and outside of what answers by itself.
+//! 3. *CORS*: preflights have no token, and a browser hides from its script a 401 without CORS headers.
+//! 4. *Catch panic*: inside of both, so that a panic is traced, and can be read.
+//! 5. The layer of this crate. What is outside works for strangers too.
+//! 6. *Timeout*: the wait for a key has a limit of its own. *Load shedding* and *concurrency limit*: strangers take no place.
+//!    *Body limit*: of a stranger's upload nothing is read.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! # use countersign_claims::Policy;
+//! # use countersign_token::KeySet;
+//! # use countersign_tower::RequireJwtLayer;
+//! # use countersign_verifier::Verifier;
+//! use axum::{Router, routing::get};
+//! use http::{StatusCode, header::{AUTHORIZATION, COOKIE}};
+//! use tower::ServiceBuilder;
+//! use tower_http::{
+//!     cors::CorsLayer, limit::RequestBodyLimitLayer, sensitive_headers::SetSensitiveRequestHeadersLayer,
+//!     timeout::TimeoutLayer, trace::TraceLayer,
+//! };
+//!
+//! # let auth = RequireJwtLayer::new(Verifier::new(KeySet::default(), Policy::new().audience("orders")));
+//! let stack = ServiceBuilder::new()
+//!     .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION, COOKIE]))
+//!     .layer(TraceLayer::new_for_http())
+//!     .layer(CorsLayer::new())
+//!     .layer(auth)
+//!     .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(10)))
+//!     .layer(RequestBodyLimitLayer::new(1024 * 1024));
+//! let app: Router = Router::new().route("/", get(async || "hello")).layer(stack);
+//! ```
+//!
+//! A stack that already has one of tower-http's authorisation layers can have that ask this crate, with the feature
+//! `tower-http-0.7`: `RequestAuthorizer` says what it is like, and what it is not.
+//!
+//! # Probing
+//!
+//! Signatures cannot be guessed, but whoever tries tokens may learn from the answers, and fills logs. With the feature
+//! `governor`, `PeerLimit` answers only so many refusals of an address for what they are, and the others with 429; good tokens
+//! from there pass. Without it, [`limit_refusals`](RequireJwtLayer::limit_refusals) takes a [`RefusalLimit`] of your own.
+//!
 //! # Uploads
 //!
 //! A refusal reads nothing of the request's body, and drops it. Over HTTP/1.1 hyper then does not ask for a body announced by
@@ -55,7 +104,8 @@
 //! # When a token is judged
 //!
 //! When its request arrives, or after the wait for its key. How long an admitted request then queues for the inner service is
-//! not counted, nor how long the service works on it.
+//! not counted, nor how long the service works on it. What answers for longer, a stream or a WebSocket, has `Deadline` for it (the
+//! feature `tokio`).
 //!
 //! Two layers around one service both judge; the inner one's [`Verified`](countersign_claims::Verified) is what the handler sees.
 //! A handler cannot tell which policy a token has satisfied: routes with different policies want different layers.
@@ -112,12 +162,16 @@
 //!
 //! # Crate features
 //!
-//! Either brings what is in [`handler`] to the root as well.
+//! `axum` and `tonic-0.14` bring what is in [`handler`] to the root as well.
 //!
 //! - `axum` (off): `Claims` and `Authenticated` are axum extractors, and `Forbidden` is an axum response. Costs
 //!   `axum-core`. The layer works under axum without it, and what it does does not depend on it.
+//! - `tokio` (off): `Deadline`, at which connections end that outlive their request. Costs tokio with its timer, and `futures-core`.
 //! - `tonic-0.14` (off): [`Refusal`], `ExtractError` and `Forbidden` turn into `tonic::Status`. Costs tonic without its
 //!   features, and tokio with it. The layer works under tonic without it, and answers gRPC in every build.
+//! - `tower-http-0.7` (off): `RequestAuthorizer`, for tower-http's own authorisation layers. Costs tower-http with these. The
+//!   layer stands among tower-http's others without it.
+//! - `governor` (off): `PeerLimit`, a limit on refused requests for each peer. Costs governor.
 //!
 //! [countersign]: https://docs.rs/countersign
 
@@ -129,6 +183,8 @@ mod body;
 mod caller;
 mod challenge;
 mod clock;
+#[cfg(feature = "tokio")]
+pub mod deadline;
 mod extract;
 mod forward;
 mod future;
@@ -140,6 +196,8 @@ mod limit;
 mod observe;
 mod on_refusal;
 mod open;
+#[cfg(feature = "governor")]
+mod peer_limit;
 mod permit;
 mod place;
 mod refusal;
@@ -148,14 +206,20 @@ mod response;
 mod service;
 #[cfg(feature = "tonic-0.14")]
 mod tonic;
+#[cfg(feature = "tower-http-0.7")]
+mod tower_http;
 
 #[cfg(feature = "axum")]
 pub use self::axum::ExtractRejection;
+#[cfg(feature = "tower-http-0.7")]
+pub use self::tower_http::{AuthorizeFuture, RequestAuthorizer};
 pub use authorise::{Require, RequireFuture, RequireLayer, require};
 pub use body::EmptyBody;
 pub use caller::Caller;
 pub use challenge::DEFAULT_REALM;
 pub use clock::SystemClock;
+#[cfg(feature = "tokio")]
+pub use deadline::{Deadline, Ended};
 pub use extract::bearer_token;
 pub use future::ResponseFuture;
 // Always in `handler`. Here only with a framework's feature, so that whoever forgot it is told so by the compiler: an axum
@@ -166,6 +230,8 @@ pub use layer::RequireJwtLayer;
 pub use limit::{RefusalLimit, Refused};
 pub use observe::{Judged, Observer, Outcome};
 pub use on_refusal::{OnRefusal, OnRefusalFuture, OnRefusalLayer, ProblemDetails, RefusalResponse};
+#[cfg(feature = "governor")]
+pub use peer_limit::PeerLimit;
 pub use place::TokenPlace;
 pub use refusal::Refusal;
 pub use resource_metadata::{ResourceMetadata, ResourceMetadataService};

@@ -134,7 +134,7 @@ impl<'r> Judged<'r> {
         self.outcome
     }
 
-    /// Why it was refused, or would have been: [`Refusal::code`], out of [`Refusal::CODES`].
+    /// Why it was refused, or would have been: [`Refusal::code`], out of a fixed set.
     #[must_use]
     pub fn reason(&self) -> Option<&'static str> {
         self.outcome.refusal().map(Refusal::code)

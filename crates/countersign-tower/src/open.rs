@@ -125,8 +125,8 @@ mod tests {
         let (origin, asked) = (("origin", "https://app.example"), ("access-control-request-method", "PUT"));
         assert!(preflight(&Method::OPTIONS, &[origin, asked]));
         assert!(preflight(&Method::OPTIONS, &[("origin", "null"), asked, ("access-control-request-headers", "x")]));
-        for method in [Method::GET, Method::HEAD, Method::POST, Method::PUT] {
-            assert!(!preflight(&method, &[origin, asked]));
+        for method in &[Method::GET, Method::HEAD, Method::POST, Method::PUT] {
+            assert!(!preflight(method, &[origin, asked]));
         }
         assert!(!preflight(&Method::OPTIONS, &[]));
         assert!(!preflight(&Method::OPTIONS, &[origin]));

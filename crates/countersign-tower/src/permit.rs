@@ -5,6 +5,7 @@ use std::ops::Deref;
 use countersign_claims::{Denied, Permission, Verified};
 use http::Extensions;
 
+use crate::answers::Answers;
 use crate::handler::{ExtractError, verified};
 
 /// Proof that the caller may do `P`: who holds one need not check, and who has not checked holds none.
@@ -70,7 +71,8 @@ impl<P: Permission> Permit<P> {
     /// # Errors
     /// [`ExtractError`]: there is no caller, or the caller may not.
     pub fn from_extensions(extensions: &Extensions) -> Result<Self, ExtractError> {
-        Self::of(verified(extensions)?).map_err(ExtractError::Denied)
+        let verified = verified(extensions)?;
+        Self::of(verified).map_err(|denied| ExtractError::Denied(Answers::denied(denied, verified)))
     }
 
     /// The verified token.

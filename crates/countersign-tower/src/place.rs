@@ -209,6 +209,11 @@ impl Places {
         Ok(())
     }
 
+    #[cfg(feature = "tower-http-0.7")]
+    pub(crate) fn have_the_query(&self) -> bool {
+        self.0.iter().any(|place| matches!(place.0, Place::Query(_)))
+    }
+
     /// All places are looked at, so that a second token does not depend on their order.
     pub(crate) fn find<'r>(&self, uri: &'r Uri, headers: &'r HeaderMap) -> Result<FoundToken<'r>, Refusal> {
         let mut found = None;

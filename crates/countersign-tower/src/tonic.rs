@@ -5,6 +5,8 @@ use std::sync::Arc;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
+#[cfg(feature = "tokio")]
+use crate::deadline::Ended;
 use crate::handler::{ExtractError, Forbidden};
 use crate::refusal::Refusal;
 use crate::response::whole_seconds;
@@ -56,5 +58,15 @@ impl From<ExtractError> for Status {
         let mut status = Self::internal(error.to_string());
         status.set_source(Arc::new(error));
         status
+    }
+}
+
+/// 16 `UNAUTHENTICATED`: what the layer would answer to the same token now.
+#[cfg(feature = "tokio")]
+impl From<Ended> for Status {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Expired => Self::unauthenticated(ended.reason()),
+        }
     }
 }

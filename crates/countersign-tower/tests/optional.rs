@@ -92,12 +92,14 @@ async fn who_shows_no_token_is_nobody_to_whoever_can_do_with_that() {
         assert_eq!(get_from(&app, "/caller", credentials).await, said("anonymous"));
         assert_eq!(get_from(&app, "/maybe", credentials).await, said("none"));
         assert_eq!(get_from(&app, "/claims", credentials).await, said("none"));
-        for path in ["/must", "/permit", "/route"] {
+        for (path, scope) in
+            [("/must", ""), ("/permit", r#" scope="orders:write","#), ("/route", r#" scope="orders:write","#)]
+        {
             let response = app.clone().oneshot(asked(path, credentials)).await.unwrap();
             assert_eq!(response.status(), 401, "{path}");
             assert_eq!(
                 response.headers()["www-authenticate"],
-                r#"Bearer realm="orders", resource_metadata="https://a.example/m""#,
+                format!(r#"Bearer realm="orders",{scope} resource_metadata="https://a.example/m""#),
                 "{path}"
             );
             assert_eq!(response.extensions().get::<Refusal>(), Some(&Refusal::NoCredentials));

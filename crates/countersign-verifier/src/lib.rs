@@ -23,8 +23,13 @@
 //!
 //! [countersign]: https://docs.rs/countersign
 
+mod environment;
+mod explain;
+mod hints;
 mod refusal;
+mod shown;
 mod verifier;
 
+pub use explain::{Check, Outcome, Report, Step, Verdict};
 pub use refusal::{Fault, Refusal};
 pub use verifier::{Attempt, Verifier};

@@ -13,11 +13,11 @@ use crate::refusal::Refusal;
 pub struct Verifier<K> {
     keys: K,
     policy: Policy,
-    algorithms: AlgorithmSet,
-    max_token_bytes: usize,
-    kid_required: bool,
+    pub(crate) algorithms: AlgorithmSet,
+    pub(crate) max_token_bytes: usize,
+    pub(crate) kid_required: bool,
     /// Reads the claims into the user's type, so that a token that does not fit is refused here.
-    read_claims: Option<ReadClaims>,
+    pub(crate) read_claims: Option<ReadClaims>,
 }
 
 type ReadClaims = fn(&Verified) -> Result<(), ClaimsTypeError>;
@@ -141,12 +141,8 @@ impl<K: KeySource> Verifier<K> {
             Ok(outcome) => return Attempt::Done(outcome),
             Err(generation) => generation,
         };
-        // Nobody goes looking for the key of a token that no key can save.
-        if let Err(error) = token.check_encoding() {
-            return Attempt::Done(Err(error.into()));
-        }
-        if let Some(fault) = self.policy.fault_without_key(&token, now) {
-            return Attempt::Done(Err(Refusal::KeyNotSought(Box::new(fault))));
+        if let Err(refusal) = self.is_worth_a_look(&token, now) {
+            return Attempt::Done(Err(refusal));
         }
         match self.keys.ask(miss(generation, &token)) {
             Ask::Wait(waiting) => Attempt::Wait(waiting),
@@ -165,7 +161,11 @@ impl<K: KeySource> Verifier<K> {
     }
 
     /// Everything that needs no key: nobody looks for the key of a token that has failed already.
-    fn parse<'t>(&self, token: &'t str, scratch: &'t mut HeaderScratch) -> Result<UnverifiedToken<'t>, Refusal> {
+    pub(crate) fn parse<'t>(
+        &self,
+        token: &'t str,
+        scratch: &'t mut HeaderScratch,
+    ) -> Result<UnverifiedToken<'t>, Refusal> {
         let token = UnverifiedToken::parse(token, self.max_token_bytes, scratch)?;
         let algorithm = token.header().algorithm();
         if !self.algorithms.contains(algorithm) {
@@ -180,7 +180,22 @@ impl<K: KeySource> Verifier<K> {
     /// Looks into the snapshot. `Err` is the generation in which there was no key to try.
     fn look(&self, token: &UnverifiedToken<'_>, now: UnixTime) -> Result<Result<Verified, Refusal>, Option<u64>> {
         let Some(keys) = self.keys.snapshot_for(token) else { return Err(None) };
-        let keys: &KeySet = &keys;
+        let generation = Some(keys.generation());
+        let outcome = self.try_keys(&keys, token, now).ok_or(generation)?;
+        // What no key can have signed says nothing of ours.
+        if let Err(Refusal::Signature(SignatureError::Mismatch)) = outcome {
+            self.keys.signature_mismatch(miss(generation, token));
+        }
+        Ok(outcome)
+    }
+
+    /// Tries the keys of `keys` that may have signed the token. `None` if there are none.
+    pub(crate) fn try_keys(
+        &self,
+        keys: &KeySet,
+        token: &UnverifiedToken<'_>,
+        now: UnixTime,
+    ) -> Option<Result<Verified, Refusal>> {
         let header = token.header();
         let (mut failure, mut of_another) = (None, None);
         for key in keys.candidates(header.kid(), header.algorithm()) {
@@ -190,24 +205,20 @@ impl<K: KeySource> Verifier<K> {
                     Err(refusal @ Refusal::Claim(ClaimError::WrongIssuer { .. })) if key.issuer().is_some() => {
                         of_another = Some(refusal);
                     }
-                    outcome => return Ok(outcome),
+                    outcome => return Some(outcome),
                 },
-                Err(error) => failure = Some(error),
+                Err(error) => failure = Some(error.into()),
             }
         }
-        if let Some(refusal) = of_another {
-            return Ok(Err(refusal));
-        }
-        let generation = Some(keys.generation());
-        match failure {
-            Some(error) => {
-                // What no key can have signed says nothing of ours.
-                if error == SignatureError::Mismatch {
-                    self.keys.signature_mismatch(miss(generation, token));
-                }
-                Ok(Err(error.into()))
-            }
-            None => Err(generation),
+        of_another.or(failure).map(Err)
+    }
+
+    /// Nobody goes looking for the key of a token that no key can save.
+    pub(crate) fn is_worth_a_look(&self, token: &UnverifiedToken<'_>, now: UnixTime) -> Result<(), Refusal> {
+        token.check_encoding()?;
+        match self.policy.fault_without_key(token, now) {
+            Some(fault) => Err(Refusal::KeyNotSought(Box::new(fault))),
+            None => Ok(()),
         }
     }
 

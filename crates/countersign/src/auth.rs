@@ -6,7 +6,7 @@ use countersign_claims::{ClaimsType, Clock, ConfigError, Policy, Requirement};
 use countersign_jwks::{Issuers, Keys, Remote, SourceError};
 use countersign_token::{AlgorithmSet, Fetch, KeySet, KeySource};
 use countersign_tower::{
-    Observer, OnRefusalLayer, ProblemDetails, RefusalLimit, RequireJwt, RequireJwtLayer, TokenPlace,
+    Observer, OnRefusalLayer, ProblemDetails, RefusalLimit, RequireJwt, RequireJwtLayer, SystemClock, TokenPlace,
 };
 use countersign_verifier::Verifier;
 use tower_layer::{Layer, Stack};
@@ -46,6 +46,8 @@ pub struct JwtAuth {
     with_claims: Option<fn(Verifier<Keys>) -> Verifier<Keys>>,
     /// What is set of the layer, in order.
     layer: Vec<LayerSetting>,
+    /// Of the layer too; the handle explains by it.
+    clock: Arc<dyn Clock>,
     /// The first setting of a single fetched source, where there is none.
     misplaced: Option<&'static str>,
     /// Made once and shared by clones, because frameworks call `layer` once per route, each time on a clone.
@@ -199,6 +201,7 @@ impl JwtAuth {
             kid_required: false,
             with_claims: None,
             layer: Vec::new(),
+            clock: Arc::new(SystemClock),
             misplaced: None,
             built: Arc::default(),
         }
@@ -404,11 +407,7 @@ impl JwtAuth {
     /// Takes the time from elsewhere than the system's clock: for tests.
     #[must_use]
     pub fn clock(self, clock: impl Clock) -> Self {
-        let clock = Arc::new(clock);
-        self.layer_with(move |layer| {
-            let clock = Arc::clone(&clock);
-            layer.clock(move || clock.now())
-        })
+        self.with(|auth| auth.clock = Arc::new(clock))
     }
 
     /// How long fetched keys are good for if the answer does not say (`Cache-Control`, `Expires`); they are fetched anew a
@@ -488,7 +487,13 @@ impl JwtAuth {
     /// A look at readiness and keys. Starts fetching, if there is a runtime.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { keys: self.keys().handle(), warnings: self.warnings(), leeway: self.policy.leeway_in_force() }
+        Handle {
+            keys: self.keys().handle(),
+            // Not the one that is built, which a misconfigured layer does not have.
+            verifier: Arc::clone(self.configure().verifier()),
+            clock: Arc::clone(&self.clock),
+            warnings: self.warnings(),
+        }
     }
 
     /// The same check without HTTP: for messages, connections and protocols of your own. What is
@@ -517,6 +522,28 @@ impl JwtAuth {
     #[must_use]
     pub fn verifier(&self) -> Arc<Verifier<Keys>> {
         Arc::clone(self.built().verifier())
+    }
+
+    /// The same judgement for tower-http's own authorisation layers, with all settings of this one: see
+    /// [`RequestAuthorizer`](countersign_tower::RequestAuthorizer).
+    ///
+    /// ```
+    /// use countersign::JwtAuth;
+    /// use tower_http::auth::AsyncRequireAuthorizationLayer;
+    ///
+    /// # type Body = axum::body::Body;
+    /// let auth = JwtAuth::new("https://login.example/jwks.json").audience("orders");
+    /// let layer = AsyncRequireAuthorizationLayer::new(auth.authorizer::<Body>()?);
+    /// # Ok::<(), countersign::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ConfigError`]: that of [`check`](Self::check), or that a token may be [in the query](TokenPlace::query), whose answers
+    /// it cannot keep private.
+    #[cfg(feature = "tower-http-0.7")]
+    pub fn authorizer<ResBody>(&self) -> Result<countersign_tower::RequestAuthorizer<Keys, ResBody>, ConfigError> {
+        self.check()?;
+        self.built().authorizer()
     }
 
     fn keys(&self) -> &Keys {
@@ -569,7 +596,9 @@ impl JwtAuth {
         if let Some(with_claims) = self.with_claims {
             verifier = with_claims(verifier);
         }
-        self.layer.iter().fold(RequireJwtLayer::new(verifier), |layer, setting| setting(layer))
+        let clock = Arc::clone(&self.clock);
+        let layer = RequireJwtLayer::new(verifier).clock(move || clock.now());
+        self.layer.iter().fold(layer, |layer, setting| setting(layer))
     }
 
     fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {

@@ -57,6 +57,8 @@
 //! [`Claims::from_extensions`](handler::Claims::from_extensions), for hyper's requests and for tonic's; without the features
 //! below it is found in [`handler`].
 //!
+//! What answers for longer than its token is good, such as SSE, a WebSocket or a gRPC stream, ends at a [`Deadline`].
+//!
 //! # Crate features
 //!
 //! - `reqwest` (default): the HTTP client that fetches a JWKS URL. Costs `reqwest` with rustls on aws-lc-rs. Leave it out if
@@ -68,6 +70,9 @@
 //! - `axum`: `Claims` and `Authenticated` are axum extractors, and `Forbidden` is an axum response. Costs `axum-core`.
 //! - `tonic-0.14`: [`Refusal`], `ExtractError` and `Forbidden` turn into `tonic::Status` by `?`. Costs tonic without its
 //!   features. gRPC callers are refused as gRPC says in every build.
+//! - `tower-http-0.7`: `JwtAuth::authorizer`, for tower-http's own authorisation layers. Costs tower-http with these. How
+//!   [`JwtAuth`] goes with its other layers is in [`middleware`], and needs no feature.
+//! - `governor`: `PeerLimit`, a limit on refused requests for each peer. Costs governor.
 //!
 //! # The crates behind it
 //!
@@ -75,10 +80,12 @@
 //! without I/O (for WebSockets, queues, TCP), [`jwks`] keeps the keys fresh, [`middleware`] is the tower layer.
 
 mod auth;
+mod explain;
 mod handle;
 
 pub use auth::JwtAuth;
-pub use handle::{Explanation, Handle, Warning};
+pub use explain::Explanation;
+pub use handle::{Handle, Warning};
 
 pub use countersign_claims::{
     ClaimPointer, ClaimRule, ClaimValue, ClaimsType, Clock, ConfigError, Denied, Permission, Policy, Requirement,
@@ -92,14 +99,19 @@ pub use countersign_jwks::{
     KeysHandle, Local, NotFresh, NotReady, RefreshError, Remote, SourceError, Tenants,
 };
 pub use countersign_token::{Algorithm, AlgorithmSet, JwkSet, KeySet, Origin, SigningKey, VerifyingKey};
+pub use countersign_tower::deadline::{self, Deadline, Ended};
 // Always in `handler`; here only with a framework's feature, so that whoever forgot it is told so by the compiler.
+#[cfg(feature = "governor")]
+pub use countersign_tower::PeerLimit;
+#[cfg(feature = "tower-http-0.7")]
+pub use countersign_tower::RequestAuthorizer;
 #[cfg(any(feature = "axum", feature = "tonic-0.14"))] // with neither: `countersign::handler`
 pub use countersign_tower::handler::{Authenticated, Claims, ExtractError, Forbidden, Permit};
 pub use countersign_tower::{
     Caller, Judged, Observer, OnRefusalLayer, Outcome, ProblemDetails, Refusal, RefusalLimit, Refused, RequireJwt,
     RequireJwtLayer, RequireLayer, ResourceMetadata, SystemClock, TokenPlace, handler, require,
 };
-pub use countersign_verifier::Verifier;
+pub use countersign_verifier::{Report, Verdict, Verifier};
 
 pub use countersign_claims as claims;
 pub use countersign_jwks as jwks;

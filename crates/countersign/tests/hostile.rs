@@ -117,7 +117,7 @@ async fn a_made_up_tenant_does_not_make_the_request_of_a_good_one_a_503() {
     );
 }
 
-/// `explain` blames the clock of whichever issuer's is furthest off.
+/// `explain_refusal` blames the clock of whichever issuer's is furthest off.
 #[tokio::test(start_paused = true)]
 async fn an_explanation_does_not_blame_the_clock_of_another_issuer() {
     let (net, good, other) = (Net::default(), signer("good"), signer("other"));
@@ -133,6 +133,6 @@ async fn an_explanation_does_not_blame_the_clock_of_another_issuer() {
     auth.handle().keys().fresh_within(Duration::from_secs(5)).await.unwrap();
     let expired = good.sign(&json!({ "iss": "https://good.example", "exp": now() - 600, "aud": "orders" })).unwrap();
     let refusal = auth.verifier().verify_or_wait(&expired, &SystemClock).await.unwrap_err();
-    let explanation = handle.explain(&countersign::Refusal::Token(refusal)).to_string();
+    let explanation = handle.explain_refusal(&countersign::Refusal::Token(refusal)).to_string();
     assert!(!explanation.contains("the clock, not the token"), "{explanation}");
 }

@@ -7,6 +7,9 @@ mod hyper;
 #[cfg(unix)]
 mod kubernetes;
 mod quickstart;
+mod sse;
 mod static_keys;
 mod tcp;
+mod tower_http;
 mod typed_claims;
+mod websocket;

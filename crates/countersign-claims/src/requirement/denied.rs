@@ -44,6 +44,24 @@ impl Denied {
         &self.0.required_scopes
     }
 
+    /// Names these scopes besides, if any scope is missing: what the token has and another requirement of the same operation needs, so
+    /// that a client that asks anew for all that are [named](Self::required_scopes) loses none.
+    #[must_use]
+    pub fn keeping<'s>(mut self, scopes: impl IntoIterator<Item = &'s str>) -> Self {
+        if self.0.missing_scopes.is_empty() {
+            return self;
+        }
+        let mut required = String::from(&*self.0.required_scopes);
+        for scope in scopes {
+            if !required.split(' ').any(|known| known == scope) {
+                required.push(' ');
+                required.push_str(scope);
+            }
+        }
+        self.0.required_scopes = required.into();
+        self
+    }
+
     /// Those of them that the token lacks, space-separated.
     #[must_use]
     pub fn missing_scopes(&self) -> &str {

@@ -30,26 +30,31 @@ pub struct ClaimRule(ClaimPointer);
 
 impl ClaimRule {
     /// It is this string, this integer or this boolean. A string is not a number, and `1.0` is not an integer.
+    #[must_use]
     pub fn equals(self, value: impl Into<Scalar>) -> Requirement {
         self.must(Test::Equals(value.into()))
     }
 
     /// It is an array of strings with this one in it, or this string itself. A string of several names is one string.
+    #[must_use]
     pub fn contains(self, member: impl Into<Box<str>>) -> Requirement {
         self.contains_any([member])
     }
 
     /// The same for any of these; of none: never.
+    #[must_use]
     pub fn contains_any(self, members: impl IntoIterator<Item = impl Into<Box<str>>>) -> Requirement {
         self.must(Test::ContainsAny(members.into_iter().map(Into::into).collect()))
     }
 
     /// The same for all of these; of none: if the claim is there, and is a string or an array of strings.
+    #[must_use]
     pub fn contains_all(self, members: impl IntoIterator<Item = impl Into<Box<str>>>) -> Requirement {
         self.must(Test::ContainsAll(members.into_iter().map(Into::into).collect()))
     }
 
     /// It is there. `null` is neither there nor absent.
+    #[must_use]
     pub fn exists(self) -> Requirement {
         self.must(Test::Exists)
     }

@@ -28,6 +28,8 @@ pub(super) struct End {
     body: Option<Arc<[u8]>>,
     /// Whether another set is in force now than before.
     pub(super) is_new: bool,
+    /// Whether it has other keys.
+    pub(super) is_changed: bool,
 }
 
 impl End {
@@ -110,6 +112,16 @@ pub(super) fn report_plan<W>(shared: &Shared, plan: &Plan<W>) -> bool {
         false
     });
     has_news
+}
+
+/// Remembers which keys went with the set before.
+pub(super) fn report_withdrawn(shared: &Shared, old: Option<&KeySet>, new: &KeySet) {
+    let Some(old) = old.filter(|old| old.generation() != new.generation()) else { return };
+    let now = shared.now();
+    shared.report(|progress| {
+        Arc::make_mut(&mut progress.withdrawn).replaced(old, new, now);
+        false
+    });
 }
 
 /// A set that somebody has kept, while the plan decides whether it counts.

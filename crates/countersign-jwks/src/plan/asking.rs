@@ -9,7 +9,21 @@ use super::{
     Waiter, Wanted,
 };
 
+/// What a request for an unknown key has brought about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// A fetch, at once.
+    Provoked,
+    /// Nothing: it is known to be absent.
+    Absent,
+    /// Nothing: a fetch was under way.
+    InFlight,
+    /// A fetch later: none may begin yet.
+    Spaced,
+}
+
 impl<W> Plan<W> {
+    /// Says what has become of the request, if its key is unknown: there is a set in force, and it is the one in which the request has looked.
     pub(super) fn asked(
         &mut self,
         now: Now,
@@ -17,10 +31,10 @@ impl<W> Plan<W> {
         generation: Option<u64>,
         waiter: W,
         actions: &mut Vec<Action<W>>,
-    ) {
+    ) -> Option<Fate> {
         if let Some(answer) = self.known_answer(now, &wanted, generation) {
             actions.push(Action::Answer(waiter, answer));
-            return;
+            return (answer == Answer::Absent).then_some(Fate::Absent);
         }
         // What has been looked for before was first seen before any fetch that may be in flight now.
         let fetches = if self.absent.remembers(&wanted) { 0 } else { self.fetches };
@@ -36,6 +50,8 @@ impl<W> Plan<W> {
         } else {
             actions.push(Action::Answer(waiter, self.not_now(now.monotonic)));
         }
+        let fate = if self.flight.is_some() { Fate::InFlight } else { Fate::Spaced };
+        self.in_force.then_some(fate)
     }
 
     fn known_answer(&self, now: Now, wanted: &Wanted, generation: Option<u64>) -> Option<Answer> {

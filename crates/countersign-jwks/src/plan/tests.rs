@@ -68,6 +68,7 @@ struct Did {
     recovered: bool,
     disbelieved: Option<Disbelief>,
     answers: Vec<(u32, Answer)>,
+    fate: Option<Fate>,
     armed: Duration,
 }
 
@@ -97,6 +98,7 @@ fn step_by(plan: &mut Plan<u32>, now: Now, event: Event<u32>) -> Did {
             Action::Withdraw => did.withdrawn = true,
             Action::Deny(_) => {}
             Action::Answer(waiter, answer) => did.answers.push((waiter, answer)),
+            Action::Count(fate) => assert!(did.fate.replace(fate).is_none()),
             Action::Arm(at) => assert!(at <= plan.next_tick(now)),
         }
     }
@@ -131,6 +133,7 @@ fn the_first_fetch_is_due_at_once_and_short_of_time() {
         Some(Start {
             number: 1,
             kind: Kind::Scheduled,
+            is_manual: false,
             look: Look {
                 timeout: FETCH_TIMEOUT_WITHOUT_KEYS,
                 revalidate: false,
@@ -235,6 +238,33 @@ fn what_was_known_of_keys_too_old_is_not_said_of_those_that_are_remembered_in_th
         }
     };
     assert!(start.look.validators.is_empty());
+}
+
+#[test]
+fn a_request_for_an_unknown_key_hears_what_it_brought_about_and_no_other_request_does() {
+    let mut plan = new_plan();
+    step(&mut plan, Duration::ZERO, Event::Tick);
+    assert_eq!(ask(&mut plan, MS, 1, "k0").fate, None, "there are no keys yet");
+    assert!(step(&mut plan, SEC, fetched(set([0]))).fate.is_none());
+    let asked = Event::Asked { wanted: wanted("k0"), generation: Some(0), waiter: 2 };
+    assert_eq!(step(&mut plan, 10 * SEC, asked).fate, None, "it looked at another set");
+    assert_eq!(ask(&mut plan, 10 * SEC, 3, "a").fate, Some(Fate::Provoked));
+    assert_eq!(ask(&mut plan, 10 * SEC, 4, "a").fate, Some(Fate::InFlight));
+    step(&mut plan, 10 * SEC + MS, fetched(set([0])));
+    // The second one of `a` came after the look had begun, but that was for the same key.
+    assert_eq!(ask(&mut plan, 10 * SEC + MS, 5, "a").fate, Some(Fate::Absent));
+    assert_eq!(ask(&mut plan, 10 * SEC + MS, 6, "b").fate, Some(Fate::Spaced));
+    assert_eq!(step(&mut plan, 10 * SEC + MS, Event::RefreshAsked).fate, None);
+}
+
+#[test]
+fn a_forced_fetch_is_manual_if_an_operator_wants_it_and_only_that_one() {
+    let mut plan = started([0]);
+    let start = step(&mut plan, 10 * SEC, Event::RefreshAsked).start.unwrap();
+    assert_eq!((start.kind, start.is_manual), (Kind::Forced, true));
+    step(&mut plan, 10 * SEC, fetched(set([0])));
+    let start = ask(&mut plan, 20 * SEC, 1, "a").start.unwrap();
+    assert_eq!((start.kind, start.is_manual), (Kind::Forced, false));
 }
 
 #[test]

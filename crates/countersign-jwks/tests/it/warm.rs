@@ -344,3 +344,37 @@ async fn files_are_not_imported_into() {
     assert_eq!(handle.import(&source.handle().export().unwrap()).await, Err(ImportError::NotRemote));
     assert_eq!(handle.export(), None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_warm_start_is_counted_as_a_hit_or_a_miss() {
+    let counted = async |source: &Keys| {
+        sleep(10 * SEC).await;
+        let counters = source.handle().status().counters;
+        (counters.cache_hits, counters.cache_misses)
+    };
+    let memory = left_behind(|remote| remote).await;
+    let warm = Keys::remote(down().remote().cache(memory.clone()));
+    assert_eq!(counted(&warm).await, (1, 0));
+    for _ in 0..3 {
+        warm.handle().refresh().await.unwrap_err();
+    }
+    assert_eq!(counted(&warm).await, (1, 0), "it is read once");
+    let cold = Script::new([keys([0])]);
+    assert_eq!(counted(&Keys::remote(cold.remote().cache(Memory::default()))).await, (0, 1));
+    for misbehave in [
+        (|inner| inner.fails = true) as fn(&mut Inner),
+        |inner| inner.hangs = true,
+        |inner| inner.garbage = Some(b"{}".to_vec()),
+    ] {
+        let memory = Memory::default();
+        memory.with(misbehave);
+        assert_eq!(counted(&Keys::remote(Script::new([keys([0])]).remote().cache(memory))).await, (0, 1));
+    }
+    let sealed = Keys::remote(down().remote().cache(memory).cache_secret([7; 32]));
+    assert_eq!(counted(&sealed).await, (0, 1), "not believed");
+    // Without a cache there is nothing to count, whatever is imported.
+    let source = down().keys();
+    sleep(SEC / 2).await;
+    assert_eq!(source.handle().import(&warm.handle().export().unwrap()).await, Ok(true));
+    assert_eq!(counted(&source).await, (0, 0));
+}

@@ -4,6 +4,7 @@
 
 mod one_port;
 mod tonic_client;
+mod tonic_deadline;
 mod tonic_server;
 
 use countersign_examples::Running;

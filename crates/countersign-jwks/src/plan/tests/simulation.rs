@@ -278,7 +278,7 @@ impl World {
             Action::Publish(set) => self.published_by(set, landed),
             Action::Withdraw => self.in_force = None,
             Action::Disbelieve(_) => self.check(landed.is_some(), "disbelief without an answer"),
-            Action::Stale | Action::Recovered => {}
+            Action::Stale | Action::Recovered | Action::Count(_) => {}
             Action::Deny(absent) => self.check(absent.len() <= absent::MAX_ABSENT, "too many are remembered as absent"),
             Action::Answer(waiter, answer) => self.answered(waiter, answer, landed),
             Action::Arm(at) => self.timer = at,
