@@ -766,12 +766,12 @@ async fn every_setting_of_the_layer_is_the_facades_too_and_does_the_same() {
         assert!(makes_a_difference, "{name} is not seen in any of these requests");
     }
     // Those that make two layers of one.
-    for request in 0..plain.len() {
-        let nth = || requests(&good, &other).remove(request);
+    for (index, (status, ..)) in plain.iter().enumerate() {
+        let nth = || requests(&good, &other).remove(index);
         let answer = |_: &Refusal, response: http::Response<()>| response.map(|()| Body::from("ours"));
         let by_auth = told(plain_auth().on_refusal(answer).layer(mirror()), nth()).await;
         assert_eq!(by_auth, told(plain_layer().on_refusal(answer).layer(mirror()), nth()).await);
-        assert_eq!(by_auth.2 == "ours", plain[request].0 >= 400, "{by_auth:?}");
+        assert_eq!(by_auth.2 == "ours", *status >= 400, "{by_auth:?}");
     }
 }
 
