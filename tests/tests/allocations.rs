@@ -2,16 +2,17 @@
 //! used. A program of its own, because it counts what goes through the global allocator (of the thread that measures).
 //!
 //! What aws-lc allocates by itself, in C, is not seen.
-#![allow(clippy::unwrap_used, reason = "a test that fails panics")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::hint::black_box;
+use std::num::NonZeroU32;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use countersign::{Algorithm, Authenticated, JwtAuth, KeySet, Verified, scope};
+use countersign::{Algorithm, Authenticated, JwtAuth, KeySet, PeerLimit, Verified, scope};
 use countersign_testkit::{DangerousFakeAuth, TestKey, Token};
 use http::header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -108,6 +109,9 @@ fn an_accepted_request_makes_no_allocation_for_what_is_not_used() {
     check("a scope", |auth| auth.require(scope("orders:read").and(scope("orders:write"))), OF_THE_LAYER);
     check("a profile", |auth| auth.access_token_profile().leeway(Duration::from_secs(1)), OF_THE_LAYER);
     check("a realm", |auth| auth.realm("orders"), OF_THE_LAYER);
+    // Only who is refused is looked up.
+    let limit = |auth: JwtAuth| auth.limit_refusals(PeerLimit::per_minute(NonZeroU32::MIN, |_, _| panic!("admitted")));
+    check("a limit", limit, OF_THE_LAYER);
 }
 
 /// `sub` as a `String` and the `Arc` that is shared.
