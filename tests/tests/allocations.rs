@@ -2,18 +2,19 @@
 //! used. A program of its own, because it counts what goes through the global allocator (of the thread that measures).
 //!
 //! What aws-lc allocates by itself, in C, is not seen.
-#![allow(clippy::unwrap_used, reason = "a test that fails panics")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::hint::black_box;
+use std::num::NonZeroU32;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use countersign::{
-    Algorithm, Authenticated, Judged, JwtAuth, KeySet, Observer, Refusal, RefusalLimit, Refused, TokenPlace, Verified,
-    require, scope,
+    Algorithm, Authenticated, Judged, JwtAuth, KeySet, Observer, PeerLimit, Refusal, RefusalLimit, Refused, TokenPlace,
+    Verified, require, scope,
 };
 use countersign_testkit::{DangerousFakeAuth, TestKey, Token};
 use http::header::{ACCEPT, AUTHORIZATION, COOKIE, HOST, USER_AGENT};
@@ -125,6 +126,9 @@ fn an_accepted_request_makes_no_allocation_for_what_is_not_used() {
     check("invalid as anonymous", JwtAuth::dangerous_treat_invalid_as_anonymous, OF_THE_LAYER);
     check("exempt paths", |auth| auth.exempt("/healthz").exempt("/public/*"), OF_THE_LAYER);
     check("preflights", JwtAuth::allow_cors_preflight, OF_THE_LAYER);
+    // Only who is refused is looked up.
+    let limit = |auth: JwtAuth| auth.limit_refusals(PeerLimit::per_minute(NonZeroU32::MIN, |_, _| panic!("admitted")));
+    check("a limit per peer", limit, OF_THE_LAYER);
     check("a limit on refusals", |auth| auth.limit_refusals(Never), OF_THE_LAYER);
     check("places that the token is not in", |auth| auth.token_from(places()), OF_THE_LAYER);
 }

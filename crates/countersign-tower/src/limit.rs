@@ -6,7 +6,7 @@ use http::{Extensions, HeaderMap};
 use crate::refusal::Refusal;
 
 /// A limit on refused requests, so that whoever tries tokens is slowed down. Only refusals count, and only they are limited: a valid
-/// caller behind the same address notices nothing.
+/// caller behind the same address notices nothing. `PeerLimit`, with the feature `governor`, is one.
 pub trait RefusalLimit: Send + Sync + 'static {
     /// Counts a refusal. `Some` is the time after which its sender may come again: the answer is then 429
     /// ([`Refusal::Limited`]) in place of what it would have been, and says nothing of the token.

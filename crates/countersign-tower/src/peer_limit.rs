@@ -380,12 +380,18 @@ mod tests {
 
     #[test]
     fn threads_that_count_one_peer_together_get_no_more_than_one() {
-        let (limits, _) = limits(30, 100);
+        const BURST: u32 = 300_000;
+        let (limits, _) = limits(30, BURST);
+        let peer = address("192.0.2.1");
+        let start = std::sync::Barrier::new(4);
         let counted: usize = std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                (0..4).map(|_| scope.spawn(|| answered(&limits, [address("192.0.2.1"); 1000]))).collect();
+            let count = || {
+                start.wait();
+                answered(&limits, (0..BURST / 2).map(|_| peer))
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(count)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
-        assert_eq!(counted, 100);
+        assert_eq!(counted, 300_000);
     }
 }
