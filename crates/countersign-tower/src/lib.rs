@@ -117,6 +117,7 @@
 //!
 //! - `axum` (off): `Claims` and `Authenticated` are axum extractors, and `Forbidden` is an axum response. Costs
 //!   `axum-core`. The layer works under axum without it, and what it does does not depend on it.
+//! - `metrics` (off): `RequestMetrics`, for a recorder of the `metrics` crate. Costs `metrics`; nothing is counted until it is an observer.
 //! - `tokio` (off): `Deadline`, at which connections end that outlive their request. Costs tokio with its timer, and `futures-core`.
 //! - `tonic-0.14` (off): [`Refusal`], `ExtractError` and `Forbidden` turn into `tonic::Status`. Costs tonic without its
 //!   features, and tokio with it. The layer works under tonic without it, and answers gRPC in every build.
@@ -131,6 +132,9 @@ mod body;
 mod caller;
 mod challenge;
 mod clock;
+mod codes;
+#[cfg(feature = "metrics")]
+mod counts;
 #[cfg(feature = "tokio")]
 pub mod deadline;
 mod extract;
@@ -141,6 +145,8 @@ mod grpc;
 pub mod handler;
 mod layer;
 mod limit;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod observe;
 mod on_refusal;
 mod open;
@@ -170,6 +176,8 @@ pub use future::ResponseFuture;
 pub use handler::{Authenticated, Claims, ExtractError, Forbidden, Permit};
 pub use layer::RequireJwtLayer;
 pub use limit::{RefusalLimit, Refused};
+#[cfg(feature = "metrics")]
+pub use metrics::RequestMetrics;
 pub use observe::{Judged, Observer, Outcome};
 pub use on_refusal::{OnRefusal, OnRefusalFuture, OnRefusalLayer, ProblemDetails, RefusalResponse};
 pub use place::TokenPlace;

@@ -67,6 +67,7 @@
 //!   dependency on it switches on.
 //! - `redis`: `RedisCache`, so that a fleet starts warm from one Redis. Costs the `redis` crate. `redis-tls`: with TLS,
 //!   which costs rustls, as `reqwest` does.
+//! - `metrics`: `JwtAuth::metrics`, requests and keys for a recorder of the `metrics` crate, 0.24. Costs `metrics`.
 //! - `axum`: `Claims` and `Authenticated` are axum extractors, and `Forbidden` is an axum response. Costs `axum-core`.
 //! - `tonic-0.14`: [`Refusal`], `ExtractError` and `Forbidden` turn into `tonic::Status` by `?`. Costs tonic without its
 //!   features. gRPC callers are refused as gRPC says in every build.
@@ -79,10 +80,14 @@
 mod auth;
 mod explain;
 mod handle;
+#[cfg(feature = "metrics")]
+mod metrics;
 
 pub use auth::JwtAuth;
 pub use explain::Explanation;
 pub use handle::{Handle, Warning};
+#[cfg(feature = "metrics")]
+pub use metrics::{MAX_SOURCE_LABELS, MIN_FLUSH_INTERVAL, Metrics};
 
 pub use countersign_claims::{
     ClaimPointer, ClaimRule, ClaimValue, ClaimsType, Clock, ConfigError, Denied, Permission, Policy, Requirement,
