@@ -121,6 +121,7 @@
 //! - `tokio` (off): `Deadline`, at which connections end that outlive their request. Costs tokio with its timer, and `futures-core`.
 //! - `tonic-0.14` (off): [`Refusal`], `ExtractError` and `Forbidden` turn into `tonic::Status`. Costs tonic without its
 //!   features, and tokio with it. The layer works under tonic without it, and answers gRPC in every build.
+//! - `tracing` (off): `Traces`, fields of spans and events for `tracing` 0.1. Costs `tracing`; nothing is said until it is an observer.
 //!
 //! [countersign]: https://docs.rs/countersign
 
@@ -158,6 +159,8 @@ mod response;
 mod service;
 #[cfg(feature = "tonic-0.14")]
 mod tonic;
+#[cfg(feature = "tracing")]
+pub mod traces;
 
 #[cfg(feature = "axum")]
 pub use self::axum::ExtractRejection;
@@ -184,3 +187,5 @@ pub use place::TokenPlace;
 pub use refusal::Refusal;
 pub use resource_metadata::{ResourceMetadata, ResourceMetadataService};
 pub use service::RequireJwt;
+#[cfg(feature = "tracing")]
+pub use traces::Traces;

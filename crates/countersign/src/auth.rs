@@ -400,6 +400,13 @@ impl JwtAuth {
         self.with(|auth| auth.metrics.push(metrics.clone()))
     }
 
+    /// Records what becomes of each request in its span, and says refusals in events: see [`Traces`](crate::Traces).
+    #[cfg(feature = "tracing")]
+    #[must_use]
+    pub fn traced(self) -> Self {
+        self.observe(crate::Traces::new())
+    }
+
     /// Slows down peers whose requests are refused again and again: see [`RefusalLimit`].
     #[must_use]
     pub fn limit_refusals(self, limit: impl RefusalLimit) -> Self {

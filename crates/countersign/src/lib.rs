@@ -71,6 +71,8 @@
 //! - `axum`: `Claims` and `Authenticated` are axum extractors, and `Forbidden` is an axum response. Costs `axum-core`.
 //! - `tonic-0.14`: [`Refusal`], `ExtractError` and `Forbidden` turn into `tonic::Status` by `?`. Costs tonic without its
 //!   features. gRPC callers are refused as gRPC says in every build.
+//! - `tracing`: `JwtAuth::traced`, what became of a request as fields of its span, and refusals as events. Costs nothing: what sources log is
+//!   there in every build.
 //!
 //! # The crates behind it
 //!
@@ -109,6 +111,8 @@ pub use countersign_tower::{
     Caller, Judged, Observer, OnRefusalLayer, Outcome, ProblemDetails, Refusal, RefusalLimit, RequireJwt,
     RequireJwtLayer, RequireLayer, ResourceMetadata, SystemClock, TokenPlace, handler, require,
 };
+#[cfg(feature = "tracing")]
+pub use countersign_tower::{Traces, traces};
 pub use countersign_verifier::{Report, Verdict, Verifier};
 
 pub use countersign_claims as claims;
