@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use countersign::{Algorithm, Authenticated, JwtAuth, KeySet, Verified, scope};
+use countersign::{Algorithm, Authenticated, JwtAuth, KeySet, Metrics, Verified, scope};
 use countersign_testkit::{DangerousFakeAuth, TestKey, Token};
 use http::header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -108,6 +108,16 @@ fn an_accepted_request_makes_no_allocation_for_what_is_not_used() {
     check("a scope", |auth| auth.require(scope("orders:read").and(scope("orders:write"))), OF_THE_LAYER);
     check("a profile", |auth| auth.access_token_profile().leeway(Duration::from_secs(1)), OF_THE_LAYER);
     check("a realm", |auth| auth.realm("orders"), OF_THE_LAYER);
+}
+
+/// That each request is counted, and its span told of, costs time but no memory, once the first of an issuer has been counted; without either, the
+/// features alone cost nothing, as the tests above show: they are built with both.
+#[test]
+fn metrics_and_traces_make_no_allocation() {
+    let metrics = Metrics::new("orders");
+    check("metrics", |auth| auth.metrics(&metrics), OF_THE_LAYER);
+    check("traces", JwtAuth::traced, OF_THE_LAYER);
+    check("both", |auth| auth.metrics(&metrics).traced(), OF_THE_LAYER);
 }
 
 /// `sub` as a `String` and the `Arc` that is shared.
