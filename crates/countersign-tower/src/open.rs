@@ -107,7 +107,7 @@ fn is_plain(path: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn preflight(method: Method, headers: &[(&'static str, &'static str)]) -> bool {
+    fn preflight(method: &Method, headers: &[(&'static str, &'static str)]) -> bool {
         let headers = headers
             .iter()
             .map(|(name, value)| (name.parse::<http::HeaderName>().unwrap(), HeaderValue::from_static(value)))
@@ -115,25 +115,25 @@ mod tests {
                 map.append(name, value);
                 map
             });
-        is_preflight(&method, &headers)
+        is_preflight(method, &headers)
     }
 
     #[test]
     fn a_preflight_is_options_with_origin_and_the_method_asked_for() {
         let (origin, asked) = (("origin", "https://app.example"), ("access-control-request-method", "PUT"));
-        assert!(preflight(Method::OPTIONS, &[origin, asked]));
-        assert!(preflight(Method::OPTIONS, &[("origin", "null"), asked, ("access-control-request-headers", "x")]));
-        for method in [Method::GET, Method::HEAD, Method::POST, Method::PUT] {
+        assert!(preflight(&Method::OPTIONS, &[origin, asked]));
+        assert!(preflight(&Method::OPTIONS, &[("origin", "null"), asked, ("access-control-request-headers", "x")]));
+        for method in &[Method::GET, Method::HEAD, Method::POST, Method::PUT] {
             assert!(!preflight(method, &[origin, asked]));
         }
-        assert!(!preflight(Method::OPTIONS, &[]));
-        assert!(!preflight(Method::OPTIONS, &[origin]));
-        assert!(!preflight(Method::OPTIONS, &[asked]));
-        assert!(!preflight(Method::OPTIONS, &[("origin", ""), asked]));
-        assert!(!preflight(Method::OPTIONS, &[origin, ("access-control-request-method", "")]));
-        assert!(!preflight(Method::OPTIONS, &[origin, ("access-control-request-method", "PUT, GET")]));
-        assert!(!preflight(Method::OPTIONS, &[origin, origin, asked]));
-        assert!(!preflight(Method::OPTIONS, &[origin, asked, asked]));
+        assert!(!preflight(&Method::OPTIONS, &[]));
+        assert!(!preflight(&Method::OPTIONS, &[origin]));
+        assert!(!preflight(&Method::OPTIONS, &[asked]));
+        assert!(!preflight(&Method::OPTIONS, &[("origin", ""), asked]));
+        assert!(!preflight(&Method::OPTIONS, &[origin, ("access-control-request-method", "")]));
+        assert!(!preflight(&Method::OPTIONS, &[origin, ("access-control-request-method", "PUT, GET")]));
+        assert!(!preflight(&Method::OPTIONS, &[origin, origin, asked]));
+        assert!(!preflight(&Method::OPTIONS, &[origin, asked, asked]));
     }
 
     #[test]
