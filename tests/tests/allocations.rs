@@ -13,8 +13,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use countersign::{
-    Algorithm, Authenticated, Judged, JwtAuth, KeySet, Observer, PeerLimit, Refusal, RefusalLimit, Refused, TokenPlace,
-    Verified, require, scope,
+    Algorithm, Authenticated, Judged, JwtAuth, KeySet, Metrics, Observer, PeerLimit, Refusal, RefusalLimit, Refused,
+    TokenPlace, Verified, require, scope,
 };
 use countersign_testkit::{DangerousFakeAuth, TestKey, Token};
 use http::header::{ACCEPT, AUTHORIZATION, COOKIE, HOST, USER_AGENT};
@@ -203,6 +203,16 @@ fn nobody_costs_less_than_a_caller() {
     headers.remove(AUTHORIZATION);
     let mut service = plain(Algorithm::Es256).optional().layer(Handler);
     assert_eq!(allocations(&mut service, &headers), OF_THE_REQUEST + 3);
+}
+
+/// That each request is counted, and its span told of, costs time but no memory, once the first of an issuer has been counted; without either, the
+/// features alone cost nothing, as the tests above show: they are built with both.
+#[test]
+fn metrics_and_traces_make_no_allocation() {
+    let metrics = Metrics::new("orders");
+    check("metrics", |auth| auth.metrics(&metrics), OF_THE_LAYER);
+    check("traces", JwtAuth::traced, OF_THE_LAYER);
+    check("both", |auth| auth.metrics(&metrics).traced(), OF_THE_LAYER);
 }
 
 /// `sub` as a `String` and the `Arc` that is shared.

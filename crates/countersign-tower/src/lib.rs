@@ -166,12 +166,14 @@
 //!
 //! - `axum` (off): `Claims` and `Authenticated` are axum extractors, and `Forbidden` is an axum response. Costs
 //!   `axum-core`. The layer works under axum without it, and what it does does not depend on it.
+//! - `metrics` (off): `RequestMetrics`, for a recorder of the `metrics` crate. Costs `metrics`; nothing is counted until it is an observer.
 //! - `tokio` (off): `Deadline`, at which connections end that outlive their request. Costs tokio with its timer, and `futures-core`.
 //! - `tonic-0.14` (off): [`Refusal`], `ExtractError` and `Forbidden` turn into `tonic::Status`. Costs tonic without its
 //!   features, and tokio with it. The layer works under tonic without it, and answers gRPC in every build.
 //! - `tower-http-0.7` (off): `RequestAuthorizer`, for tower-http's own authorisation layers. Costs tower-http with these. The
 //!   layer stands among tower-http's others without it.
 //! - `governor` (off): `PeerLimit`, a limit on refused requests for each peer. Costs governor.
+//! - `tracing` (off): `Traces`, fields of spans and events for `tracing` 0.1. Costs `tracing`; nothing is said until it is an observer.
 //!
 //! [countersign]: https://docs.rs/countersign
 
@@ -183,6 +185,9 @@ mod body;
 mod caller;
 mod challenge;
 mod clock;
+mod codes;
+#[cfg(feature = "metrics")]
+mod counts;
 #[cfg(feature = "tokio")]
 pub mod deadline;
 mod extract;
@@ -193,6 +198,8 @@ mod grpc;
 pub mod handler;
 mod layer;
 mod limit;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod observe;
 mod on_refusal;
 mod open;
@@ -208,6 +215,8 @@ mod service;
 mod tonic;
 #[cfg(feature = "tower-http-0.7")]
 mod tower_http;
+#[cfg(feature = "tracing")]
+pub mod traces;
 
 #[cfg(feature = "axum")]
 pub use self::axum::ExtractRejection;
@@ -228,6 +237,8 @@ pub use future::ResponseFuture;
 pub use handler::{Authenticated, Claims, ExtractError, Forbidden, Permit};
 pub use layer::RequireJwtLayer;
 pub use limit::{RefusalLimit, Refused};
+#[cfg(feature = "metrics")]
+pub use metrics::RequestMetrics;
 pub use observe::{Judged, Observer, Outcome};
 pub use on_refusal::{OnRefusal, OnRefusalFuture, OnRefusalLayer, ProblemDetails, RefusalResponse};
 #[cfg(feature = "governor")]
@@ -236,3 +247,5 @@ pub use place::TokenPlace;
 pub use refusal::Refusal;
 pub use resource_metadata::{ResourceMetadata, ResourceMetadataService};
 pub use service::RequireJwt;
+#[cfg(feature = "tracing")]
+pub use traces::Traces;

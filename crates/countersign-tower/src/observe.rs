@@ -128,6 +128,26 @@ impl<'r> Outcome<'r> {
 }
 
 impl<'r> Judged<'r> {
+    /// All that [`name`](Self::name) can be: [`Outcome::NAMES`], and `refused_by_handler`.
+    pub const NAMES: [&'static str; 9] = [
+        "admitted",
+        "refused",
+        "refused_by_handler",
+        "anonymous",
+        "exempt",
+        "preflight",
+        "shadow_admitted",
+        "shadow_refused",
+        "shadow_undecided",
+    ];
+
+    /// A short stable name for metrics and logs, out of [`Judged::NAMES`]: [`Outcome::name`], but that refusals by handlers have another,
+    /// because these requests have been counted before. Without those, the names add up to the requests.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        if self.by_handler { "refused_by_handler" } else { self.outcome.name() }
+    }
+
     /// What became of the request.
     #[must_use]
     pub fn outcome(&self) -> Outcome<'r> {

@@ -3,6 +3,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use countersign_claims::{ClaimsType, Clock, ConfigError, Policy, Requirement};
+#[cfg(feature = "metrics")]
+use countersign_jwks::KeysHandle;
 use countersign_jwks::{Issuers, Keys, Remote, SourceError};
 use countersign_token::{AlgorithmSet, Fetch, KeySet, KeySource};
 use countersign_tower::{
@@ -12,6 +14,8 @@ use countersign_verifier::Verifier;
 use tower_layer::{Layer, Stack};
 
 use crate::handle::{Handle, Warning};
+#[cfg(feature = "metrics")]
+use crate::metrics::Metrics;
 
 /// Authentication by signed tokens, as a [`tower::Layer`](tower_layer::Layer).
 ///
@@ -46,6 +50,8 @@ pub struct JwtAuth {
     with_claims: Option<fn(Verifier<Keys>) -> Verifier<Keys>>,
     /// What is set of the layer, in order.
     layer: Vec<LayerSetting>,
+    #[cfg(feature = "metrics")]
+    metrics: Vec<Metrics>,
     /// Of the layer too; the handle explains by it.
     clock: Arc<dyn Clock>,
     /// The first setting of a single fetched source, where there is none.
@@ -58,6 +64,20 @@ pub struct JwtAuth {
 struct Source {
     origin: KeysFrom,
     keys: OnceLock<Keys>,
+    /// The same for all layers over these keys, so that it can be told that they are the same.
+    #[cfg(feature = "metrics")]
+    measured: OnceLock<Arc<KeysHandle>>,
+}
+
+impl Source {
+    fn new(origin: KeysFrom, keys: Option<Keys>) -> Self {
+        Self {
+            origin,
+            keys: keys.map_or_else(OnceLock::new, OnceLock::from),
+            #[cfg(feature = "metrics")]
+            measured: OnceLock::new(),
+        }
+    }
 }
 
 type LayerSetting = Arc<dyn Fn(RequireJwtLayer<Keys>) -> RequireJwtLayer<Keys> + Send + Sync>;
@@ -144,7 +164,7 @@ impl JwtAuth {
     /// ```
     #[must_use]
     pub fn issuers(issuers: Issuers) -> Self {
-        Self::from_source(Source { origin: KeysFrom::Issuers(Box::new(issuers)), keys: OnceLock::new() })
+        Self::from_source(Source::new(KeysFrom::Issuers(Box::new(issuers)), None))
     }
 
     /// Takes the keys from a source that was made elsewhere: a union, files, or one that several layers share.
@@ -155,7 +175,7 @@ impl JwtAuth {
     /// Settings of the source, such as its lifetimes, are made on the [`Remote`] or [`Local`](countersign_jwks::Local), whose own `check` says whether they go together.
     #[must_use]
     pub fn from_keys(keys: Keys) -> Self {
-        Self::from_source(Source { origin: KeysFrom::Given, keys: OnceLock::from(keys) })
+        Self::from_source(Source::new(KeysFrom::Given, Some(keys)))
     }
 
     /// Takes the keys from a remote source that was configured in detail: with a cache, mirrors, a discovered issuer.
@@ -163,7 +183,7 @@ impl JwtAuth {
     /// It demands no issuer by itself: call [`issuer`](Self::issuer) too, also after [`Remote::discover`].
     #[must_use]
     pub fn from_remote(remote: Remote) -> Self {
-        Self::from_source(Source { origin: KeysFrom::Remote(Box::new(remote)), keys: OnceLock::new() })
+        Self::from_source(Source::new(KeysFrom::Remote(Box::new(remote)), None))
     }
 
     /// Uses these keys and no others: from PEM files, from a JWKS document, or secrets shared with the issuer. HMAC secrets
@@ -183,7 +203,7 @@ impl JwtAuth {
     /// ```
     #[must_use]
     pub fn with_keys(keys: KeySet) -> Self {
-        Self::from_source(Source { origin: KeysFrom::Given, keys: OnceLock::from(Keys::fixed(keys)) })
+        Self::from_source(Source::new(KeysFrom::Given, Some(Keys::fixed(keys))))
     }
 
     fn from_source(source: Source) -> Self {
@@ -201,6 +221,8 @@ impl JwtAuth {
             kid_required: false,
             with_claims: None,
             layer: Vec::new(),
+            #[cfg(feature = "metrics")]
+            metrics: Vec::new(),
             clock: Arc::new(SystemClock),
             misplaced: None,
             built: Arc::default(),
@@ -369,6 +391,20 @@ impl JwtAuth {
     pub fn observe(self, observer: impl Observer) -> Self {
         let observer = Arc::new(observer);
         self.layer_with(move |layer| layer.observe(Arc::clone(&observer)))
+    }
+
+    /// Counts what becomes of requests, and how their keys are: see [`Metrics`].
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub fn metrics(self, metrics: &Metrics) -> Self {
+        self.with(|auth| auth.metrics.push(metrics.clone()))
+    }
+
+    /// Records what becomes of each request in its span, and says refusals in events: see [`Traces`](crate::Traces).
+    #[cfg(feature = "tracing")]
+    #[must_use]
+    pub fn traced(self) -> Self {
+        self.observe(crate::Traces::new())
     }
 
     /// Slows down peers whose requests are refused again and again: see [`RefusalLimit`].
@@ -598,7 +634,15 @@ impl JwtAuth {
         }
         let clock = Arc::clone(&self.clock);
         let layer = RequireJwtLayer::new(verifier).clock(move || clock.now());
-        self.layer.iter().fold(layer, |layer, setting| setting(layer))
+        let layer = self.layer.iter().fold(layer, |layer, setting| setting(layer));
+        #[cfg(feature = "metrics")]
+        let layer = self.metrics.iter().fold(layer, |layer, metrics| layer.observe(metrics.observer(self.measured())));
+        layer
+    }
+
+    #[cfg(feature = "metrics")]
+    fn measured(&self) -> &Arc<KeysHandle> {
+        self.source.measured.get_or_init(|| Arc::new(self.keys().handle()))
     }
 
     fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
@@ -623,7 +667,7 @@ impl JwtAuth {
         self.with(|auth| match &auth.source.origin {
             KeysFrom::Remote(remote) => {
                 let origin = KeysFrom::Remote(Box::new(change((**remote).clone())));
-                auth.source = Arc::new(Source { origin, keys: OnceLock::new() });
+                auth.source = Arc::new(Source::new(origin, None));
             }
             KeysFrom::Given | KeysFrom::Issuers(_) => {
                 auth.misplaced.get_or_insert(setting);

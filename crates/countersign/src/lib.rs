@@ -67,12 +67,15 @@
 //!   dependency on it switches on.
 //! - `redis`: `RedisCache`, so that a fleet starts warm from one Redis. Costs the `redis` crate. `redis-tls`: with TLS,
 //!   which costs rustls, as `reqwest` does.
+//! - `metrics`: `JwtAuth::metrics`, requests and keys for a recorder of the `metrics` crate, 0.24. Costs `metrics`.
 //! - `axum`: `Claims` and `Authenticated` are axum extractors, and `Forbidden` is an axum response. Costs `axum-core`.
 //! - `tonic-0.14`: [`Refusal`], `ExtractError` and `Forbidden` turn into `tonic::Status` by `?`. Costs tonic without its
 //!   features. gRPC callers are refused as gRPC says in every build.
 //! - `tower-http-0.7`: `JwtAuth::authorizer`, for tower-http's own authorisation layers. Costs tower-http with these. How
 //!   [`JwtAuth`] goes with its other layers is in [`middleware`], and needs no feature.
 //! - `governor`: `PeerLimit`, a limit on refused requests for each peer. Costs governor.
+//! - `tracing`: `JwtAuth::traced`, what became of a request as fields of its span, and refusals as events. Costs nothing: what sources log is
+//!   there in every build.
 //!
 //! # The crates behind it
 //!
@@ -82,10 +85,14 @@
 mod auth;
 mod explain;
 mod handle;
+#[cfg(feature = "metrics")]
+mod metrics;
 
 pub use auth::JwtAuth;
 pub use explain::Explanation;
 pub use handle::{Handle, Warning};
+#[cfg(feature = "metrics")]
+pub use metrics::{MAX_SOURCE_LABELS, MIN_FLUSH_INTERVAL, Metrics};
 
 pub use countersign_claims::{
     ClaimPointer, ClaimRule, ClaimValue, ClaimsType, Clock, ConfigError, Denied, Permission, Policy, Requirement,
@@ -111,6 +118,8 @@ pub use countersign_tower::{
     Caller, Judged, Observer, OnRefusalLayer, Outcome, ProblemDetails, Refusal, RefusalLimit, Refused, RequireJwt,
     RequireJwtLayer, RequireLayer, ResourceMetadata, SystemClock, TokenPlace, handler, require,
 };
+#[cfg(feature = "tracing")]
+pub use countersign_tower::{Traces, traces};
 pub use countersign_verifier::{Report, Verdict, Verifier};
 
 pub use countersign_claims as claims;

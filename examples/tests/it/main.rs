@@ -6,6 +6,7 @@ mod axum;
 mod hyper;
 #[cfg(unix)]
 mod kubernetes;
+mod prometheus;
 mod quickstart;
 mod sse;
 mod static_keys;

@@ -14,7 +14,7 @@ fn short(idp: &IdentityProvider) -> Token {
 /// The numbers of the orders that came, and the name of the last event.
 fn read(events: &str) -> (Vec<u64>, &str) {
     let ids = events.lines().filter_map(|line| line.strip_prefix("id: ")).map(|id| id.parse().unwrap()).collect();
-    (ids, events.lines().filter_map(|line| line.strip_prefix("event: ")).last().unwrap_or_default())
+    (ids, events.lines().filter_map(|line| line.strip_prefix("event: ")).next_back().unwrap_or_default())
 }
 
 #[tokio::test]

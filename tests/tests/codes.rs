@@ -1,0 +1,36 @@
+//! Every code that a refusal can have is in the list that metrics are labelled from: what the sources say is compared with it.
+#![allow(clippy::unwrap_used, reason = "a test that fails panics")]
+
+use std::collections::BTreeSet;
+
+use countersign::Refusal;
+use countersign_tests::refusals::refusal_cases;
+
+/// The four functions `code` of which [`Refusal::code`] is made.
+const SOURCES: [&str; 4] = [
+    include_str!("../../crates/countersign-tower/src/refusal.rs"),
+    include_str!("../../crates/countersign-verifier/src/refusal.rs"),
+    include_str!("../../crates/countersign-claims/src/error.rs"),
+    include_str!("../../crates/countersign-claims/src/requirement/denied.rs"),
+];
+
+/// The texts in the function `code` of a source.
+fn codes_in(source: &str) -> BTreeSet<&str> {
+    let (_, function) = source.split_once("pub fn code(&self) -> &'static str {").unwrap();
+    let (body, _) = function.split_once("\n    }\n").unwrap();
+    body.split('"').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn the_list_of_codes_is_what_refusals_say() {
+    let found: BTreeSet<_> = SOURCES.into_iter().flat_map(codes_in).collect();
+    assert!(SOURCES.iter().all(|source| codes_in(source).len() >= 3));
+    assert_eq!(found, Refusal::CODES.iter().copied().collect());
+}
+
+#[test]
+fn every_kind_of_refusal_has_a_code_out_of_the_list() {
+    for case in refusal_cases() {
+        assert!(Refusal::CODES.contains(&case.name), "{}", case.name);
+    }
+}
