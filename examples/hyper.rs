@@ -46,7 +46,7 @@ async fn serve(request: Request<Incoming>) -> Result<Response<Body>, Infallible>
     let (head, _body) = request.into_parts();
     let caller = match Authenticated::from_extensions(&head.extensions) {
         Ok(caller) => caller,
-        Err(no_layer) => return Ok(no_layer.into_response(&head.method, &head.headers, None)),
+        Err(no_layer) => return Ok(no_layer.into_response(&head.method, &head.headers, &head.extensions)),
     };
     let answer = match (&head.method, head.uri.path()) {
         (&Method::GET, "/hello") => Ok(hello(&head)),
@@ -60,7 +60,7 @@ async fn serve(request: Request<Incoming>) -> Result<Response<Body>, Infallible>
 fn hello(head: &Parts) -> Response<Body> {
     match Claims::<MyClaims>::from_extensions(&head.extensions) {
         Ok(claims) => text(format!("Hello, {}!\n", claims.sub)),
-        Err(error) => error.into_response(&head.method, &head.headers, None),
+        Err(error) => error.into_response(&head.method, &head.headers, &head.extensions),
     }
 }
 

@@ -57,7 +57,7 @@ struct MyClaims {
 async fn hello(request: Request) -> Result<Response<Body>, Infallible> {
     Ok(match Claims::<MyClaims>::from_extensions(request.extensions()) {
         Ok(claims) => Response::new(format!("Hello, {}!", claims.sub).into()),
-        Err(error) => error.into_response(request.method(), request.headers(), None),
+        Err(error) => error.into_response(request.method(), request.headers(), request.extensions()),
     })
 }
 

@@ -56,7 +56,7 @@ async fn inside(request: Request<Incoming>) -> Result<Response<Body>, hyper::Err
     }
     Ok(match Claims::<MyClaims>::from_extensions(&head.extensions) {
         Ok(claims) => Response::new(text(format!("hello {}", claims.sub))),
-        Err(error) => error.into_response(&head.method, &head.headers, Some("orders")),
+        Err(error) => error.into_response(&head.method, &head.headers, &head.extensions),
     })
 }
 

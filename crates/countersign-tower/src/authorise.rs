@@ -12,7 +12,6 @@ use crate::answers::Answers;
 use crate::body::EmptyBody;
 use crate::grpc;
 use crate::handler::{ExtractError, answers, verified};
-use crate::response;
 
 /// Demands something more of the callers of some routes: a layer inside of [`RequireJwtLayer`](crate::RequireJwtLayer), such as axum's
 /// `route_layer` or `MethodRouter::layer` put one.
@@ -74,13 +73,7 @@ impl<S> Require<S> {
             Some(answers) => answers.kind(request.method(), request.headers()),
             None => grpc::Kind::of(request.method(), request.headers()),
         };
-        Some(match error.refusal() {
-            Some(refusal) => {
-                let scope = self.requirement.scopes_to_ask_for();
-                Answers::refuse_in_handler(answers.as_deref(), refusal, kind, scope)
-            }
-            None => response::no_layer(error, kind),
-        })
+        Some(error.answer(answers.as_deref(), kind, self.requirement.scopes_to_ask_for()))
     }
 }
 

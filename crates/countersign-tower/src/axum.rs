@@ -10,9 +10,9 @@ use countersign_claims::{ClaimsType, Permission};
 use http::request::Parts;
 
 use crate::answers::Answers;
+use crate::grpc;
 use crate::handler::{Authenticated, Caller, Claims, ExtractError, Forbidden, Permit, answers};
 use crate::resource_metadata::ResourceMetadata;
-use crate::{grpc, response};
 
 /// A token whose claims do not fit `T` is answered with 401 `invalid_token`; a route without the layer with 500 and a text
 /// that says so.
@@ -154,16 +154,12 @@ impl std::error::Error for ExtractRejection {}
 
 impl IntoResponse for ExtractRejection {
     fn into_response(self) -> Response {
-        match (self.error.refusal(), self.grpc) {
-            (Some(refusal), grpc) => {
-                Answers::refuse_in_handler(self.answers.as_deref(), refusal, grpc, self.scope).map(|()| Body::empty())
-            }
-            (None, Some(grpc)) => response::no_layer(self.error, Some(grpc)).map(|()| Body::empty()),
-            (None, None) => {
-                let text = self.error.to_string();
-                (response::no_layer(self.error, None).into_parts().0, text).into_response()
-            }
+        if self.error.refusal().is_some() || self.grpc.is_some() {
+            return self.error.answer(self.answers.as_deref(), self.grpc, self.scope).map(|()| Body::empty());
         }
+        // For the service's own developers, who are the only ones to see it.
+        let text = self.error.to_string();
+        (self.error.answer(None, None, "").into_parts().0, text).into_response()
     }
 }
 

@@ -45,7 +45,7 @@ pub use crate::permit::Permit;
 /// // A handler behind the layer always finds a token. Without the layer it is the service's own fault: 500.
 /// let request = Request::new(String::new());
 /// let response = hello(&request)
-///     .unwrap_or_else(|error| error.into_response(request.method(), request.headers(), Some("orders")));
+///     .unwrap_or_else(|error| error.into_response(request.method(), request.headers(), request.extensions()));
 /// assert_eq!(response.status(), 500);
 /// ```
 ///
@@ -115,7 +115,7 @@ impl<T: ClaimsType + fmt::Debug> fmt::Debug for Claims<T> {
 ///     let (parts, ()) = request.into_parts();
 ///     let caller = match Authenticated::from_extensions(&parts.extensions) {
 ///         Ok(caller) => caller,
-///         Err(error) => return error.into_response(&parts.method, &parts.headers, None),
+///         Err(error) => return error.into_response(&parts.method, &parts.headers, &parts.extensions),
 ///     };
 ///     if let Err(forbidden) = caller.require(&scope("orders:write")) {
 ///         return forbidden.into_response(&parts.method, &parts.headers, None);
@@ -197,19 +197,29 @@ impl ExtractError {
         }
     }
 
-    /// The response to a request with this method and these headers, as [`Refusal::into_response`] makes it; where there is
-    /// no layer, 500 or gRPC's 13. The body is empty. A missing layer stands as [`ExtractError`] in the response's
-    /// extensions, everything else as [`Refusal`]. `realm` is the challenge's; `None`: no realm.
+    /// The response to a request with this method, these headers and these extensions, worded as the layer does that it has been through
+    /// (realm, resource metadata, gRPC or not), whose observers hear of it; where there is no layer, 500 or gRPC's 13. The body is empty. A
+    /// missing layer stands as [`ExtractError`] in the response's extensions, everything else as [`Refusal`].
     #[must_use]
     pub fn into_response<B: Default>(
         self,
         method: &Method,
         request_headers: &HeaderMap,
-        realm: Option<&str>,
+        extensions: &Extensions,
     ) -> Response<B> {
+        let answers = answers(extensions);
+        let kind = match &answers {
+            Some(answers) => answers.kind(method, request_headers),
+            None => grpc::Kind::of(method, request_headers),
+        };
+        self.answer(answers.as_deref(), kind, "").map(|()| B::default())
+    }
+
+    /// `scope` is what a caller without a token should ask for, on top of what the layer says.
+    pub(crate) fn answer(self, answers: Option<&Answers>, kind: Option<grpc::Kind>, scope: &str) -> Response<()> {
         match self.refusal() {
-            None => response::no_layer(self, grpc::Kind::of(method, request_headers)).map(|()| B::default()),
-            Some(refusal) => refusal.into_response(method, request_headers, realm),
+            Some(refusal) => Answers::refuse_in_handler(answers, refusal, kind, scope),
+            None => response::no_layer(self, kind),
         }
     }
 }

@@ -259,7 +259,7 @@ async fn without_axum_a_permit_comes_from_the_extensions_and_forbidden_answers_a
                 let realm = parts.headers.get("x-realm").map(|realm| realm.to_str().unwrap());
                 forbidden.into_response(&parts.method, &parts.headers, realm)
             }
-            Err(error) => error.into_response(&parts.method, &parts.headers, None),
+            Err(error) => error.into_response(&parts.method, &parts.headers, &parts.extensions),
         };
         Ok::<_, Infallible>(answer)
     });

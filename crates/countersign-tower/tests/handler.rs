@@ -60,7 +60,7 @@ async fn claims_that_do_not_fit_are_the_tokens_fault() {
     let error = Claims::<Tenancy>::from_extensions(&extensions).unwrap_err();
     assert_eq!(error.refusal().unwrap().code(), "claims_type");
 
-    let response: Response<String> = error.clone().into_response(&Method::GET, &HeaderMap::new(), Some("orders"));
+    let response: Response<String> = error.clone().into_response(&Method::GET, &HeaderMap::new(), &extensions);
     assert_eq!((response.status().as_u16(), response.body().as_str()), (401, ""));
     assert_eq!(
         headers(&response),
@@ -72,7 +72,7 @@ async fn claims_that_do_not_fit_are_the_tokens_fault() {
     );
     assert_eq!(response.extensions().get::<Refusal>(), error.refusal().as_ref());
 
-    let response: Response<String> = error.into_response(&Method::POST, &grpc(), Some("orders"));
+    let response: Response<String> = error.into_response(&Method::POST, &grpc(), &extensions);
     assert_eq!(response.status(), 200);
     assert_eq!(
         headers(&response),
@@ -92,12 +92,12 @@ fn without_the_layer_it_is_the_services_fault() {
     assert_eq!(Authenticated::from_extensions(&Extensions::new()).unwrap_err(), error);
     assert!(error.refusal().is_none());
 
-    let response: Response<String> = error.clone().into_response(&Method::GET, &HeaderMap::new(), None);
+    let response: Response<String> = error.clone().into_response(&Method::GET, &HeaderMap::new(), &Extensions::new());
     assert_eq!(response.status(), 500);
     assert_eq!(headers(&response), ["cache-control: no-store"]);
     assert_eq!(response.extensions().get::<ExtractError>(), Some(&error));
 
-    let response: Response<String> = error.clone().into_response(&Method::POST, &grpc(), None);
+    let response: Response<String> = error.clone().into_response(&Method::POST, &grpc(), &Extensions::new());
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["grpc-status"], "13");
     assert_eq!(response.headers()["grpc-message"].to_str().unwrap(), error.to_string(), "nothing in it to encode");

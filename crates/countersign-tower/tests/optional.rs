@@ -255,10 +255,10 @@ async fn a_handler_may_look_at_the_reason_itself() {
     let response: Response<()> = ExtractError::Anonymous(Refusal::NoCredentials).into_response(
         &http::Method::GET,
         &http::HeaderMap::new(),
-        Some("r"),
+        &Extensions::new(),
     );
     assert_eq!(
         (response.status().as_u16(), &response.headers()["www-authenticate"]),
-        (401, &"Bearer realm=\"r\"".parse().unwrap())
+        (401, &"Bearer realm=\"api\"".parse().unwrap())
     );
 }
