@@ -184,7 +184,7 @@ fn nothing_of_a_token_is_in_any_field() {
     let mut values = vec![("a good one", bearer(&good))];
     values.extend(good.hostile().into_iter().filter_map(|hostile| Some((hostile.attack, hostile.authorization()?))));
     for (attack, authorization) in values {
-        let (span, events) = Seen::of(&auth(), &[authorization.clone()]);
+        let (span, events) = Seen::of(&auth(), std::slice::from_ref(&authorization));
         for fields in events.iter().map(|(_, fields)| fields).chain([&span]) {
             for (name, value) in &fields.0 {
                 let known = match *name {
