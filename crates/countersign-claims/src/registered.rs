@@ -145,8 +145,8 @@ impl Registered {
 fn scopes(payload: &[u8], value: Raw<'_>) -> Option<SmallVec<[Text; 2]>> {
     let scopes = one_or_many(payload, value)?;
     let is_array = value.string().is_none();
-    let is_well_formed = |text: &str| text.bytes().all(|byte| !byte.is_ascii_control() && !(is_array && byte == b' '));
-    scopes.iter().all(|scope| is_well_formed(scope.get(payload))).then_some(scopes)
+    let separates = |byte: u8| byte.is_ascii_control() || is_array && byte == b' ';
+    (!scopes.iter().any(|scope| scope.get(payload).bytes().any(separates))).then_some(scopes)
 }
 
 fn one_or_many(payload: &[u8], value: Raw<'_>) -> Option<SmallVec<[Text; 2]>> {
