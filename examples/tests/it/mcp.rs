@@ -17,7 +17,7 @@ async fn rpc(client: &Client, url: &str, token: Option<&Token>, message: Value) 
     client.send(request).await
 }
 
-fn message(method: &str, params: Value) -> Value {
+fn message(method: &str, params: &Value) -> Value {
     json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params })
 }
 
@@ -32,7 +32,7 @@ async fn a_client_that_knows_the_url_finds_its_way() {
     let example = Running::start_trusting("mcp", &idp);
     let (client, url) = (Client::http1(), example.url("/mcp"));
 
-    let refused = rpc(&client, &url, None, message("initialize", json!({}))).await;
+    let refused = rpc(&client, &url, None, message("initialize", &json!({}))).await;
     assert_eq!(refused.content(), (401, ""));
     assert_eq!(parameter(refused.challenge(), "error"), None);
     assert_eq!(parameter(refused.challenge(), "scope"), Some("tools:read"));
@@ -45,14 +45,14 @@ async fn a_client_that_knows_the_url_finds_its_way() {
     assert_eq!(metadata["authorization_servers"], json!([idp.issuer()]));
 
     let reader = idp.token(metadata["resource"].as_str().unwrap()).scope("tools:read");
-    let hello = result(&rpc(&client, &url, Some(&reader), message("initialize", json!({}))).await);
+    let hello = result(&rpc(&client, &url, Some(&reader), message("initialize", &json!({}))).await);
     assert_eq!(hello["protocolVersion"], "2025-06-18");
     let initialized = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
     assert_eq!(rpc(&client, &url, Some(&reader), initialized).await.content(), (202, ""));
-    let tools = result(&rpc(&client, &url, Some(&reader), message("tools/list", json!({}))).await);
+    let tools = result(&rpc(&client, &url, Some(&reader), message("tools/list", &json!({}))).await);
     assert_eq!(tools["tools"][0]["name"], "whoami");
 
-    let call = message("tools/call", json!({ "name": "whoami" }));
+    let call = message("tools/call", &json!({ "name": "whoami" }));
     let refused = rpc(&client, &url, Some(&reader), call.clone()).await;
     assert_eq!(refused.content(), (403, ""));
     assert_eq!(parameter(refused.challenge(), "error"), Some("insufficient_scope"));
@@ -70,7 +70,7 @@ async fn tokens_for_others_and_in_other_places_are_refused() {
     let idp = IdentityProvider::start();
     let example = Running::start_trusting("mcp", &idp);
     let (client, url) = (Client::http1(), example.url("/mcp"));
-    let list = || message("tools/list", json!({}));
+    let list = || message("tools/list", &json!({}));
     for audience in ["orders", &example.url(""), &example.url("/mcp/"), &example.url("/MCP")] {
         let refused = rpc(&client, &url, Some(&idp.token(audience).scope("tools:read")), list()).await;
         assert_eq!(refused.content(), (401, ""), "{audience}");
@@ -89,7 +89,7 @@ async fn pages_of_other_origins_get_nothing() {
     let token = idp.token(&url).scope("tools:read");
     for (origin, status) in [("https://evil.example", 403), ("null", 403), (&*example.url(""), 200)] {
         let request = client.request("POST", &url).header("origin", origin).header("content-type", "application/json");
-        let request = request.bearer_auth(token.sign()).body(message("ping", json!({})).to_string());
+        let request = request.bearer_auth(token.sign()).body(message("ping", &json!({})).to_string());
         assert_eq!(client.send(request).await.status, status, "{origin}");
     }
 }

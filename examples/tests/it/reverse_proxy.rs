@@ -70,9 +70,11 @@ async fn the_upstream_sees_the_caller_and_neither_the_token_nor_what_the_client_
 #[tokio::test]
 async fn nobody_else_reaches_the_upstream() {
     let idp = IdentityProvider::start();
-    let reached = mpsc::channel::<()>(1);
-    let (tell, mut told) = reached;
-    let upstream = serve(Router::new().fallback(any(async move || drop(tell.try_send(()))))).await;
+    let (tell, mut told) = mpsc::channel(1);
+    let upstream = serve(Router::new().fallback(any(async move || {
+        tell.try_send(()).unwrap();
+    })))
+    .await;
     let example = start(&idp, Some(&upstream));
     let client = Client::http1();
     assert_eq!(client.get_bare(&example.url("/")).await.status, 401);
