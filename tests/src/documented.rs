@@ -1,9 +1,10 @@
-//! `FAILURES.md`, read as data: what it says a request gets is what the tests demand.
+//! `FAILURES.md` and `REFUSALS.md`, read as data: what they say a request gets is what the tests demand.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 const FAILURES: &str = include_str!("../../FAILURES.md");
+const REFUSALS: &str = include_str!("../../REFUSALS.md");
 
 /// What a fetch over loopback takes at most, on a busy machine.
 pub const A_FETCH: Duration = Duration::from_secs(1);
@@ -12,11 +13,21 @@ pub const A_FETCH: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Row(BTreeMap<String, String>);
 
-/// The rows of the table whose first column has that heading. None if there is no such table.
+/// The rows of the table of `FAILURES.md` whose first column has that heading. None if there is no such table.
 #[must_use]
 pub fn rows(first_heading: &str) -> Vec<Row> {
+    rows_of(FAILURES, first_heading)
+}
+
+/// The same of `REFUSALS.md`.
+#[must_use]
+pub fn refusal_rows(first_heading: &str) -> Vec<Row> {
+    rows_of(REFUSALS, first_heading)
+}
+
+fn rows_of(document: &str, first_heading: &str) -> Vec<Row> {
     let mut lines =
-        FAILURES.lines().map(cells).skip_while(|cells| cells.first().is_none_or(|first| first != first_heading));
+        document.lines().map(cells).skip_while(|cells| cells.first().is_none_or(|first| first != first_heading));
     let Some(headings) = lines.next() else { return Vec::new() };
     lines
         .skip(1)
@@ -38,6 +49,12 @@ impl Row {
     #[must_use]
     pub fn cell(&self, heading: &str) -> &str {
         self.0.get(heading).unwrap_or_else(|| unreachable!("no column {heading:?}"))
+    }
+
+    /// What it says there; `None` for a dash, which stands for nothing.
+    #[must_use]
+    pub fn said(&self, heading: &str) -> Option<&str> {
+        Some(self.cell(heading)).filter(|cell| *cell != "–")
     }
 
     /// What it says there, as a time such as `24 h` or `5 s and a fetch`; `None` if that is none.

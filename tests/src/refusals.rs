@@ -1,14 +1,31 @@
-//! Every kind of refusal, with what is said to the caller: the same on every stack.
+//! Every kind of refusal: how to get it, and what `REFUSALS.md` says of it. It is the same on every stack.
+
+mod cases;
+mod reasons;
 
 use std::future::Ready;
-use std::time::Duration;
 
-use countersign::token::{Answer, Ask, KeySource, Miss, Unready};
-use countersign::{Algorithm, KeySet, Policy, RequireJwtLayer, Verifier, scope};
+use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
+use axum::routing::{MethodRouter, any};
+use countersign::token::{Answer, Ask, KeySource, Miss};
+use countersign::{
+    Algorithm, Authenticated, Claims, KeySet, Permit, Policy, RequireJwtLayer, Requirement, Verifier, permission,
+    require, scope,
+};
 use countersign_testkit::{TestKey, Token};
+
+use crate::documented::{Row, refusal_rows};
 
 /// The audience of all tokens here.
 pub const AUDIENCE: &str = "orders";
+
+/// The heading of the first column of the table that [`all_cases`] are the rows of.
+pub const CASES: &str = "the request …";
+
+/// The heading of the first column of the table that [`reason_cases`] are the rows of.
+pub const REASONS: &str = "reason";
 
 /// Keys that do not change, and one answer for everybody who looks for others.
 #[derive(Debug)]
@@ -31,24 +48,134 @@ impl KeySource for Fixed {
 }
 
 /// A refusal, how to get it, and what it says.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RefusalCase {
-    /// [`Refusal::code`](countersign::Refusal::code).
+    /// The first cell of its row.
     pub name: &'static str,
-    /// Refuses a request with the `authorization` below.
+    /// What is around the handler, unless that has none.
     pub layer: RequireJwtLayer<Fixed>,
+    /// What is within.
+    pub handler: Handler,
     /// One `Authorization` header for each.
     pub authorization: Vec<String>,
+    /// The query, with its `?`.
+    pub query: String,
     /// Over HTTP.
     pub status: u16,
-    /// Over HTTP; whatever the server itself adds comes on top.
-    pub headers: &'static [(&'static str, &'static str)],
+    /// Over HTTP; `cache-control: no-store`, and whatever the server itself adds, come on top.
+    pub headers: Vec<(&'static str, String)>,
     /// Over gRPC.
     pub grpc_status: i32,
     /// Over gRPC, decoded.
-    pub grpc_message: &'static str,
+    pub grpc_message: String,
     /// Over both, in seconds.
-    pub retry_after: Option<&'static str>,
+    pub retry_after: Option<String>,
+    /// [`Refusal::code`](countersign::Refusal::code), if it is a refusal.
+    pub reason: Option<String>,
+    /// The labels `outcome` and `reason` of `countersign_requests_total`, for each time that the request is counted.
+    pub counted: Vec<(String, String)>,
+}
+
+/// What a request comes to that the layer lets through.
+#[derive(Clone, Debug)]
+pub enum Handler {
+    /// Lets in everybody.
+    Open,
+    /// Needs a caller.
+    Caller,
+    /// Needs a claim `tenant`.
+    Claims,
+    /// Asks the caller for this.
+    Asks(Requirement),
+    /// Stands behind a layer of its own that demands this.
+    Route(Requirement),
+    /// Needs a [`Permit`] for `orders:write`.
+    Permit,
+    /// Needs a caller, and has no layer around it.
+    WithoutLayer,
+}
+
+permission! {
+    /// May write orders.
+    pub WriteOrders = scope("orders:write");
+}
+
+#[derive(serde::Deserialize)]
+struct Tenancy {
+    #[expect(dead_code, reason = "that it is there is what is looked at")]
+    tenant: String,
+}
+
+impl RefusalCase {
+    /// A service that refuses every request with these credentials, whatever its method and path are. `change` changes the layer.
+    pub fn app(&self, change: impl FnOnce(RequireJwtLayer<Fixed>) -> RequireJwtLayer<Fixed>) -> Router {
+        match self.handler {
+            Handler::WithoutLayer => self.routes(),
+            _ => self.routes().layer(change(self.layer.clone())),
+        }
+    }
+
+    /// The service, without its layer.
+    pub fn routes(&self) -> Router {
+        Router::new().fallback_service(self.handler.service())
+    }
+
+    /// Whether the request does not get beyond the layer.
+    fn is_by_the_layer(&self) -> bool {
+        matches!(self.handler, Handler::Open)
+    }
+
+    /// With what the document says of it in the row of that name.
+    fn documented(self, rows: &[Row]) -> Self {
+        let row = rows.iter().find(|row| row.cell(CASES) == self.name);
+        let row = row.unwrap_or_else(|| unreachable!("REFUSALS.md has no row {:?}", self.name));
+        let text = |heading: &str| row.said(heading).map(ToOwned::to_owned);
+        let number = |heading: &str| row.cell(heading).parse().unwrap_or_default();
+        let headers = [("www-authenticate", text("WWW-Authenticate")), ("retry-after", text("Retry-After"))];
+        let pair = |counted: &str| counted.split_once(' ').map(|(outcome, reason)| (outcome.into(), reason.into()));
+        Self {
+            status: number("HTTP"),
+            headers: headers.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
+            grpc_status: number("gRPC").into(),
+            grpc_message: text("gRPC message").unwrap_or_default(),
+            retry_after: text("Retry-After"),
+            reason: text("reason"),
+            counted: row.cell("counted as").split(", then ").filter_map(pair).collect(),
+            ..self
+        }
+    }
+}
+
+impl Handler {
+    fn service(&self) -> MethodRouter {
+        match self {
+            Self::Open => any(async || INSIDE),
+            Self::Caller | Self::WithoutLayer => any(async |_: Authenticated| INSIDE),
+            Self::Claims => any(async |_: Claims<Tenancy>| INSIDE),
+            Self::Permit => any(async |_: Permit<WriteOrders>| INSIDE),
+            Self::Route(requirement) => any(async || INSIDE).layer(require(requirement.clone())),
+            Self::Asks(requirement) => {
+                let requirement = requirement.clone();
+                any(async move |request: Request| asks(&requirement, request))
+            }
+        }
+    }
+}
+
+/// What handlers say to those who are let in.
+const INSIDE: &str = "inside";
+
+/// By hand, as without a framework.
+fn asks(requirement: &Requirement, request: Request) -> Response {
+    let (head, _) = request.into_parts();
+    let caller = match Authenticated::from_extensions(&head.extensions) {
+        Ok(caller) => caller,
+        Err(error) => return error.into_response(&head.method, &head.headers, &head.extensions),
+    };
+    match caller.require(requirement) {
+        Ok(()) => Response::new(INSIDE.into()),
+        Err(forbidden) => forbidden.into_response(&head.method, &head.headers, None),
+    }
 }
 
 /// A layer for [`AUDIENCE`], with the key of [`token`].
@@ -68,125 +195,80 @@ pub fn bearer(token: &Token) -> String {
     format!("Bearer {}", token.sign())
 }
 
+/// The rows of the first table whose refusal is by the layer, with what the document says of each.
+///
+/// # Panics
+/// If the document has no such row.
+#[must_use]
+pub fn refusal_cases() -> Vec<RefusalCase> {
+    all_cases().into_iter().filter(|case| case.is_by_the_layer() && case.query.is_empty()).collect()
+}
+
+/// All rows of the first table, with what the document says of each.
+///
+/// # Panics
+/// If the document has no such row.
+#[must_use]
+pub fn all_cases() -> Vec<RefusalCase> {
+    let rows = refusal_rows(CASES);
+    cases::cases().into_iter().map(|case| case.documented(&rows)).collect()
+}
+
+/// The rows of the table of reasons, with what the document says of the row that each is refused as.
+///
+/// # Panics
+/// If the document has no such row.
+#[must_use]
+pub fn reason_cases() -> Vec<RefusalCase> {
+    let (rows, reasons) = (refusal_rows(CASES), refusal_rows(REASONS));
+    let refused_as = |case: RefusalCase| {
+        let reason = case.name;
+        let row = reasons.iter().find(|row| row.cell(REASONS) == reason);
+        let row = row.unwrap_or_else(|| unreachable!("REFUSALS.md has no reason {reason:?}"));
+        let counted = vec![("refused".to_owned(), reason.to_owned())];
+        let name = cases::named(row.cell("refused as"));
+        let case = RefusalCase { name, ..case }.documented(&rows);
+        RefusalCase { name: reason, reason: Some(reason.to_owned()), counted, ..case }
+    };
+    reasons::cases().into_iter().map(refused_as).collect()
+}
+
 fn key() -> TestKey {
     TestKey::nth(Algorithm::Es256, 0)
 }
 
 fn layer_over(keys: Option<KeySet>, answer: Answer) -> RequireJwtLayer<Fixed> {
-    RequireJwtLayer::new(Verifier::new(Fixed { keys, answer }, Policy::new().audience(AUDIENCE))).realm("orders")
+    layer_of(keys, answer, Policy::new(), |verifier| verifier)
 }
 
-/// One of each.
-#[must_use]
-pub fn refusal_cases() -> Vec<RefusalCase> {
-    let good = bearer(&token());
-    let not_yet = Answer::NotYet { retry_after: Duration::from_millis(1500) };
-    let unavailable = Answer::Unavailable { reason: Unready::NeverFetched, retry_after: Duration::from_secs(5) };
-    let others = KeySet::new([TestKey::nth(Algorithm::Es256, 1).verifying_key()]);
-    let base = RefusalCase {
-        name: "no_credentials",
-        layer: layer(),
-        authorization: Vec::new(),
-        status: 401,
-        headers: &[("www-authenticate", r#"Bearer realm="orders""#)],
-        grpc_status: 16,
-        grpc_message: "a Bearer token is needed",
+fn layer_of(
+    keys: Option<KeySet>,
+    answer: Answer,
+    policy: Policy,
+    change: impl FnOnce(Verifier<Fixed>) -> Verifier<Fixed>,
+) -> RequireJwtLayer<Fixed> {
+    RequireJwtLayer::new(change(Verifier::new(Fixed { keys, answer }, policy.audience(AUDIENCE)))).realm("orders")
+}
+
+/// Keys that the key of [`token`] is not among.
+fn other_keys() -> Option<KeySet> {
+    Some(KeySet::new([TestKey::nth(Algorithm::Es256, 1).verifying_key()]))
+}
+
+/// A case of that name, of which nothing is known yet.
+fn case(name: &'static str, layer: RequireJwtLayer<Fixed>, authorization: Vec<String>) -> RefusalCase {
+    RefusalCase {
+        name,
+        layer,
+        handler: Handler::Open,
+        authorization,
+        query: String::new(),
+        status: 0,
+        headers: Vec::new(),
+        grpc_status: 0,
+        grpc_message: String::new(),
         retry_after: None,
-    };
-    vec![
-        RefusalCase {
-            name: "many_credentials",
-            layer: layer(),
-            authorization: vec![good.clone(), good.clone()],
-            status: 400,
-            headers: &[(
-                "www-authenticate",
-                "Bearer realm=\"orders\", error=\"invalid_request\", \
-                 error_description=\"there is more than one set of credentials\"",
-            )],
-            grpc_message: "there is more than one set of credentials",
-            ..base
-        },
-        RefusalCase {
-            name: "malformed_credentials",
-            layer: layer(),
-            authorization: vec![format!("{good}, {good}")],
-            status: 400,
-            headers: &[(
-                "www-authenticate",
-                "Bearer realm=\"orders\", error=\"invalid_request\", \
-                 error_description=\"the credentials are malformed\"",
-            )],
-            grpc_message: "the credentials are malformed",
-            ..base
-        },
-        RefusalCase {
-            name: "wrong_audience",
-            layer: layer(),
-            authorization: vec![bearer(&token().audience("billing"))],
-            headers: &[(
-                "www-authenticate",
-                "Bearer realm=\"orders\", error=\"invalid_token\", error_description=\"the token is not valid\"",
-            )],
-            grpc_message: "the token is not valid",
-            ..base
-        },
-        RefusalCase {
-            name: "unknown_issuer",
-            layer: layer_over(None, Answer::UnknownIssuer),
-            authorization: vec![good.clone()],
-            headers: &[(
-                "www-authenticate",
-                "Bearer realm=\"orders\", error=\"invalid_token\", error_description=\"the token is not valid\"",
-            )],
-            grpc_message: "the token is not valid",
-            ..base
-        },
-        RefusalCase {
-            name: "expired",
-            layer: layer(),
-            authorization: vec![bearer(&token().expired(Duration::from_secs(3600)))],
-            headers: &[(
-                "www-authenticate",
-                "Bearer realm=\"orders\", error=\"invalid_token\", error_description=\"the token has expired\"",
-            )],
-            grpc_message: "the token has expired",
-            ..base
-        },
-        RefusalCase {
-            name: "insufficient_scope",
-            layer: layer().require(scope("orders:write").and(scope("50%"))),
-            authorization: vec![good.clone()],
-            status: 403,
-            headers: &[(
-                "www-authenticate",
-                "Bearer realm=\"orders\", error=\"insufficient_scope\", \
-                 error_description=\"the token does not grant the scope needed\", scope=\"orders:write 50%\"",
-            )],
-            grpc_status: 7,
-            grpc_message: "the token does not grant the scope needed: orders:write 50%",
-            ..base
-        },
-        RefusalCase {
-            name: "key_not_checked_yet",
-            layer: layer_over(Some(others), not_yet),
-            authorization: vec![good.clone()],
-            status: 429,
-            headers: &[("retry-after", "2")],
-            grpc_status: 14,
-            grpc_message: "the token could not be checked yet",
-            retry_after: Some("2"),
-        },
-        RefusalCase {
-            name: "keys_never_fetched",
-            layer: layer_over(None, unavailable),
-            authorization: vec![good],
-            status: 503,
-            headers: &[("retry-after", "5")],
-            grpc_status: 14,
-            grpc_message: "tokens cannot be checked at present",
-            retry_after: Some("5"),
-        },
-        base,
-    ]
+        reason: None,
+        counted: Vec::new(),
+    }
 }

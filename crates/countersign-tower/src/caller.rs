@@ -72,6 +72,10 @@ pub(crate) struct Anonymous {
 #[derive(Clone, Copy)]
 pub(crate) struct Shadowed;
 
+/// Beside it, where that layer answers otherwise than handlers do that know of none.
+#[derive(Clone)]
+pub(crate) struct ShadowedBy(pub(crate) Arc<Answers>);
+
 impl Anonymous {
     pub(crate) fn new(refusal: Option<Box<Refusal>>, answers: Arc<Answers>) -> Self {
         Self { refusal, answers }

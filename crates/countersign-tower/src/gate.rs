@@ -8,7 +8,7 @@ use countersign_verifier::{Attempt, Verifier};
 use http::{HeaderMap, Request, Response, Uri};
 
 use crate::answers::Answers;
-use crate::caller::{Anonymous, Shadowed};
+use crate::caller::{Anonymous, Shadowed, ShadowedBy};
 use crate::clock::SystemClock;
 use crate::extract::bearer_token;
 use crate::forward::Forward;
@@ -179,6 +179,9 @@ impl<K: KeySource> Gate<K> {
     pub(crate) fn pass_on<B>(&self, pass: Pass, request: &mut Request<B>) -> bool {
         if matches!(pass, Pass::Shadow) {
             request.extensions_mut().insert(Shadowed);
+            if !self.answers.grpc {
+                request.extensions_mut().insert(ShadowedBy(Arc::clone(&self.answers)));
+            }
             return false;
         }
         // Before anything is written: a claim may go on in the very header that the token came in.

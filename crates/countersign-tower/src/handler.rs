@@ -15,7 +15,7 @@ use countersign_verifier::Refusal as TokenRefusal;
 use http::{Extensions, HeaderMap, Method, Response};
 
 use crate::answers::Answers;
-use crate::caller::{Anonymous, nobody};
+use crate::caller::{Anonymous, ShadowedBy, nobody};
 use crate::challenge::Wording;
 use crate::refusal::Refusal;
 use crate::{grpc, response};
@@ -169,10 +169,11 @@ pub(crate) fn verified(extensions: &Extensions) -> Result<&Verified, ExtractErro
 
 /// How the layer that this request has been through answers.
 pub(crate) fn answers(extensions: &Extensions) -> Option<Arc<Answers>> {
-    match extensions.get::<Verified>() {
-        Some(verified) => Answers::of(verified),
-        None => extensions.get::<Anonymous>().map(|anonymous| Arc::clone(anonymous.answers())),
+    if let Some(verified) = extensions.get::<Verified>() {
+        return Answers::of(verified);
     }
+    let anonymous = extensions.get::<Anonymous>().map(|anonymous| Arc::clone(anonymous.answers()));
+    anonymous.or_else(|| extensions.get::<ShadowedBy>().map(|ShadowedBy(answers)| Arc::clone(answers)))
 }
 
 /// Why [`Claims`] or [`Authenticated`] could not be had.
