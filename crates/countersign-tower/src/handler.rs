@@ -1,7 +1,7 @@
-//! What handlers write, whatever the framework: [`Claims`] and [`Authenticated`] to get at the token, and what they answer
-//! when it cannot be had, or does not grant enough.
+//! What handlers write, whatever the framework: [`Claims`] and [`Authenticated`] to get at the token, [`Caller`] where there need be none,
+//! [`Permit`] for one that may do something, and what they answer when it cannot be had, or does not grant enough.
 //!
-//! Under axum, `Claims` and `Authenticated` are extractors; that takes the feature `axum`. Without a framework, and under
+//! Under axum, these four are extractors; that takes the feature `axum`. Without a framework, and under
 //! tonic, they come from the request's extensions, and [`ExtractError`], [`Forbidden`] and [`Refusal`] each have an
 //! `into_response` that answers this request, HTTP or gRPC, in one line. With the feature `tonic-0.14` these turn into
 //! `tonic::Status` by `?`.

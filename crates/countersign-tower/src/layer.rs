@@ -126,7 +126,8 @@ impl<K: KeySource> RequireJwtLayer<K> {
     }
 
     /// Watches, and lets every request through as it is, to whatever guards it today. The [observers](Self::observe) hear what would
-    /// have become of it. No handler ever gets claims, and nobody waits: a token whose key would have to be looked for is
+    /// have become of it. No handler ever gets claims: routes that [`require`](crate::require) something and handlers that ask for a caller, also as
+    /// an `Option`, answer 500. So put it around what needs neither yet. Nobody waits: a token whose key would have to be looked for is
     /// [undecided](crate::Outcome::ShadowUndecided).
     #[must_use]
     pub fn shadow(self) -> Self {

@@ -8,9 +8,12 @@ use crate::refusal::Refusal;
 
 /// Sees what the layer makes of each request: for metrics, traces, audit logs.
 ///
-/// It is called once for each request, on the request's own way: it must not block, and should not allocate. Handlers and
+/// The layer calls it once for each request, on the request's own way: it must not block, and should not allocate. Handlers and
 /// [per-route requirements](crate::require) that refuse a request which the layer has let through report that as well, as
-/// [`Outcome::Refused`] after the [`Outcome::Admitted`] of the layer, with [`Judged::is_by_handler`].
+/// [`Outcome::Refused`] after the layer's [`Outcome::Admitted`] or [`Outcome::Anonymous`], with [`Judged::is_by_handler`].
+///
+/// Not heard of is what never knew of the layer: an [`ExtractError`](crate::handler::ExtractError) that became a `tonic::Status` by `?`, and
+/// a [`Forbidden`](crate::handler::Forbidden) made from a bare [`Denied`](countersign_claims::Denied).
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};

@@ -59,6 +59,9 @@ pub struct Permit<P: Permission> {
 impl<P: Permission> Permit<P> {
     /// Checks that `verified` satisfies what `P` [requires](Permission::requirement).
     ///
+    /// In a handler, [`Authenticated::permit`](crate::handler::Authenticated::permit) is the same check, with an error that answers as the layer
+    /// does and that its observers hear of.
+    ///
     /// # Errors
     /// [`Denied`].
     pub fn of(verified: &Verified) -> Result<Self, Denied> {

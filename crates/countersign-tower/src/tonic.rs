@@ -24,7 +24,7 @@ impl From<Refusal> for Status {
     }
 }
 
-/// 7 `PERMISSION_DENIED`, with the scopes that are needed.
+/// 7 `PERMISSION_DENIED`, with the scopes that are needed, or 16 `UNAUTHENTICATED` where the caller has to authenticate anew or better.
 ///
 /// ```
 /// use countersign_claims::scope;
@@ -49,7 +49,8 @@ impl From<Forbidden> for Status {
     }
 }
 
-/// 16 `UNAUTHENTICATED` if the claims do not fit their type, 13 `INTERNAL` if there is no layer.
+/// 16 `UNAUTHENTICATED` if there is no caller or the claims do not fit their type, as [`Forbidden`] if a [`Permit`](crate::handler::Permit) is denied,
+/// 13 `INTERNAL` if there is no layer, or only one that watches. The layer's [observers](crate::Observer) do not hear of it.
 impl From<ExtractError> for Status {
     fn from(error: ExtractError) -> Self {
         if let Some(refusal) = error.refusal() {

@@ -263,7 +263,8 @@ impl JwtAuth {
         self.policy_with(Policy::access_token_profile)
     }
 
-    /// Changes the rest of the [`Policy`]: required claims, subject, maximum age and lifetime, types of token.
+    /// Changes the rest of the [`Policy`]: required claims, subject, maximum age and lifetime, types of token, where
+    /// [scopes are](Policy::scope_claim) and which [implies which](Policy::scope_implies).
     ///
     /// ```
     /// use std::time::Duration;
@@ -303,7 +304,7 @@ impl JwtAuth {
         self.with(|auth| auth.with_claims = Some(Verifier::with_claims::<T>))
     }
 
-    /// Demands this of every caller: 403 without it, naming all scopes that are needed. Called again, it demands that as well. See
+    /// Demands this of every caller: 403 without it, naming all scopes that are needed, or 401 (RFC 9470). Called again, it demands that as well. See
     /// [`RequireJwtLayer::require`].
     ///
     /// ```

@@ -16,7 +16,8 @@ const MAX_SOURCES: usize = 4;
 
 impl Handle {
     /// What becomes of `token` now, step by step, and what to do about it: for people, such as behind an operator's command. The verdict is that
-    /// of the layer, but for the scopes that it [requires](crate::JwtAuth::require); nothing is waited for, and nothing is fetched for the token.
+    /// of the layer, but for what it [requires](crate::JwtAuth::require) of callers: a token that is accepted here may still get 403, or 401 for
+    /// its authentication, whose reason the [observers](crate::Observer) hear. Nothing is waited for, and nothing is fetched for the token.
     ///
     /// The report shows neither token nor signature nor `sub`, but it tells how this service is set up: keep it from callers.
     ///

@@ -36,11 +36,24 @@
 //! | has no bearer token | 401, a challenge without `error` | 16 |
 //! | has two tokens, or something that is no token syntax | 400 `invalid_request` | 16 |
 //! | has a token that is malformed, expired, badly signed, for somebody else, or of a key that was looked for and not found | 401 `invalid_token` | 16 |
-//! | lacks a scope | 403 `insufficient_scope` | 7 |
+//! | lacks a scope, a role, or whatever else is required | 403 `insufficient_scope` | 7 |
+//! | is of an authentication that is too weak or too old (RFC 9470) | 401 `insufficient_user_authentication` | 16 |
 //! | names a key that could not be looked for in time | 429 with `Retry-After` | 14 |
 //! | comes while there are no usable keys at all | 503 with `Retry-After` | 14 |
 //!
 //! A request is gRPC if it is a POST with gRPC's content type; its refusals are HTTP 200, as gRPC wants them.
+//! [REFUSALS.md](https://github.com/countersign-rs/countersign/blob/main/REFUSALS.md) has each to the letter. [`middleware`] says in which order
+//! the rules are applied, which types say no, and how the layer stands among others.
+//!
+//! # Who may do what
+//!
+//! A [`Requirement`] is a value: [`scope`], [`claim`] (roles and groups, at any JSON pointer), [`client_id`], [`acr`], [`authenticated_within`],
+//! [`predicate`] and others, joined by [`and`](Requirement::and), [`or`](Requirement::or) and [`not`](Requirement::not). It is demanded of all
+//! callers by [`JwtAuth::require`], before a route by the function [`require`], and in a handler by `Authenticated::require`, or by an argument
+//! `Permit<P>`, which is the proof of it; [`permission!`] makes the `P`. Which scope implies another, and which claims hold scopes, is the
+//! [`Policy`]'s: [`Policy::scope_implies`], [`Policy::scope_claim`], by [`JwtAuth::policy`].
+//!
+//! Not everybody needs a token: [`JwtAuth::optional`] (with [`Caller`]), [`JwtAuth::exempt`], [`JwtAuth::allow_cors_preflight`].
 //!
 //! # Where the keys come from
 //!
@@ -53,7 +66,7 @@
 //!
 //! # In a handler
 //!
-//! Under axum, `Claims` and `Authenticated` are extractors. Everywhere else there is
+//! Under axum, `Claims`, `Authenticated`, `Caller` and `Permit` are extractors. Everywhere else there is
 //! [`Claims::from_extensions`](handler::Claims::from_extensions), for hyper's requests and for tonic's; without the features
 //! below it is found in [`handler`].
 //!
@@ -68,7 +81,8 @@
 //! - `redis`: `RedisCache`, so that a fleet starts warm from one Redis. Costs the `redis` crate. `redis-tls`: with TLS,
 //!   which costs rustls, as `reqwest` does.
 //! - `metrics`: `JwtAuth::metrics`, requests and keys for a recorder of the `metrics` crate, 0.24. Costs `metrics`.
-//! - `axum`: `Claims` and `Authenticated` are axum extractors, and `Forbidden` is an axum response. Costs `axum-core`.
+//! - `axum`: `Claims`, `Authenticated` (both also as `Option`), `Caller` and `Permit` are axum extractors, `Forbidden` and [`ResourceMetadata`] axum
+//!   responses. Costs `axum-core`.
 //! - `tonic-0.14`: [`Refusal`], `ExtractError` and `Forbidden` turn into `tonic::Status` by `?`. Costs tonic without its
 //!   features. gRPC callers are refused as gRPC says in every build.
 //! - `tower-http-0.7`: `JwtAuth::authorizer`, for tower-http's own authorisation layers. Costs tower-http with these. How
@@ -106,12 +120,12 @@ pub use countersign_jwks::{
     KeysHandle, Local, NotFresh, NotReady, RefreshError, Remote, SourceError, Tenants,
 };
 pub use countersign_token::{Algorithm, AlgorithmSet, JwkSet, KeySet, Origin, SigningKey, VerifyingKey};
-pub use countersign_tower::deadline::{self, Deadline, Ended};
-// Always in `handler`; here only with a framework's feature, so that whoever forgot it is told so by the compiler.
 #[cfg(feature = "governor")]
 pub use countersign_tower::PeerLimit;
 #[cfg(feature = "tower-http-0.7")]
 pub use countersign_tower::RequestAuthorizer;
+pub use countersign_tower::deadline::{self, Deadline, Ended};
+// Always in `handler`; here only with a framework's feature, so that whoever forgot it is told so by the compiler.
 #[cfg(any(feature = "axum", feature = "tonic-0.14"))] // with neither: `countersign::handler`
 pub use countersign_tower::handler::{Authenticated, Claims, ExtractError, Forbidden, Permit};
 pub use countersign_tower::{
