@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use countersign::token::{Answer, Unready};
-use countersign::{KeySet, Policy, RequireJwtLayer};
+use countersign::{KeySet, Policy, RequireJwtLayer, Verifier};
 use countersign_testkit::Token;
 use serde_json::json;
 
@@ -55,7 +55,7 @@ fn of_their_key() -> Vec<RefusalCase> {
     let not_yet = Answer::NotYet { retry_after: Duration::from_secs(1) };
     let unavailable =
         |reason| layer_over(None, Answer::Unavailable { reason, retry_after: Duration::from_millis(4100) });
-    let strict = layer_of(keys(), Answer::Absent, Policy::new(), |verifier| verifier.require_kid());
+    let strict = layer_of(keys(), Answer::Absent, Policy::new(), Verifier::require_kid);
     vec![
         case("kid_required", strict, vec![bearer(&token().without_header("kid"))]),
         case("unknown_key", layer_over(other_keys(), Answer::Absent), good.clone()),
