@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use axum::Router;
+use countersign::RequireJwtLayer;
 use countersign_tests::documented::{Row, is_said, refusal_rows};
 use countersign_tests::refusals::{Handler, RefusalCase, all_cases};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -70,7 +71,7 @@ impl Way {
         match (self.setting, &case.handler) {
             (Setting::ProblemDetails, Handler::WithoutLayer) => case.routes(),
             (Setting::ProblemDetails, _) => case.routes().layer(case.layer.clone().problem_details()),
-            (Setting::PlainHttp, _) => case.app(|layer| layer.plain_http_refusals()),
+            (Setting::PlainHttp, _) => case.app(RequireJwtLayer::plain_http_refusals),
             (Setting::None, _) => case.app(|layer| layer),
         }
     }
