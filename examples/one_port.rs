@@ -20,7 +20,7 @@ use axum::extract::Path;
 use axum::routing::get;
 use axum::{Json, Router};
 use clap::Parser as _;
-use countersign::{Authenticated, Forbidden, JwtAuth, scope};
+use countersign::{JwtAuth, Permit, permission, scope};
 use countersign_examples::Options;
 use countersign_examples_grpc::orders::orders_server::{Orders, OrdersServer};
 use countersign_examples_grpc::orders::{CancelReply, CancelRequest, GetRequest, Order, WatchRequest};
@@ -30,15 +30,19 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 use tonic_web::GrpcWebLayer;
 
-/// One rule for all comers: `Forbidden` is a response of axum's, 403, and turns into tonic's status 7.
-fn find(id: String, caller: &Authenticated) -> Result<Order, Forbidden> {
-    caller.require(&scope("orders:read"))?;
-    Ok(Order { id, owner: caller.subject().unwrap_or_default().to_owned() })
+permission! {
+    /// May see orders.
+    ReadOrders = scope("orders:read");
 }
 
-async fn order(Path(id): Path<String>, caller: Authenticated) -> Result<Json<Value>, Forbidden> {
-    let order = find(id, &caller)?;
-    Ok(Json(json!({ "id": order.id, "owner": order.owner })))
+/// One rule for all comers, who prove that they satisfy it: axum answers 403 where the permit cannot be had, tonic its status 7.
+fn find(id: String, permit: &Permit<ReadOrders>) -> Order {
+    Order { id, owner: permit.subject().unwrap_or_default().to_owned() }
+}
+
+async fn order(Path(id): Path<String>, permit: Permit<ReadOrders>) -> Json<Value> {
+    let order = find(id, &permit);
+    Json(json!({ "id": order.id, "owner": order.owner }))
 }
 
 struct Service;
@@ -48,8 +52,8 @@ impl Orders for Service {
     type WatchStream = tokio_stream::Empty<Result<Order, Status>>;
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<Order>, Status> {
-        let caller = Authenticated::from_extensions(request.extensions())?;
-        Ok(Response::new(find(request.into_inner().id, &caller)?))
+        let permit = Permit::from_extensions(request.extensions())?;
+        Ok(Response::new(find(request.into_inner().id, &permit)))
     }
 
     async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {

@@ -16,11 +16,16 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use clap::Parser as _;
-use countersign::{Authenticated, Claims, Forbidden, JwtAuth, scope};
+use countersign::{Claims, JwtAuth, Permit, permission, scope};
 use countersign_examples::Options;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+
+permission! {
+    /// May cancel orders.
+    CancelOrders = scope("orders:write");
+}
 
 /// What this service needs of a token. `exp`, `iss` and `aud` have been judged before, and need not be here.
 #[derive(Debug, Deserialize)]
@@ -61,10 +66,9 @@ async fn order(Path(id): Path<u32>, caller: Claims<Caller>) -> Json<Value> {
     Json(json!({ "id": id, "tenant": caller.tenant }))
 }
 
-/// Needs a scope more than its neighbours. Claims and token are of the same verification.
-async fn cancel(Path(id): Path<u32>, token: Authenticated, caller: Claims<Caller>) -> Result<Json<Value>, Forbidden> {
-    token.require(&scope("orders:write"))?;
-    Ok(Json(json!({ "cancelled": id, "tenant": caller.tenant })))
+/// Needs a scope more than its neighbours. Claims and permit are of the same verification.
+async fn cancel(Path(id): Path<u32>, _: Permit<CancelOrders>, caller: Claims<Caller>) -> Json<Value> {
+    Json(json!({ "cancelled": id, "tenant": caller.tenant }))
 }
 
 #[tokio::main]

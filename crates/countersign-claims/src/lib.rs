@@ -62,8 +62,8 @@ pub use permission::Permission;
 pub use pointer::ClaimPointer;
 pub use policy::{DEFAULT_LEEWAY, MAX_LEEWAY, Policy};
 pub use requirement::{
-    ClaimRule, Denied, Requirement, Scalar, StepUp, acr, all, any, any_scope, authenticated_within, claim, client_id,
-    client_id_in, predicate, scope, scopes, subject,
+    ClaimRule, Denied, MAX_ACR_VALUES, MAX_RULES, Requirement, Scalar, StepUp, acr, all, any, any_scope,
+    authenticated_within, claim, client_id, client_id_in, predicate, scope, scopes, subject,
 };
 pub use rules::Rule;
 pub use time::{Clock, MAX_NUMERIC_DATE, UnixTime};

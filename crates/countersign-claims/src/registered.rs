@@ -140,11 +140,13 @@ impl Registered {
     }
 }
 
-/// A string of space-separated names, or an array of names: one with a space in it would be two.
+/// A string of space-separated names, or an array of names: one with a space in it would be two. Nothing else separates names, so a
+/// line break or a tab, which is part of none (RFC 6749 §3.3), would make one of two.
 fn scopes(payload: &[u8], value: Raw<'_>) -> Option<SmallVec<[Text; 2]>> {
     let scopes = one_or_many(payload, value)?;
     let is_array = value.string().is_none();
-    (!is_array || scopes.iter().all(|scope| !scope.get(payload).contains(' '))).then_some(scopes)
+    let separates = |byte: u8| byte.is_ascii_control() || is_array && byte == b' ';
+    (!scopes.iter().any(|scope| scope.get(payload).bytes().any(separates))).then_some(scopes)
 }
 
 fn one_or_many(payload: &[u8], value: Raw<'_>) -> Option<SmallVec<[Text; 2]>> {

@@ -46,6 +46,8 @@ pub struct Requirement(Arc<Inner>);
 
 struct Inner {
     node: Node,
+    /// How many there are, but for `and`, `or` and `not`.
+    rules: usize,
     /// Space-separated.
     ask_for: Box<str>,
     step_up: Option<StepUp>,
@@ -66,6 +68,13 @@ pub(crate) enum Node {
 }
 
 type Predicate = Box<dyn Fn(&Verified) -> bool + Send + Sync>;
+
+/// How many rules a requirement may have. A denial weighs each against each other, on the way of the request; who needs more decides by a
+/// [`predicate`].
+pub const MAX_RULES: usize = 128;
+
+/// How many values an [`acr`] may have: a denial tries the requirement with each. Issuers that tell two or three apart are many.
+pub const MAX_ACR_VALUES: usize = 8;
 
 /// Demands one scope, or one that [implies](crate::Policy::scope_implies) it.
 ///
@@ -130,7 +139,8 @@ pub fn subject(sub: impl Into<Box<str>>) -> Requirement {
 /// authentication (RFC 9470).
 ///
 /// # Panics
-/// If a value has other characters than a scope may have: it could not be told in a challenge.
+/// If a value has other characters than a scope may have: it could not be told in a challenge. If there are more than
+/// [`MAX_ACR_VALUES`].
 #[must_use]
 #[track_caller]
 pub fn acr(values: impl IntoIterator<Item = impl AsRef<str>>) -> Requirement {
@@ -138,6 +148,7 @@ pub fn acr(values: impl IntoIterator<Item = impl AsRef<str>>) -> Requirement {
     for value in values {
         checked_values.push(checked(value.as_ref(), "an acr that can be told in a challenge (RFC 9470 §3)"));
     }
+    assert!(checked_values.len() <= MAX_ACR_VALUES, "an `acr` has at most {MAX_ACR_VALUES} values");
     Requirement::new(Node::Acr(checked_values.into()))
 }
 
@@ -163,7 +174,11 @@ pub fn predicate(name: impl Into<Box<str>>, rule: impl Fn(&Verified) -> bool + S
 }
 
 /// Demands all of these. Of none: demands nothing.
+///
+/// # Panics
+/// As [`and`](Requirement::and).
 #[must_use]
+#[track_caller]
 pub fn all(requirements: impl IntoIterator<Item = Requirement>) -> Requirement {
     let mut parts = Vec::new();
     for requirement in requirements {
@@ -176,7 +191,11 @@ pub fn all(requirements: impl IntoIterator<Item = Requirement>) -> Requirement {
 }
 
 /// Demands one of these, whichever. Of none: refuses everybody.
+///
+/// # Panics
+/// As [`and`](Requirement::and).
 #[must_use]
+#[track_caller]
 pub fn any(requirements: impl IntoIterator<Item = Requirement>) -> Requirement {
     let mut parts = Vec::new();
     for requirement in requirements {
@@ -189,6 +208,7 @@ pub fn any(requirements: impl IntoIterator<Item = Requirement>) -> Requirement {
 }
 
 /// Alternatives of alternatives are made one list, so that a requirement put together in a loop is not as deep as it is long.
+#[track_caller]
 fn one_or(mut parts: Vec<Requirement>, node: fn(Box<[Requirement]>) -> Node) -> Requirement {
     match parts.pop() {
         Some(only) if parts.is_empty() => only,
@@ -200,20 +220,37 @@ fn one_or(mut parts: Vec<Requirement>, node: fn(Box<[Requirement]>) -> Node) -> 
 }
 
 impl Requirement {
+    /// # Panics
+    /// If it has more than [`MAX_RULES`].
+    #[track_caller]
     fn new(node: Node) -> Self {
+        let rules = match &node {
+            Node::All(parts) | Node::Any(parts) => parts.iter().map(|part| part.0.rules).sum(),
+            Node::Not(inner) => inner.0.rules,
+            _ => 1,
+        };
+        assert!(rules <= MAX_RULES, "a requirement has at most {MAX_RULES} rules");
         let plan = Plan::of(&node, &Facts::Nothing);
         let (ask_for, step_up) = (plan.required(), plan.step_up());
-        Self(Arc::new(Inner { node, ask_for, step_up }))
+        Self(Arc::new(Inner { node, rules, ask_for, step_up }))
     }
 
     /// Demands `other` as well.
+    ///
+    /// # Panics
+    /// If there are more than [`MAX_RULES`] then.
     #[must_use]
+    #[track_caller]
     pub fn and(self, other: Self) -> Self {
         all([self, other])
     }
 
     /// Is content with `other` instead.
+    ///
+    /// # Panics
+    /// As [`and`](Self::and).
     #[must_use]
+    #[track_caller]
     pub fn or(self, other: Self) -> Self {
         any([self, other])
     }

@@ -85,6 +85,19 @@ impl<'a> ClaimValue<'a> {
         }
     }
 
+    /// The same of any of these, in one pass.
+    pub(crate) fn has_string_of(self, wanted: &[Box<str>]) -> Option<bool> {
+        let is_any = |value: Self| {
+            // Of the type, whatever is wanted.
+            value.is_string("")?;
+            Some(wanted.iter().any(|wanted| value.is_string(wanted) == Some(true)))
+        };
+        match self.elements() {
+            None => is_any(self),
+            Some(mut elements) => elements.try_fold(false, |found, element| Some(is_any(element)? || found)),
+        }
+    }
+
     /// The elements, if it is an array.
     pub(crate) fn elements(self) -> Option<impl Iterator<Item = ClaimValue<'a>>> {
         let mut scanner = Scanner::inside(self.0, b'[')?;

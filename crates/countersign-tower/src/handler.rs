@@ -10,7 +10,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use countersign_claims::{ClaimsType, ClaimsTypeError, Denied, Requirement, Verified};
+use countersign_claims::{ClaimsType, ClaimsTypeError, Denied, Permission, Requirement, Verified};
 use countersign_verifier::Refusal as TokenRefusal;
 use http::{Extensions, HeaderMap, Method, Response};
 
@@ -134,6 +134,15 @@ impl Authenticated {
     /// [`ExtractError::NoLayer`]: the request has not been through the layer.
     pub fn from_extensions(extensions: &Extensions) -> Result<Self, ExtractError> {
         verified(extensions).cloned().map(Self)
+    }
+
+    /// The proof that the caller may do `P`, for handlers that learn what is to be done from the request's body. The same as
+    /// [`Permit::of`], with an error that handlers can answer with.
+    ///
+    /// # Errors
+    /// [`Forbidden`], which names all scopes that are needed.
+    pub fn permit<P: Permission>(&self) -> Result<Permit<P>, Forbidden> {
+        Permit::of(&self.0).map_err(|denied| Forbidden::new(denied, &self.0))
     }
 
     /// Demands this of the caller. The same as [`Requirement::check`], with an error that handlers can answer with.

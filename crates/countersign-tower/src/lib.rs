@@ -8,21 +8,33 @@
 //!
 //! In the order in which they are applied; the first that fails is the answer.
 //!
-//! 1. One `Authorization` header with Bearer credentials ([`bearer_token`]): none is 401 with a challenge and no `error`;
-//!    several, or a malformed one, 400 `invalid_request`. Tokens in the query, the body or cookies do not count.
-//! 2. The verifier accepts the token: if not, 401 `invalid_token`.
-//! 3. A token whose key is not there yet waits for it, as long as the key source allows. If nobody could look in time, 429
+//! 1. A [CORS preflight](RequireJwtLayer::allow_cors_preflight) and an [exempt path](RequireJwtLayer::exempt) go on without a look at
+//!    their token, if that is set. Otherwise no method and no path is exempt.
+//! 2. One token, in one of the [places](RequireJwtLayer::token_from) where one may be. By default that is the `Authorization` header with
+//!    Bearer credentials ([`bearer_token`]); the query, the body and cookies do not count. None is 401 with a challenge and no `error`,
+//!    or goes on as nobody's, [if that is set](RequireJwtLayer::optional); several, or a malformed one, 400 `invalid_request`.
+//! 3. The verifier accepts the token: if not, 401 `invalid_token`.
+//! 4. A token whose key is not there yet waits for it, as long as the key source allows. If nobody could look in time, 429
 //!    with `Retry-After`; if there are no keys at all, 503 with `Retry-After`. Neither has a challenge, so that no client
 //!    throws a good token away.
-//! 4. The scopes that are [required](RequireJwtLayer::require) are granted: if not, 403 `insufficient_scope`, which names
-//!    them all.
-//! 5. The request goes to the inner service with [`Verified`](countersign_claims::Verified) in its extensions.
+//! 5. What is [required](RequireJwtLayer::require) of callers is satisfied: if not, 403 `insufficient_scope`, which names all scopes that
+//!    the operation needs, or 401 `insufficient_user_authentication` where an authentication is lacking that a client can ask for
+//!    (RFC 9470).
+//! 6. The request goes to the inner service with [`Verified`](countersign_claims::Verified) in its extensions.
+//! 7. Single routes demand more by [`require`], handlers by [`handler::Permit`] or
+//!    [`Authenticated::require`](handler::Authenticated::require). They answer as the layer does, with its realm and metadata.
 //!
-//! Each refusal has an empty body, `Cache-Control: no-store`, and the full [`Refusal`] in its extensions, for outer layers
-//! that count and log. A POST whose content type is gRPC's (or gRPC-Web's) is refused as gRPC does it: HTTP 200 with
-//! `grpc-status` 16, 7 or 14 and `grpc-message` in the headers.
+//! Each refusal has an empty body, unless [something else is made of it](RequireJwtLayer::on_refusal), `Cache-Control: no-store`, and the
+//! full [`Refusal`] in its extensions, for outer layers. A POST whose content type is gRPC's (or gRPC-Web's) is refused as gRPC does it: HTTP
+//! 200 with `grpc-status` 16, 7 or 14 and `grpc-message` in the headers. An [`Observer`] hears what becomes of each request.
 //!
-//! No method is exempt, `OPTIONS` included: a CORS layer that answers preflights belongs outside this one.
+//! A layer that only [watches](RequireJwtLayer::shadow) applies the same rules, tells its observers, and lets every request through.
+//!
+//! # Who says no
+//!
+//! A [`Refusal`] is why a request was not let through, whoever has found out. A [`Denied`](countersign_claims::Denied) is the part of it
+//! that is about a good token which does not do for something; [`handler::Forbidden`] is that with what a handler needs to
+//! answer with it, and [`handler::ExtractError`] is whatever keeps a handler from getting what it asks for.
 //!
 //! # Backpressure
 //!

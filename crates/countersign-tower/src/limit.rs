@@ -1,3 +1,4 @@
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ impl<L: RefusalLimit> RefusalLimit for Arc<L> {
 }
 
 /// A request that is about to be refused.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Refused<'r> {
     pub(crate) refusal: &'r Refusal,
     pub(crate) headers: &'r HeaderMap,
@@ -45,5 +46,26 @@ impl<'r> Refused<'r> {
     #[must_use]
     pub fn extensions(&self) -> &'r Extensions {
         self.extensions
+    }
+}
+
+/// Without the headers, which hold the token, and the extensions.
+impl fmt::Debug for Refused<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refused").field("refusal", &self.refusal).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_request_does_not_show_its_token() {
+        let headers = [(http::header::AUTHORIZATION, http::HeaderValue::from_static("Bearer a.secret.b"))];
+        let headers = headers.into_iter().collect();
+        let refused =
+            Refused { refusal: &Refusal::MalformedCredentials, headers: &headers, extensions: &Extensions::new() };
+        assert!(!format!("{refused:?}").contains("secret"));
     }
 }

@@ -217,22 +217,18 @@ impl Places {
     /// All places are looked at, so that a second token does not depend on their order.
     pub(crate) fn find<'r>(&self, uri: &'r Uri, headers: &'r HeaderMap) -> Result<FoundToken<'r>, Refusal> {
         let mut found = None;
-        let mut malformed = None;
         for place in &self.0 {
-            match place.find(uri, headers) {
-                Ok(None) => {}
-                Ok(Some(token)) if found.is_none() => {
-                    found = Some(FoundToken { token, in_query: matches!(place.0, Place::Query(_)) });
-                }
-                Ok(Some(_)) => return Err(Refusal::ManyCredentials),
-                Err(refusal @ Refusal::ManyCredentials) => return Err(refusal),
-                Err(refusal) => malformed = Some(refusal),
+            let here = match place.find(uri, headers) {
+                Ok(None) => continue,
+                Ok(Some(token)) => Ok(FoundToken { token, in_query: matches!(place.0, Place::Query(_)) }),
+                Err(refusal) => Err(refusal),
+            };
+            // Something that is no token is one of two all the same.
+            if found.replace(here).is_some() {
+                return Err(Refusal::ManyCredentials);
             }
         }
-        match malformed {
-            Some(refusal) => Err(refusal),
-            None => found.ok_or(Refusal::NoCredentials),
-        }
+        found.unwrap_or(Err(Refusal::NoCredentials))
     }
 
     pub(crate) fn strip(&self, uri: &mut Uri, headers: &mut HeaderMap) {

@@ -6,8 +6,10 @@ mod axum;
 mod hyper;
 #[cfg(unix)]
 mod kubernetes;
+mod mcp;
 mod prometheus;
 mod quickstart;
+mod reverse_proxy;
 mod sse;
 mod static_keys;
 mod tcp;

@@ -107,9 +107,7 @@ impl Test {
             Self::Equals(Scalar(Kind::String(wanted))) => value.is_string(wanted),
             Self::Equals(Scalar(Kind::Integer(wanted))) => value.integer().map(|found| found == *wanted),
             Self::Equals(Scalar(Kind::Boolean(wanted))) => value.boolean().map(|found| found == *wanted),
-            Self::ContainsAny(wanted) => {
-                is_listable(value).then(|| wanted.iter().any(|wanted| value.has_string(wanted) == Some(true)))
-            }
+            Self::ContainsAny(wanted) => value.has_string_of(wanted),
             Self::ContainsAll(wanted) => {
                 is_listable(value).then(|| wanted.iter().all(|wanted| value.has_string(wanted) == Some(true)))
             }

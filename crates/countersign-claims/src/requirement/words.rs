@@ -36,13 +36,29 @@ pub(crate) fn write(node: &Node, f: &mut impl Write) -> fmt::Result {
 
 /// The rules that failed: of `and` those that did, of `or` all.
 pub(crate) fn unmet(node: &Node, facts: &Facts<'_>) -> String {
-    let mut text = String::new();
-    // Writing to a string does not fail.
-    let _ = write_unmet(node, facts, &mut text);
-    text
+    let mut text = Short(String::new());
+    if write_unmet(node, facts, &mut text).is_err() {
+        text.0.push('…');
+    }
+    text.0
 }
 
-fn write_unmet(node: &Node, facts: &Facts<'_>, f: &mut String) -> fmt::Result {
+/// How long the text of a denial may be, bytes: it is made of each, whether anybody reads it or not, and says enough by then.
+const MAX_UNMET_BYTES: usize = 512;
+
+/// As much as may be written of a text; the end is an error.
+struct Short(String);
+
+impl Write for Short {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let left = MAX_UNMET_BYTES.saturating_sub(self.0.len()).min(text.len());
+        let end = (0..=left).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        self.0.push_str(&text[..end]);
+        if end < text.len() { Err(fmt::Error) } else { Ok(()) }
+    }
+}
+
+fn write_unmet(node: &Node, facts: &Facts<'_>, f: &mut Short) -> fmt::Result {
     let failed = |parts: &[Requirement]| -> Vec<(usize, Truth)> {
         let truths = parts.iter().map(|part| part.node().truth(facts)).enumerate();
         truths.filter(|(_, truth)| *truth != Truth::Yes).collect()
