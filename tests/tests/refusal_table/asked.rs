@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use axum::Router;
 use countersign::RequireJwtLayer;
-use countersign_tests::documented::{Row, refusal_rows};
+use countersign_tests::documented::{Row, is_said, refusal_rows};
 use countersign_tests::refusals::{Handler, RefusalCase, all_cases};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::{PATIENCE, cases, is_said, serve};
+use crate::{PATIENCE, cases, serve};
 
 /// The heading of the first column of the table of ways to ask.
 const ASKED: &str = "asked with";
