@@ -36,6 +36,15 @@ fn rows_of(document: &str, first_heading: &str) -> Vec<Row> {
         .collect()
 }
 
+/// Whether that is what a cell says: of a text that ends in `…`, the beginning.
+#[must_use]
+pub fn is_said(cell: &str, said: &str) -> bool {
+    match cell.strip_suffix('…') {
+        Some(beginning) => said.starts_with(beginning) && said.len() > beginning.len(),
+        None => cell == said,
+    }
+}
+
 fn cells(line: &str) -> Vec<String> {
     let cells = line.strip_prefix('|').and_then(|line| line.trim_end().strip_suffix('|'));
     cells.map(|cells| cells.split('|').map(|cell| cell.trim().replace('`', "")).collect()).unwrap_or_default()

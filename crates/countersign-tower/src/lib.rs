@@ -21,7 +21,7 @@
 //!    the operation needs, or 401 `insufficient_user_authentication` where an authentication is lacking that a client can ask for
 //!    (RFC 9470).
 //! 6. The request goes to the inner service with [`Verified`](countersign_claims::Verified) in its extensions.
-//! 7. Single routes demand more by [`require`], handlers by [`Permit`](handler::Permit) or
+//! 7. Single routes demand more by [`require`], handlers by [`handler::Permit`] or
 //!    [`Authenticated::require`](handler::Authenticated::require). They answer as the layer does, with its realm and metadata.
 //!
 //! Each refusal has an empty body, unless [something else is made of it](RequireJwtLayer::on_refusal), `Cache-Control: no-store`, and the
@@ -33,8 +33,8 @@
 //! # Who says no
 //!
 //! A [`Refusal`] is why a request was not let through, whoever has found out. A [`Denied`](countersign_claims::Denied) is the part of it
-//! that is about a good token which does not do for something; [`Forbidden`](handler::Forbidden) is that with what a handler needs to
-//! answer with it, and [`ExtractError`](handler::ExtractError) is whatever keeps a handler from getting what it asks for.
+//! that is about a good token which does not do for something; [`handler::Forbidden`] is that with what a handler needs to
+//! answer with it, and [`handler::ExtractError`] is whatever keeps a handler from getting what it asks for.
 //!
 //! # Backpressure
 //!

@@ -112,7 +112,7 @@ async fn a_route_without_a_layer_is_500_and_without_a_caller_401() {
 }
 
 #[tokio::test]
-async fn statement_10_grpc_callers_are_refused_as_grpc_does_it() {
+async fn statement_60_grpc_callers_are_refused_as_grpc_does_it() {
     let issuer = Issuer::new();
     let inner = service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(String::from("in"))));
     let demanding = require(scope("orders:write"));

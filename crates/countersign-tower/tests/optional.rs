@@ -117,7 +117,7 @@ async fn who_shows_no_token_is_nobody_to_whoever_can_do_with_that() {
 }
 
 #[tokio::test]
-async fn statement_44_a_token_that_is_shown_must_be_good() {
+async fn a_token_that_is_shown_must_be_good() {
     let issuer = Issuer::new();
     let expired = issuer.sign(&json!({ "aud": AUDIENCE, "exp": NOW - 3600, "sub": "ada" }));
     let elsewhere = issuer.sign(&json!({ "aud": "billing", "exp": NOW + 60, "sub": "ada" }));

@@ -305,9 +305,40 @@ async fn a_sensitive_cookie_stays_sensitive() {
     assert!(headers[COOKIE].is_sensitive());
 }
 
+/// The form of RFC 6750 §2.2, as it should be and as it should not: nobody looks, so it is neither a token nor a second one.
+#[tokio::test]
+async fn statement_4_a_token_in_the_body_is_never_looked_at() {
+    /// A body that must not be asked for anything.
+    struct Untouched;
+
+    let issuer = Issuer::new();
+    let token = issuer.token("");
+    let layer = issuer.layer().token_from(PLACES.map(|(_, place)| place()));
+    let inner = service_fn(async |request: Request<String>| Ok::<_, Infallible>(Response::new(request.into_body())));
+    for method in ["POST", "PUT", "PATCH", "GET"] {
+        for content_type in ["application/x-www-form-urlencoded", "multipart/form-data", "application/json"] {
+            let form = |head: http::request::Builder| {
+                head.method(method).header("content-type", content_type).body(format!("access_token={token}")).unwrap()
+            };
+            let response = layer.layer(inner).oneshot(form(Request::builder())).await.unwrap();
+            assert_eq!(
+                response.extensions().get::<Refusal>(),
+                Some(&Refusal::NoCredentials),
+                "{method} {content_type}"
+            );
+            let head = Request::builder().header(AUTHORIZATION, format!("Bearer {token}"));
+            let response = layer.layer(inner).oneshot(form(head)).await.unwrap();
+            assert_eq!(response.body(), &format!("access_token={token}"), "{method} {content_type}");
+        }
+    }
+    // It could not even be read: the layer asks nothing of the type.
+    let inner = service_fn(async |_: Request<Untouched>| Ok::<_, Infallible>(Response::new(String::new())));
+    assert_eq!(layer.layer(inner).oneshot(Request::new(Untouched)).await.unwrap().status(), 401);
+}
+
 /// What the inner service says of caching, and what the client hears.
 #[tokio::test]
-async fn statement_4_answers_to_tokens_in_the_query_are_private() {
+async fn statement_3_answers_to_tokens_in_the_query_are_private() {
     async fn cache<K: KeySource>(layer: &RequireJwtLayer<K>, asked: Request<()>, says: &'static str) -> String {
         let inner = service_fn(async |_: Request<()>| {
             let mut response = Response::new(String::new());

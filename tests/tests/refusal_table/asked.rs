@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use axum::Router;
-use countersign_tests::documented::{Row, refusal_rows};
+use countersign::RequireJwtLayer;
+use countersign_tests::documented::{Row, is_said, refusal_rows};
 use countersign_tests::refusals::{Handler, RefusalCase, all_cases};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
@@ -11,7 +12,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::{PATIENCE, cases, is_said, serve};
+use crate::{PATIENCE, cases, serve};
 
 /// The heading of the first column of the table of ways to ask.
 const ASKED: &str = "asked with";
@@ -70,7 +71,7 @@ impl Way {
         match (self.setting, &case.handler) {
             (Setting::ProblemDetails, Handler::WithoutLayer) => case.routes(),
             (Setting::ProblemDetails, _) => case.routes().layer(case.layer.clone().problem_details()),
-            (Setting::PlainHttp, _) => case.app(|layer| layer.plain_http_refusals()),
+            (Setting::PlainHttp, _) => case.app(RequireJwtLayer::plain_http_refusals),
             (Setting::None, _) => case.app(|layer| layer),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use countersign_tests::documented::is_said;
 use countersign_tests::refusals::{RefusalCase, all_cases};
 use http::header::CONTENT_TYPE;
 use http::uri::PathAndQuery;
@@ -13,7 +14,7 @@ use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 
 use crate::uploads::endless;
-use crate::{PATIENCE, cases, is_said, serve};
+use crate::{PATIENCE, cases, serve};
 
 async fn channel(address: SocketAddr) -> tonic::client::Grpc<Channel> {
     let channel = Channel::from_shared(format!("http://{address}")).unwrap().timeout(PATIENCE);

@@ -33,14 +33,6 @@ fn cases() -> Vec<RefusalCase> {
     [all_cases(), reason_cases()].concat()
 }
 
-/// Whether that is what the document says: of a text that ends in `…`, the beginning.
-fn is_said(documented: &str, said: &str) -> bool {
-    match documented.strip_suffix('…') {
-        Some(beginning) => said.starts_with(beginning) && said.len() > beginning.len(),
-        None => documented == said,
-    }
-}
-
 #[test]
 fn there_is_a_case_for_each_row_and_a_row_for_each_case() {
     for (heading, cases) in [(CASES, all_cases()), (REASONS, reason_cases())] {
