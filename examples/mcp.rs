@@ -17,7 +17,7 @@
 #![allow(clippy::print_stdout, reason = "an example talks to the person who runs it")]
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -25,12 +25,15 @@ use axum::{Json, Router};
 use clap::Parser as _;
 use countersign::{Authenticated, Forbidden, JwtAuth, Permit, ResourceMetadata, permission, scope};
 use countersign_examples::Options;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 /// The revision of the protocol that this speaks.
 const REVISION: &str = "2025-06-18";
+
+/// What a client that names no revision speaks, as that revision says.
+const FORMER_REVISION: &str = "2025-03-26";
 
 permission! {
     /// May see which tools there are.
@@ -39,20 +42,37 @@ permission! {
     pub CallTools = scope("tools:read").and(scope("tools:call"));
 }
 
-/// A request or a notification of JSON-RPC 2.0.
+/// A request or a notification of JSON-RPC 2.0, or a response, of which this server waits for none.
 #[derive(Deserialize)]
 struct Message {
-    /// Notifications have none.
+    /// Notifications have none. (A `null` is one that is there.)
+    #[serde(default, deserialize_with = "present")]
     id: Option<Value>,
-    method: String,
+    method: Option<String>,
     #[serde(default)]
     params: Value,
 }
 
+/// Whatever is there, `null` too.
+fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(value).map(Some)
+}
+
 /// What is to be done stands in the body, so the permit is asked for here, and not in the signature.
-async fn rpc(caller: Authenticated, Json(message): Json<Message>) -> Result<Response, Forbidden> {
-    let Some(id) = message.id else { return Ok(StatusCode::ACCEPTED.into_response()) };
-    let result = match &*message.method {
+async fn rpc(caller: Authenticated, headers: HeaderMap, Json(message): Json<Message>) -> Result<Response, Forbidden> {
+    let revision = headers.get("mcp-protocol-version").map_or(FORMER_REVISION.as_bytes(), HeaderValue::as_bytes);
+    if ![REVISION, FORMER_REVISION].iter().any(|known| known.as_bytes() == revision) {
+        return Ok(StatusCode::BAD_REQUEST.into_response());
+    }
+    let (id, method) = match (message.id, message.method) {
+        (Some(id @ (Value::String(_) | Value::Number(_))), Some(method)) => (id, method),
+        // Notifications and responses want no answer.
+        (None, Some(_)) | (Some(Value::String(_) | Value::Number(_)), None) => {
+            return Ok(StatusCode::ACCEPTED.into_response());
+        }
+        _ => return Ok(StatusCode::BAD_REQUEST.into_response()),
+    };
+    let result = match &*method {
         "initialize" => Ok(json!({
             "protocolVersion": REVISION,
             "capabilities": { "tools": {} },
@@ -117,7 +137,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .require(scope("tools:read"))
         .resource_metadata(metadata.url());
     let app = Router::new()
-        .route("/mcp", post(rpc).get(async || StatusCode::METHOD_NOT_ALLOWED))
+        .route("/mcp", post(rpc))
         .layer(auth)
         // Whoever has no token yet must be able to read it.
         .route(metadata.path(), get(metadata.clone()))

@@ -13,6 +13,7 @@
 #![allow(clippy::print_stdout, reason = "an example talks to the person who runs it")]
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::Router;
@@ -25,13 +26,16 @@ use axum::response::{IntoResponse as _, Response};
 use clap::Parser as _;
 use countersign::{JwtAuth, scope};
 use countersign_examples::Options;
+use http_body_util::BodyExt as _;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
-use tokio::time::timeout;
+use tokio::sync::watch;
+use tokio::time::sleep;
 
-/// How long the upstream may take to begin its answer. How long the answer itself may take is its own affair: it may be a stream.
+/// How long the upstream may take to begin its answer, from the last that the client has sent on. How long either body may take is its
+/// sender's affair: it may be a stream.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What concerns one connection only, and is not handed on (RFC 9110 §7.6.1). An upgrade is not handed on either: this proxy has none.
@@ -44,9 +48,6 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
-
-/// What a client says of who stands behind it. Nobody stands before this proxy, so nobody else may say it.
-const FORWARDED: [&str; 4] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
 
 #[derive(clap::Parser)]
 struct Cli {
@@ -69,12 +70,13 @@ async fn pass_on(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     mut request: Request,
 ) -> Response {
-    let host = request.headers().get(header::HOST).cloned();
-    remove_hop_by_hop(request.headers_mut());
-    for name in FORWARDED {
-        request.headers_mut().remove(name);
-    }
+    // HTTP/2 has it in the target, and so may HTTP/1.1 (RFC 9112 §3.2.2).
+    let authority = request.uri().authority().and_then(|host| HeaderValue::try_from(host.as_str()).ok());
+    let host = authority.or_else(|| request.headers().get(header::HOST).cloned());
     let headers = request.headers_mut();
+    remove_hop_by_hop(headers);
+    remove_forwarded(headers);
+    join_cookies(headers);
     headers.remove(header::HOST);
     // A peer's address is always a header's value.
     if let Ok(peer) = HeaderValue::try_from(peer.ip().to_string()) {
@@ -84,6 +86,7 @@ async fn pass_on(
     if let Some(host) = host {
         headers.insert("x-forwarded-host", host);
     }
+    headers.append(header::VIA, HeaderValue::from_static("1.1 countersign-example"));
 
     let mut target = std::mem::take(request.uri_mut()).into_parts();
     target.scheme = Some(Scheme::HTTP);
@@ -93,13 +96,51 @@ async fn pass_on(
     *request.uri_mut() = target;
     *request.version_mut() = Version::HTTP_11;
 
-    match timeout(PATIENCE, proxy.client.request(request)).await {
-        Ok(Ok(mut response)) => {
-            remove_hop_by_hop(response.headers_mut());
-            response.map(Body::new)
+    let (sent, mut progress) = watch::channel(());
+    let request = request.map(|body| {
+        let frames = body.map_frame(move |frame| {
+            sent.send_replace(());
+            frame
+        });
+        Body::new(frames)
+    });
+    let mut answer = pin!(proxy.client.request(request));
+    loop {
+        tokio::select! {
+            answer = &mut answer => match answer {
+                Ok(mut response) => {
+                    remove_hop_by_hop(response.headers_mut());
+                    return response.map(Body::new);
+                }
+                Err(_) => return StatusCode::BAD_GATEWAY.into_response(),
+            },
+            // Something was sent, or all of it: the time begins anew.
+            Ok(()) = progress.changed() => {}
+            () = sleep(PATIENCE) => return StatusCode::GATEWAY_TIMEOUT.into_response(),
         }
-        Ok(Err(_)) => StatusCode::BAD_GATEWAY.into_response(),
-        Err(_) => StatusCode::GATEWAY_TIMEOUT.into_response(),
+    }
+}
+
+/// What a client says of who stands behind it, in every spelling that an upstream may read alike. Nobody stands before this proxy, so
+/// nobody else may say it.
+fn remove_forwarded(headers: &mut HeaderMap) {
+    let is_ours = |name: &HeaderName| {
+        let name = name.as_str().replace('_', "-");
+        name == "forwarded" || name == "x-real-ip" || name.starts_with("x-forwarded-")
+    };
+    let made_up: Vec<_> = headers.keys().filter(|name| is_ours(name)).cloned().collect();
+    for name in made_up {
+        headers.remove(name);
+    }
+}
+
+/// HTTP/2 may split them, HTTP/1.1 may not (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let cookies: Vec<_> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if cookies.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
+    {
+        headers.insert(header::COOKIE, joined);
     }
 }
 
@@ -140,7 +181,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some(upstream) => upstream,
         None => upstream().await?,
     };
-    let upstream = target.authority().cloned().ok_or("an upstream is http://host:port")?;
+    let is_bare = target.scheme() == Some(&Scheme::HTTP)
+        && matches!(target.path_and_query().map(PathAndQuery::as_str), None | Some("/"));
+    let upstream = target.authority().cloned().filter(|_| is_bare).ok_or("an upstream is http://host:port")?;
 
     let auth = JwtAuth::new(&*trusted.jwks_url)
         .issuer(&*trusted.issuer)

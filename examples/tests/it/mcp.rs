@@ -95,6 +95,31 @@ async fn pages_of_other_origins_get_nothing() {
 }
 
 #[tokio::test]
+async fn what_the_protocol_does_not_have_is_turned_away() {
+    let idp = IdentityProvider::start();
+    let example = Running::start_trusting("mcp", &idp);
+    let (client, url) = (Client::http1(), example.url("/mcp"));
+    let token = idp.token(&url).scope("tools:read");
+    for (revision, status) in [("2025-06-18", 200), ("2025-03-26", 200), ("1900-01-01", 400)] {
+        let request = client.request("POST", &url).header("mcp-protocol-version", revision);
+        let request = request.header("content-type", "application/json").bearer_auth(token.sign());
+        let answer = client.send(request.body(message("ping", &json!({})).to_string())).await;
+        assert_eq!(answer.status, status, "{revision}");
+    }
+    for (body, status) in [
+        (json!({ "jsonrpc": "2.0", "id": null, "method": "ping" }), 400),
+        (json!({ "jsonrpc": "2.0", "id": {}, "method": "ping" }), 400),
+        (json!({ "jsonrpc": "2.0", "id": 1, "result": {} }), 202),
+        (json!({ "jsonrpc": "2.0", "method": "notifications/cancelled" }), 202),
+        (json!({ "jsonrpc": "2.0" }), 400),
+    ] {
+        assert_eq!(rpc(&client, &url, Some(&token), body.clone()).await.content(), (status, ""), "{body}");
+    }
+    let opened = client.get(&url, &token).await;
+    assert_eq!((opened.status, opened.header("allow")), (405, "POST"));
+}
+
+#[tokio::test]
 async fn the_documented_calls_work() {
     documented_calls_of("mcp", include_str!("../../mcp.rs")).await;
 }

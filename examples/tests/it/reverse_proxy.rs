@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 use bytes::Bytes;
 use countersign_examples::{Client, Running, documented_calls_of};
 use countersign_testkit::IdentityProvider;
@@ -43,6 +43,9 @@ async fn the_upstream_sees_the_caller_and_neither_the_token_nor_what_the_client_
         .header("x_auth_scope", "admin")
         .header("x-forwarded-for", "10.0.0.1")
         .header("forwarded", "for=10.0.0.1")
+        .header("x_forwarded_for", "10.0.0.1")
+        .header("x-real-ip", "10.0.0.1")
+        .header("x-forwarded-port", "10")
         .header("te", "trailers")
         .header("connection", "x-auth-user, x-mine")
         .header("x-mine", "of this connection")
@@ -59,10 +62,24 @@ async fn the_upstream_sees_the_caller_and_neither_the_token_nor_what_the_client_
         "x-auth-tenant: t 1%C3%A9",
         "x-forwarded-for: 127.0.0.1",
         "x-other: kept",
+        "via: 1.1 countersign-example",
+        &format!("x-forwarded-host: {}", example.address()),
     ] {
         assert_eq!(lines.iter().filter(|found| **found == line).count(), 1, "{line}: {}", seen.body);
     }
-    for never in [&*token, "authorization", "root", "admin", "10.0.0.1", "x-mine", "trailers", "x_auth"] {
+    for never in [
+        &*token,
+        "authorization",
+        "root",
+        "admin",
+        "10.0.0.1",
+        "x-mine",
+        "trailers",
+        "x_auth",
+        "x_forwarded",
+        "x-real-ip",
+        "x-forwarded-port",
+    ] {
         assert!(!seen.body.contains(never), "{never}: {}", seen.body);
     }
 }
@@ -105,6 +122,42 @@ async fn bodies_go_through_as_they_come() {
     assert_eq!(&*echoed.next().await.unwrap().unwrap(), b"two");
     drop(sender);
     assert!(echoed.next().await.is_none());
+}
+
+#[tokio::test]
+async fn over_http_2_cookies_are_joined_and_the_host_is_told() {
+    let idp = IdentityProvider::start();
+    let example = start(&idp, None);
+    let client = Client::http2();
+    let request = client.request("GET", &example.url("/")).bearer_auth(idp.token("orders").scope("orders:read").sign());
+    let seen = client.send(request.header("cookie", "a=b").header("cookie", "c=d")).await;
+    assert!(seen.body.contains("\ncookie: a=b; c=d\n"), "{}", seen.body);
+    assert!(seen.body.contains(&format!("\nx-forwarded-host: {}\n", example.address())), "{}", seen.body);
+}
+
+/// The upstream answers when it has all; the client takes longer than an upstream may, and is never still for so long.
+#[tokio::test]
+async fn a_slow_upload_is_no_slow_upstream() {
+    let idp = IdentityProvider::start();
+    let collect = async |body: Bytes| body;
+    let upstream = serve(Router::new().route("/", post(collect))).await;
+    let example = start(&idp, Some(&upstream));
+    let (sender, pieces) = mpsc::channel::<Result<Bytes, std::io::Error>>(1);
+    let request = Client::http1()
+        .request("POST", &example.url("/"))
+        .bearer_auth(idp.token("orders").scope("orders:read").sign())
+        .body(reqwest::Body::wrap_stream(ReceiverStream::new(pieces)));
+    let upload = async move {
+        for _ in 0..3 {
+            sender.send(Ok(Bytes::from_static(b"a"))).await.unwrap();
+            // Real time, because the proxy is another process: in all, more than its patience of 10 s.
+            tokio::time::sleep(Duration::from_secs(4)).await;
+        }
+    };
+    let (response, ()) = tokio::join!(request.send(), upload);
+    let response = response.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.text().await.unwrap(), "aaa");
 }
 
 #[tokio::test]
