@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use countersign::handler::{Authenticated, Claims};
 use countersign::token::KeySource;
-use countersign::{JwtAuth, RequireJwtLayer, scope};
+use countersign::{JwtAuth, RequireJwtLayer, TokenPlace, scope};
 use countersign_testkit::IdentityProvider;
 use countersign_tests::refusals::{AUDIENCE, bearer, layer, refusal_cases, token};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -203,6 +203,25 @@ async fn each_refusal_over_both_versions_to_the_letter() {
         }
         assert_eq!(server.calls(), 0, "{}", case.name);
         assert_eq!(server.connections(), 2, "{}: a refusal ends no connection", case.name);
+    }
+}
+
+#[tokio::test]
+async fn statement_3_no_token_in_the_query_unless_it_is_switched_on_and_then_the_answer_is_private() {
+    let places = [TokenPlace::bearer(), TokenPlace::query("access_token")];
+    let in_query = format!("/?a=b&access_token={}", token().sign());
+    for (layer, status, caching) in [(layer(), 401, "no-store"), (layer().token_from(places), 200, "private")] {
+        let server = Server::start(&layer).await;
+        for (_, client) in clients() {
+            for method in [Method::GET, Method::HEAD] {
+                let answer = client.request(method.clone(), server.url(&in_query)).send().await.unwrap();
+                assert_eq!(answer.status(), status);
+                assert_eq!(answer.headers()["cache-control"], caching);
+                let in_header = client.request(method, server.url("/")).header(AUTHORIZATION, bearer(&token()));
+                let answer = in_header.send().await.unwrap();
+                assert_eq!((answer.status().as_u16(), answer.headers().get("cache-control")), (200, None));
+            }
+        }
     }
 }
 

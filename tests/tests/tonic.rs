@@ -17,9 +17,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::{Buf, BufMut};
 use countersign::token::KeySource;
-use countersign::{Authenticated, Claims, JwtAuth, RequireJwtLayer, scope};
+use countersign::{Authenticated, Claims, JwtAuth, Permit, RequireJwtLayer, require, scope};
 use countersign_testkit::{DangerousFakeAuth, IdentityProvider};
-use countersign_tests::refusals::{AUDIENCE, RefusalCase, bearer, layer, refusal_cases, token};
+use countersign_tests::refusals::{AUDIENCE, RefusalCase, WriteOrders, bearer, layer, refusal_cases, token};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::uri::PathAndQuery;
 use http_body_util::Full;
@@ -98,7 +98,18 @@ async fn cancel(request: Request<String>) -> Result<Response<String>, Status> {
     greet(request).await
 }
 
+async fn write(request: Request<String>) -> Result<Response<String>, Status> {
+    Permit::<WriteOrders>::from_extensions(request.extensions())?;
+    greet(request).await
+}
+
 type Texts = Pin<Box<dyn Stream<Item = Result<String, Status>> + Send>>;
+
+/// A stream that needs a permit.
+async fn watch(request: Request<String>) -> Result<Response<Texts>, Status> {
+    Permit::<WriteOrders>::from_extensions(request.extensions())?;
+    count(request).await
+}
 
 async fn count(request: Request<String>) -> Result<Response<Texts>, Status> {
     let caller = caller(&request)?;
@@ -143,6 +154,8 @@ impl Service<http::Request<Body>> for Orders {
             Ok(match request.uri().path() {
                 "/orders.Orders/Greet" => grpc.unary(service_fn(greet), request).await,
                 "/orders.Orders/Cancel" => grpc.unary(service_fn(cancel), request).await,
+                "/orders.Orders/Write" => grpc.unary(service_fn(write), request).await,
+                "/orders.Orders/Watch" => grpc.server_streaming(service_fn(watch), request).await,
                 "/orders.Orders/Count" => grpc.server_streaming(service_fn(count), request).await,
                 "/orders.Orders/Join" => grpc.client_streaming(service_fn(join), request).await,
                 "/orders.Orders/Echo" => grpc.streaming(service_fn(echo), request).await,
@@ -200,8 +213,12 @@ impl Client {
     }
 
     async fn count(&mut self) -> Result<Streaming<String>, Status> {
+        self.stream("/orders.Orders/Count").await
+    }
+
+    async fn stream(&mut self, method: &'static str) -> Result<Streaming<String>, Status> {
         self.grpc.ready().await.unwrap();
-        let path = PathAndQuery::from_static("/orders.Orders/Count");
+        let path = PathAndQuery::from_static(method);
         self.grpc.server_streaming(self.request(String::new()), path, Text).await.map(Response::into_inner)
     }
 
@@ -317,6 +334,34 @@ async fn a_method_refuses_by_a_question_mark_as_the_layer_does() {
     tokio::spawn(Server::builder().add_service(Orders::default()).serve_with_incoming(TcpIncoming::from(listener)));
     let status = Client::to(address, []).await.greet().await.unwrap_err();
     assert_eq!(status.code(), Code::Internal, "a method without the layer");
+}
+
+/// The layer, a layer of the service's own inside of it, and permits in methods with one answer and with many: a caller cannot tell who has
+/// refused it.
+#[tokio::test]
+async fn permits_and_layers_within_refuse_as_the_layer_does() {
+    let by_layer = serve(layer().require(scope("orders:write"))).await.0;
+    let (within, listener) = listen().await;
+    let server = Server::builder().layer(layer()).layer(require(scope("orders:write"))).add_service(Orders::default());
+    tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+    let by_permit = serve(layer()).await.0;
+    for (granted, code) in [("orders:read", Code::PermissionDenied), ("orders:write", Code::Ok)] {
+        for (address, unary, streaming) in [
+            (by_layer, "/orders.Orders/Greet", "/orders.Orders/Count"),
+            (within, "/orders.Orders/Greet", "/orders.Orders/Count"),
+            (by_permit, "/orders.Orders/Write", "/orders.Orders/Watch"),
+        ] {
+            let mut client = Client::to(address, [bearer(&token().scope(granted))]).await;
+            let answers = [client.unary(unary, "x").await.map(drop), client.stream(streaming).await.map(drop)];
+            for answer in answers {
+                let (found, message) = answer
+                    .map_or_else(|status| (status.code(), status.message().to_owned()), |()| (Code::Ok, String::new()));
+                assert_eq!(found, code, "{unary} {granted}");
+                let denied = "the token does not grant the scope needed: orders:write";
+                assert_eq!(message, if code == Code::Ok { "" } else { denied });
+            }
+        }
+    }
 }
 
 /// A refusal is one HEADERS frame with END_STREAM; tonic's client does not show that.

@@ -13,7 +13,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 
-use crate::uploads::endless;
+use crate::uploads::Endless;
 use crate::{PATIENCE, cases, serve};
 
 async fn channel(address: SocketAddr) -> tonic::client::Grpc<Channel> {
@@ -75,8 +75,7 @@ async fn statement_60_each_refused_call_is_trailers_only() {
             request = request.header("authorization", value);
         }
         // A caller that streams has not ended its side.
-        let (_counter, body) = endless();
-        let request = request.header(CONTENT_TYPE, "application/grpc").body(body).unwrap();
+        let request = request.header(CONTENT_TYPE, "application/grpc").body(Endless::default()).unwrap();
         let response = tokio::time::timeout(PATIENCE, client.send_request(request)).await.expect("no answer").unwrap();
         assert_eq!(response.status(), 200, "{}", case.name);
         assert_eq!(response.headers()["grpc-status"].to_str().unwrap(), case.grpc_status.to_string(), "{}", case.name);
