@@ -8,7 +8,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use countersign::verifier::{Outcome, Step};
 use countersign::{
     Algorithm, AlgorithmSet, Handle, Issuers, JwtAuth, KeySet, Policy, Remote, Report, SystemClock, UnixTime, Verdict,
-    Verifier,
+    Verifier, acr, scope,
 };
 use countersign_testkit::{Answer, IdentityProvider, ManualClock, TestKey, Token};
 use countersign_verifier::Refusal;
@@ -56,6 +56,28 @@ async fn a_good_token_passes_every_step() {
         report.to_string().starts_with("accepted\n") && report.to_string().contains("claims, signed: "),
         "{report}"
     );
+}
+
+#[tokio::test]
+async fn a_good_token_that_the_layer_does_not_let_in_is_told_so() {
+    let idp = IdentityProvider::start();
+    let (auth, _) = ready(&idp).await;
+    let token = idp.token("api").scope("orders:read");
+    for (required, expected) in [
+        (scope("orders:read"), None),
+        (
+            scope("orders:write"),
+            Some(r#"the layer still answers 403: the token does not satisfy scope "orders:write""#),
+        ),
+        (acr(["mfa"]), Some(r#"the layer still answers 401: the token does not satisfy acr "mfa""#)),
+    ] {
+        let report = auth.clone().require(required).handle().explain(&token.sign());
+        assert_eq!(report.verdict(), &Verdict::Accepted, "{report}");
+        match expected {
+            Some(hint) => assert_says(&report, "accepted", hint),
+            None => assert_eq!(report.hints().count(), 0, "{report}"),
+        }
+    }
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ pub trait Permission: Send + Sync + 'static {
 /// ```
 #[macro_export]
 macro_rules! permission {
-    ($($(#[$meta:meta])* $vis:vis $name:ident = $requirement:expr;)+) => {
+    ($($(#[$meta:meta])* $vis:vis $name:ident = $requirement:expr);+ $(;)?) => {
         $(
             $(#[$meta])*
             #[derive(Clone, Copy, Debug)]

@@ -8,10 +8,9 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::answers::Answers;
 use crate::body::EmptyBody;
 use crate::grpc;
-use crate::handler::{ExtractError, answers, verified};
+use crate::handler::{ExtractError, Forbidden, answers, verified};
 
 /// Demands something more of the callers of some routes: a layer inside of [`RequireJwtLayer`](crate::RequireJwtLayer), such as axum's
 /// `route_layer` or `MethodRouter::layer` put one.
@@ -65,7 +64,7 @@ impl<S> Require<S> {
     /// Without a caller, or one who may not: the answer.
     fn refuse<B>(&self, request: &Request<B>) -> Option<Response<()>> {
         let error = match verified(request.extensions()) {
-            Ok(verified) => ExtractError::Denied(Answers::denied(self.requirement.check(verified).err()?, verified)),
+            Ok(verified) => ExtractError::Denied(Forbidden::new(self.requirement.check(verified).err()?, verified)),
             Err(error) => error,
         };
         let answers = answers(request.extensions());

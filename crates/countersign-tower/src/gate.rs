@@ -255,6 +255,10 @@ impl<K> Gate<K> {
         &self.verifier
     }
 
+    pub(crate) fn required(&self) -> Option<&Requirement> {
+        self.required.as_ref()
+    }
+
     pub(crate) fn set_clock(&mut self, clock: Arc<dyn Clock>) {
         self.clock = clock;
     }

@@ -192,7 +192,7 @@ pub enum ExtractError {
     /// The token is good, and its claims do not fit the type: HTTP 401 `invalid_token`, gRPC 16 `UNAUTHENTICATED`.
     Claims(ClaimsTypeError),
     /// The token is good, and does not do for this: HTTP 403, or 401 where its holder has to authenticate anew or better.
-    Denied(Denied),
+    Denied(Forbidden),
 }
 
 impl ExtractError {
@@ -203,7 +203,7 @@ impl ExtractError {
             Self::NoLayer | Self::Shadow => None,
             Self::Anonymous(refusal) => Some(refusal.clone()),
             Self::Claims(error) => Some(Refusal::Token(TokenRefusal::ClaimsType(error.clone()))),
-            Self::Denied(denied) => Some(Refusal::Denied(denied.clone())),
+            Self::Denied(forbidden) => Some(Refusal::Denied(forbidden.denied.clone())),
         }
     }
 
@@ -248,7 +248,7 @@ impl fmt::Display for ExtractError {
             Self::Shadow => f.write_str(SHADOW),
             Self::Anonymous(refusal) => refusal.fmt(f),
             Self::Claims(error) => error.fmt(f),
-            Self::Denied(denied) => denied.fmt(f),
+            Self::Denied(forbidden) => forbidden.fmt(f),
         }
     }
 }

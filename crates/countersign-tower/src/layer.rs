@@ -180,6 +180,12 @@ impl<K: KeySource> RequireJwtLayer<K> {
         self.with(|gate| gate.set_clock(Arc::new(clock)))
     }
 
+    /// What is required of callers, if anything is.
+    #[must_use]
+    pub fn required(&self) -> Option<&Requirement> {
+        self.gate.required()
+    }
+
     /// The verifier that judges the tokens.
     #[must_use]
     pub fn verifier(&self) -> &Arc<Verifier<K>> {

@@ -12,8 +12,8 @@ use crate::refusal::Refusal;
 /// [per-route requirements](crate::require) that refuse a request which the layer has let through report that as well, as
 /// [`Outcome::Refused`] after the layer's [`Outcome::Admitted`] or [`Outcome::Anonymous`], with [`Judged::is_by_handler`].
 ///
-/// Not heard of is what never knew of the layer: an [`ExtractError`](crate::handler::ExtractError) that became a `tonic::Status` by `?`, and
-/// a [`Forbidden`](crate::handler::Forbidden) made from a bare [`Denied`](countersign_claims::Denied).
+/// Not heard of is what does not know of the layer: an [`ExtractError`](crate::handler::ExtractError) that became a `tonic::Status` by `?`,
+/// unless a permit was denied, and a [`Forbidden`](crate::handler::Forbidden) made from a bare [`Denied`](countersign_claims::Denied).
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};

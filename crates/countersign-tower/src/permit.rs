@@ -5,8 +5,7 @@ use std::ops::Deref;
 use countersign_claims::{Denied, Permission, Verified};
 use http::Extensions;
 
-use crate::answers::Answers;
-use crate::handler::{ExtractError, verified};
+use crate::handler::{ExtractError, Forbidden, verified};
 
 /// Proof that the caller may do `P`: who holds one need not check, and who has not checked holds none.
 ///
@@ -75,7 +74,7 @@ impl<P: Permission> Permit<P> {
     /// [`ExtractError`]: there is no caller, or the caller may not.
     pub fn from_extensions(extensions: &Extensions) -> Result<Self, ExtractError> {
         let verified = verified(extensions)?;
-        Self::of(verified).map_err(|denied| ExtractError::Denied(Answers::denied(denied, verified)))
+        Self::of(verified).map_err(|denied| ExtractError::Denied(Forbidden::new(denied, verified)))
     }
 
     /// The verified token.

@@ -50,9 +50,13 @@ impl From<Forbidden> for Status {
 }
 
 /// 16 `UNAUTHENTICATED` if there is no caller or the claims do not fit their type, as [`Forbidden`] if a [`Permit`](crate::handler::Permit) is denied,
-/// 13 `INTERNAL` if there is no layer, or only one that watches. The layer's [observers](crate::Observer) do not hear of it.
+/// 13 `INTERNAL` if there is no layer, or only one that watches. Of a permit that is denied the layer's [observers](crate::Observer) hear, of
+/// the others they do not.
 impl From<ExtractError> for Status {
     fn from(error: ExtractError) -> Self {
+        if let ExtractError::Denied(forbidden) = error {
+            return forbidden.into();
+        }
         if let Some(refusal) = error.refusal() {
             return refusal.into();
         }

@@ -252,7 +252,7 @@ async fn without_axum_a_permit_comes_from_the_extensions_and_forbidden_answers_a
         let answer = match Permit::<Write>::from_extensions(&parts.extensions) {
             Ok(permit) => Response::new(permit.subject().unwrap_or("?").to_owned()),
             Err(ExtractError::Denied(denied)) => {
-                assert_eq!(Permit::<Write>::of(verified).unwrap_err(), denied);
+                assert_eq!(&Permit::<Write>::of(verified).unwrap_err(), denied.denied());
                 let forbidden =
                     countersign_tower::Authenticated(verified.clone()).require(&scope("orders:write")).unwrap_err();
                 assert_eq!(forbidden, Forbidden::from(scope("orders:write").check(verified).unwrap_err()));

@@ -524,10 +524,12 @@ impl JwtAuth {
     /// A look at readiness and keys. Starts fetching, if there is a runtime.
     #[must_use]
     pub fn handle(&self) -> Handle {
+        // Not the one that is built, which a misconfigured layer does not have.
+        let layer = self.configure();
         Handle {
             keys: self.keys().handle(),
-            // Not the one that is built, which a misconfigured layer does not have.
-            verifier: Arc::clone(self.configure().verifier()),
+            verifier: Arc::clone(layer.verifier()),
+            required: layer.required().cloned(),
             clock: Arc::clone(&self.clock),
             warnings: self.warnings(),
         }

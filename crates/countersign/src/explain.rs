@@ -16,8 +16,8 @@ const MAX_SOURCES: usize = 4;
 
 impl Handle {
     /// What becomes of `token` now, step by step, and what to do about it: for people, such as behind an operator's command. The verdict is that
-    /// of the layer, but for what it [requires](crate::JwtAuth::require) of callers: a token that is accepted here may still get 403, or 401 for
-    /// its authentication, whose reason the [observers](crate::Observer) hear. Nothing is waited for, and nothing is fetched for the token.
+    /// of the verifier. If the token is accepted and does not satisfy what the layer [requires](crate::JwtAuth::require) of callers, a hint
+    /// says so; what routes and handlers require is not known here. Nothing is waited for, and nothing is fetched for the token.
     ///
     /// The report shows neither token nor signature nor `sub`, but it tells how this service is set up: keep it from callers.
     ///
@@ -39,6 +39,7 @@ impl Handle {
     pub fn explain(&self, token: &str) -> Report {
         let mut report = self.verifier.explain(token, self.clock.now());
         match report.verdict().clone() {
+            Verdict::Accepted => self.add_what_is_required(token, &mut report),
             Verdict::KeyNotThere | Verdict::Refused(TokenRefusal::KeyNotSought(_)) => {
                 self.add_state_of_keys(token, &mut report);
             }
@@ -50,6 +51,17 @@ impl Handle {
             report.add_hint(of_the_clock(offset));
         }
         report
+    }
+
+    /// Of a good token: whether the layer would let its holder in.
+    fn add_what_is_required(&self, token: &str, report: &mut Report) {
+        let Some(required) = &self.required else { return };
+        if let Ok(verified) = self.verifier.verify(token, self.clock.now())
+            && let Err(denied) = required.check(&verified)
+        {
+            let status = if denied.is_step_up() { 401 } else { 403 };
+            report.add_hint(format!("the token is good, and the layer still answers {status}: {denied}"));
+        }
     }
 
     /// Why the key of this token may not be there.

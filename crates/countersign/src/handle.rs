@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_claims::Clock;
+use countersign_claims::{Clock, Requirement};
 use countersign_jwks::{KeyEvents, Keys, KeysHandle, NotFresh, NotReady};
 use countersign_verifier::Verifier;
 
@@ -46,6 +46,7 @@ use countersign_verifier::Verifier;
 pub struct Handle {
     pub(crate) keys: KeysHandle,
     pub(crate) verifier: Arc<Verifier<Keys>>,
+    pub(crate) required: Option<Requirement>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) warnings: Vec<Warning>,
 }

@@ -109,9 +109,9 @@ pub use handle::{Handle, Warning};
 pub use metrics::{MAX_SOURCE_LABELS, MIN_FLUSH_INTERVAL, Metrics};
 
 pub use countersign_claims::{
-    ClaimPointer, ClaimRule, ClaimValue, ClaimsType, Clock, ConfigError, Denied, Permission, Policy, Requirement,
-    Scalar, StepUp, UnixTime, Verified, acr, all, any, any_scope, authenticated_within, claim, client_id, client_id_in,
-    permission, predicate, scope, scopes, subject,
+    ClaimError, ClaimPointer, ClaimRule, ClaimValue, ClaimsType, Clock, ConfigError, Denied, Permission, Policy,
+    Requirement, Scalar, StepUp, UnixTime, Verified, acr, all, any, any_scope, authenticated_within, claim, client_id,
+    client_id_in, permission, predicate, scope, scopes, subject,
 };
 #[cfg(feature = "redis")]
 pub use countersign_jwks::RedisCache;
@@ -120,6 +120,8 @@ pub use countersign_jwks::{
     KeysHandle, Local, NotFresh, NotReady, RefreshError, Remote, SourceError, Tenants,
 };
 pub use countersign_token::{Algorithm, AlgorithmSet, JwkSet, KeySet, Origin, SigningKey, VerifyingKey};
+#[cfg(feature = "axum")]
+pub use countersign_tower::ExtractRejection;
 #[cfg(feature = "governor")]
 pub use countersign_tower::PeerLimit;
 #[cfg(feature = "tower-http-0.7")]
@@ -129,8 +131,8 @@ pub use countersign_tower::deadline::{self, Deadline, Ended};
 #[cfg(any(feature = "axum", feature = "tonic-0.14"))] // with neither: `countersign::handler`
 pub use countersign_tower::handler::{Authenticated, Claims, ExtractError, Forbidden, Permit};
 pub use countersign_tower::{
-    Caller, Judged, Observer, OnRefusalLayer, Outcome, ProblemDetails, Refusal, RefusalLimit, Refused, RequireJwt,
-    RequireJwtLayer, RequireLayer, ResourceMetadata, SystemClock, TokenPlace, handler, require,
+    Caller, Judged, Observer, OnRefusalLayer, Outcome, ProblemDetails, Refusal, RefusalLimit, RefusalResponse, Refused,
+    RequireJwt, RequireJwtLayer, RequireLayer, ResourceMetadata, SystemClock, TokenPlace, handler, require,
 };
 #[cfg(feature = "tracing")]
 pub use countersign_tower::{Traces, traces};
