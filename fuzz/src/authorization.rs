@@ -102,11 +102,12 @@ impl Expected {
                 fields.extend([field("content-type", content_type), field("grpc-message", &told)]);
                 fields.push(field("grpc-status", grpc_status));
             }
-            (None, None) => fields.push(field("www-authenticate", r#"Bearer realm="fuzz""#)),
+            (None, None) => fields.push(field("www-authenticate", &format!(r#"Bearer realm="fuzz", scope="{SCOPE}""#))),
             (None, Some(error)) => {
                 let mut challenge = format!(r#"Bearer realm="fuzz", error="{error}", error_description="{told}""#);
-                if !scope.is_empty() {
-                    challenge += &format!(r#", scope="{scope}""#);
+                // Who needs another token is told what it has to be good for.
+                if *error != "invalid_request" {
+                    challenge += &format!(r#", scope="{SCOPE}""#);
                 }
                 fields.push(field("www-authenticate", &challenge));
             }
