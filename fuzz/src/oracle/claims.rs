@@ -90,6 +90,10 @@ fn judge_rest(members: Members<'_, '_>, typ: Option<&str>) -> Option<Claims> {
         if value.text().is_none() && names.iter().any(|name| name.contains(' ')) {
             return None;
         }
+        // RFC 6749 §3.3 has none of these, and one must not make one name of two.
+        if names.iter().any(|name| name.contains(|c: char| c.is_ascii_control())) {
+            return None;
+        }
         scopes
             .extend(names.iter().flat_map(|names| names.split(' ')).filter(|name| !name.is_empty()).map(str::to_owned));
     }
