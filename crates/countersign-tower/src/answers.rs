@@ -73,6 +73,11 @@ impl Answers {
         if self.grpc { grpc::Kind::of(method, headers) } else { None }
     }
 
+    /// The same, where there need not be a layer.
+    pub(crate) fn kind_or_default(answers: Option<&Self>, method: &Method, headers: &HeaderMap) -> Option<grpc::Kind> {
+        answers.map_or_else(|| grpc::Kind::of(method, headers), |answers| answers.kind(method, headers))
+    }
+
     /// A refusal, but for its body.
     pub(crate) fn refuse(&self, refusal: Refusal, method: &Method, headers: &HeaderMap) -> Response<()> {
         let wording = Wording { realm: Some(self.realm.as_deref().unwrap_or(DEFAULT_REALM)), ..self.wording() };

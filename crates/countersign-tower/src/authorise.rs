@@ -8,8 +8,8 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::answers::Answers;
 use crate::body::EmptyBody;
-use crate::grpc;
 use crate::handler::{ExtractError, Forbidden, answers, verified};
 
 /// Demands something more of the callers of some routes: a layer inside of [`RequireJwtLayer`](crate::RequireJwtLayer), such as axum's
@@ -68,10 +68,7 @@ impl<S> Require<S> {
             Err(error) => error,
         };
         let answers = answers(request.extensions());
-        let kind = match &answers {
-            Some(answers) => answers.kind(request.method(), request.headers()),
-            None => grpc::Kind::of(request.method(), request.headers()),
-        };
+        let kind = Answers::kind_or_default(answers.as_deref(), request.method(), request.headers());
         Some(error.answer(answers.as_deref(), kind, self.requirement.scopes_to_ask_for()))
     }
 }

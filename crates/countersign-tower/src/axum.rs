@@ -124,10 +124,7 @@ pub struct ExtractRejection {
 impl ExtractRejection {
     fn new(error: ExtractError, request: &Parts) -> Self {
         let answers = answers(&request.extensions);
-        let grpc = match &answers {
-            Some(answers) => answers.kind(&request.method, &request.headers),
-            None => grpc::Kind::of(&request.method, &request.headers),
-        };
+        let grpc = Answers::kind_or_default(answers.as_deref(), &request.method, &request.headers);
         Self { error, grpc, answers, scope: "" }
     }
 

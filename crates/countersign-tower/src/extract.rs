@@ -74,8 +74,8 @@ fn any(octets: &[u8], is_odd: impl Fn(u8) -> bool) -> bool {
     octets.iter().fold(false, |odd, octet| odd | is_odd(*octet))
 }
 
-/// RFC 9110 §5.6.2: what a scheme's name is made of.
-fn is_tchar(byte: u8) -> bool {
+/// RFC 9110 §5.6.2: what the names of schemes, cookies and WebSocket protocols are made of.
+pub(crate) fn is_tchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 

@@ -218,10 +218,7 @@ impl ExtractError {
         extensions: &Extensions,
     ) -> Response<B> {
         let answers = answers(extensions);
-        let kind = match &answers {
-            Some(answers) => answers.kind(method, request_headers),
-            None => grpc::Kind::of(method, request_headers),
-        };
+        let kind = Answers::kind_or_default(answers.as_deref(), method, request_headers);
         self.answer(answers.as_deref(), kind, "").map(|()| B::default())
     }
 
@@ -298,10 +295,7 @@ impl Forbidden {
         request_headers: &HeaderMap,
         realm: Option<&str>,
     ) -> Response<B> {
-        let kind = match &self.answers {
-            Some(answers) => answers.kind(method, request_headers),
-            None => grpc::Kind::of(method, request_headers),
-        };
+        let kind = Answers::kind_or_default(self.answers.as_deref(), method, request_headers);
         let answers = self.answers.clone();
         let wording = answers.as_deref().map(Answers::wording).unwrap_or_default();
         let wording = Wording { realm: realm.or(wording.realm), ..wording };

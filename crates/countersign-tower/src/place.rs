@@ -7,7 +7,7 @@ use http::header::{
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Uri};
 
-use crate::extract::{bearer_token, is_of_another_scheme, is_token_text};
+use crate::extract::{bearer_token, is_of_another_scheme, is_tchar, is_token_text};
 use crate::refusal::Refusal;
 
 /// Where a request carries its token. By default only in the [bearer header](Self::bearer).
@@ -58,8 +58,7 @@ impl TokenPlace {
     #[must_use]
     pub fn cookie(name: &str) -> Self {
         let rest = name.strip_prefix("__Host-").unwrap_or_default();
-        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        Self(if rest.is_empty() || !rest.bytes().all(is_token) {
+        Self(if rest.is_empty() || !rest.bytes().all(is_tchar) {
             Place::Wrong("the name of a cookie with a token is `__Host-` and more, without spaces and separators")
         } else {
             Place::Cookie(name.into())
@@ -92,8 +91,7 @@ impl TokenPlace {
     /// takes it out before the server sees it.
     #[must_use]
     pub fn websocket_protocol(prefix: &str) -> Self {
-        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        Self(if prefix.is_empty() || !prefix.bytes().all(is_token) {
+        Self(if prefix.is_empty() || !prefix.bytes().all(is_tchar) {
             Place::Wrong(
                 "the prefix of a WebSocket protocol with a token is not empty and has no spaces and separators",
             )
