@@ -43,6 +43,9 @@
 //! # assert_eq!(cancel.scopes_to_ask_for(), "orders:admin");
 //! ```
 //!
+//! Whether a token has been revoked before its time is asked of [`Revocations`](revocation::Revocations); the module [`revocation`] has what the
+//! two sides say to each other.
+//!
 //! [countersign]: https://docs.rs/countersign
 
 mod error;
@@ -51,6 +54,7 @@ mod pointer;
 mod policy;
 mod registered;
 mod requirement;
+pub mod revocation;
 mod rules;
 mod scopes;
 mod time;

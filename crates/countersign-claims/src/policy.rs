@@ -8,6 +8,7 @@ use countersign_token::{UnverifiedToken, VerifiedPayload, VerifyingKey};
 use crate::error::{ClaimError, ConfigError, Found};
 use crate::pointer::ClaimPointer;
 use crate::registered::Registered;
+use crate::revocation::Level;
 use crate::scopes::{ScopeRules, is_scope_token};
 use crate::time::UnixTime;
 use crate::value::{self, Place};
@@ -42,6 +43,8 @@ pub struct Policy {
     subject: Option<SubjectRule>,
     /// Shared with every token judged.
     scope_rules: Option<Arc<ScopeRules>>,
+    /// Where the names stand that many tokens are revoked by; only there if it is elsewhere than by default.
+    level_claims: Option<Arc<LevelClaims>>,
     access_token_profile: bool,
     allow_missing_exp: bool,
     accept_unbound_cnf: bool,
@@ -68,6 +71,33 @@ const FOREIGN_TYPES: [&str; 12] = [
     "dc+sd-jwt",
     "vc+sd-jwt",
 ];
+
+/// The claims that were named in place of those that are read by default.
+#[derive(Clone, Default)]
+struct LevelClaims {
+    tenant: Option<ClaimPointer>,
+    client: Option<ClaimPointer>,
+    session: Option<ClaimPointer>,
+    family: Option<ClaimPointer>,
+}
+
+impl LevelClaims {
+    fn read(&self, payload: &[u8], registered: &mut Registered) {
+        let read = |pointer| Registered::text_at(payload, pointer);
+        if let Some(pointer) = &self.tenant {
+            registered.tenant = read(pointer);
+        }
+        if let Some(pointer) = &self.client {
+            registered.client = Some(read(pointer));
+        }
+        if let Some(pointer) = &self.session {
+            registered.session = read(pointer);
+        }
+        if let Some(pointer) = &self.family {
+            registered.family = read(pointer);
+        }
+    }
+}
 
 type SubjectRule = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
@@ -179,6 +209,42 @@ impl Policy {
                 Some(odd) => {
                     self.fault.get_or_insert(ConfigError::NotAScope(odd.into()));
                 }
+            }
+        }
+        self
+    }
+
+    /// Where the name stands that tokens of this level are revoked by: for [`Level::Tenant`] such as `org_id`, or `/org/id`
+    /// ([`ClaimPointer`]). By default `tid`, `client_id` or else `azp`, `sid`, and `family`; see [`Level`].
+    ///
+    /// A string, or a number as it is written; of a token that has something else there, or nothing, it is not known which tenant, client,
+    /// session or family it is of. Issuer and subject are always `iss` and `sub`: another claim for them is a configuration error, and so
+    /// is what is no name or pointer.
+    ///
+    /// ```
+    /// use countersign_claims::{Policy, revocation::Level};
+    ///
+    /// let policy = Policy::new().level_claim(Level::Tenant, "/org/id");
+    /// assert_eq!(policy.check(), Ok(()));
+    /// ```
+    #[must_use]
+    pub fn level_claim(mut self, level: Level, claim: &str) -> Self {
+        match ClaimPointer::parse(claim) {
+            Ok(pointer) => {
+                let claims = Arc::make_mut(self.level_claims.get_or_insert_default());
+                match level {
+                    Level::Tenant => claims.tenant = Some(pointer),
+                    Level::Client => claims.client = Some(pointer),
+                    Level::Session => claims.session = Some(pointer),
+                    Level::Family => claims.family = Some(pointer),
+                    Level::Issuer | Level::Subject => {
+                        let text = "issuer and subject are what `iss` and `sub` say, and no other claim";
+                        self.fault.get_or_insert(ConfigError::Other(text.into()));
+                    }
+                }
+            }
+            Err(fault) => {
+                self.fault.get_or_insert(fault);
             }
         }
         self
@@ -308,7 +374,10 @@ impl Policy {
     /// # Errors
     /// The first [`ClaimError`], in the order given on the [crate's page](crate).
     pub fn judge(&self, payload: VerifiedPayload<'_>, now: UnixTime) -> Result<Verified, ClaimError> {
-        let registered = self.check_registered(payload.bytes(), payload.header().typ(), now)?;
+        let mut registered = self.check_registered(payload.bytes(), payload.header().typ(), now)?;
+        if let Some(claims) = &self.level_claims {
+            claims.read(payload.bytes(), &mut registered);
+        }
         self.check_issuer_of_key(&registered, payload.bytes(), payload.key())?;
         self.check_subject(&registered, payload.bytes())?;
         self.check_binding_to_key(&registered)?;

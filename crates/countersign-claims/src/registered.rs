@@ -6,8 +6,9 @@ use countersign_token::json::{self, ObjectError, Raw};
 use smallvec::SmallVec;
 
 use crate::error::ClaimError;
+use crate::pointer::ClaimPointer;
 use crate::time::UnixTime;
-use crate::value::ClaimValue;
+use crate::value::{self, ClaimValue, Place};
 
 /// What the payload says under the names that RFC 7519, RFC 9068 and RFC 8693 registered.
 #[derive(Default)]
@@ -16,6 +17,14 @@ pub(crate) struct Registered {
     pub(crate) sub: Option<Text>,
     pub(crate) jti: Option<Text>,
     pub(crate) client_id: Option<Text>,
+    /// `azp` (OpenID Connect Core §2): the client, where there is no `client_id`.
+    pub(crate) azp: Option<Text>,
+    /// What a claim of the user's choice says of the client, in place of both.
+    pub(crate) client: Option<Option<Text>>,
+    /// What many tokens are revoked by at once.
+    pub(crate) session: Option<Text>,
+    pub(crate) family: Option<Text>,
+    pub(crate) tenant: Option<Text>,
     /// Empty if and only if the claim is absent.
     pub(crate) aud: SmallVec<[Text; 2]>,
     /// `scope` and `scp`: strings of space-separated names, or names.
@@ -90,6 +99,14 @@ impl Registered {
         }
     }
 
+    /// What a claim of the user's choice says, in place of the one that is read by default.
+    pub(crate) fn text_at(payload: &[u8], pointer: &ClaimPointer) -> Option<Text> {
+        match value::find(payload, pointer) {
+            Place::Value(value) => value.plain_text().map(|text| Text::new(payload, text)),
+            _ => None,
+        }
+    }
+
     /// Scopes that stand in a claim of the user's choice, written as in `scope` or `scp`; `None` if they are not.
     pub(crate) fn add_scopes(&mut self, payload: &[u8], value: ClaimValue<'_>) -> Option<()> {
         let text = |value: ClaimValue<'_>| value.string().map(|text| Text::new(payload, text));
@@ -116,6 +133,11 @@ impl Registered {
             "sub" => self.sub = text("sub")?,
             "jti" => self.jti = text("jti")?,
             "client_id" => self.client_id = text("client_id")?,
+            // No claims of ours, so that what is neither string nor number there is nobody's fault.
+            "azp" => self.azp = name_of(payload, value),
+            "sid" => self.session = name_of(payload, value),
+            "family" => self.family = name_of(payload, value),
+            "tid" => self.tenant = name_of(payload, value),
             "exp" => self.exp = date("exp")?,
             "nbf" => self.nbf = date("nbf")?,
             "iat" => self.iat = date("iat")?,
@@ -138,6 +160,11 @@ impl Registered {
         }
         Ok(())
     }
+}
+
+/// A string, or a number or boolean as it is written.
+fn name_of<'p>(payload: &'p [u8], value: Raw<'p>) -> Option<Text> {
+    ClaimValue::new(value.text()).plain_text().map(|text| Text::new(payload, text))
 }
 
 /// A string of space-separated names, or an array of names: one with a space in it would be two. Nothing else separates names, so a

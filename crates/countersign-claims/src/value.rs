@@ -15,6 +15,11 @@ use crate::time::UnixTime;
 pub struct ClaimValue<'a>(&'a str);
 
 impl<'a> ClaimValue<'a> {
+    /// `json` is one well-formed value, without space around it.
+    pub(crate) fn new(json: &'a str) -> Self {
+        Self(json)
+    }
+
     /// The text of the value, as JSON and as the issuer wrote it.
     #[must_use]
     pub fn json(self) -> &'a str {

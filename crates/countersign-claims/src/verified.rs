@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::pointer::ClaimPointer;
 use crate::registered::{Registered, Text};
+use crate::revocation::{RevocationCheck, RevocationError};
 use crate::scopes::{self, ScopeRules};
 use crate::time::UnixTime;
 use crate::value::{self, ClaimValue, Place};
@@ -20,6 +21,8 @@ use crate::value::{self, ClaimValue, Place};
 pub struct Verified {
     inner: Arc<Inner>,
     judged_at: UnixTime,
+    /// How it is checked whether this token has been revoked, if it is.
+    revocation: Option<Arc<RevocationCheck>>,
     /// Whatever the layer wants to find again in a handler; nothing here looks into it.
     context: Option<Arc<dyn Any + Send + Sync>>,
 }
@@ -48,7 +51,7 @@ impl Verified {
         let algorithm = payload.header().algorithm();
         let payload = payload.into_bytes();
         let inner = Inner { payload, registered, key, algorithm, terms, typed: OnceLock::new() };
-        Self { inner: Arc::new(inner), judged_at, context: None }
+        Self { inner: Arc::new(inner), judged_at, revocation: None, context: None }
     }
 
     /// `iss`.
@@ -78,6 +81,35 @@ impl Verified {
     #[must_use]
     pub fn client_id(&self) -> Option<&str> {
         self.text(self.inner.registered.client_id.as_ref())
+    }
+
+    /// The client that it was issued to: `client_id`, or else `azp` (OpenID Connect Core §2), or the claim that the policy
+    /// [names](crate::Policy::level_claim).
+    #[must_use]
+    pub fn client(&self) -> Option<&str> {
+        let registered = &self.inner.registered;
+        let default = || registered.client_id.as_ref().or(registered.azp.as_ref());
+        self.text(registered.client.as_ref().map_or_else(default, Option::as_ref))
+    }
+
+    /// The session that it belongs to: `sid` (OpenID Connect Front-Channel Logout §3), or the claim that the policy
+    /// [names](crate::Policy::level_claim).
+    #[must_use]
+    pub fn session(&self) -> Option<&str> {
+        self.text(self.inner.registered.session.as_ref())
+    }
+
+    /// The family of tokens that it belongs to, which one login has led to: `family`, or the claim that the policy
+    /// [names](crate::Policy::level_claim).
+    #[must_use]
+    pub fn family(&self) -> Option<&str> {
+        self.text(self.inner.registered.family.as_ref())
+    }
+
+    /// The tenant that it is of: `tid`, or the claim that the policy [names](crate::Policy::level_claim).
+    #[must_use]
+    pub fn tenant(&self) -> Option<&str> {
+        self.text(self.inner.registered.tenant.as_ref())
     }
 
     /// `exp`; always there, unless the policy allows it to be missing.
@@ -226,6 +258,28 @@ impl Verified {
         // If somebody else was faster, theirs stays, and ours is as good.
         let _ = self.inner.typed.set(Arc::clone(&claims) as Arc<dyn Any + Send + Sync>);
         Ok(claims)
+    }
+
+    /// Whether it has been revoked by the time `now`, or cannot be told any more: what the verifier has asked when it accepted the token, asked
+    /// again, for whatever outlives its request. Nothing is asked where [no check](Self::revocation) was set.
+    ///
+    /// # Errors
+    /// [`RevocationError`].
+    pub fn check_revocation(&self, now: UnixTime) -> Result<(), RevocationError> {
+        self.revocation.as_ref().map_or(Ok(()), |revocation| revocation.check(self, now))
+    }
+
+    /// How it is checked whether it has been revoked, if the verifier was told to.
+    #[must_use]
+    pub fn revocation(&self) -> Option<&Arc<RevocationCheck>> {
+        self.revocation.as_ref()
+    }
+
+    /// Has [`check_revocation`](Self::check_revocation) ask this. For verifiers.
+    #[must_use]
+    pub fn with_revocation(mut self, revocation: Arc<RevocationCheck>) -> Self {
+        self.revocation = Some(revocation);
+        self
     }
 
     /// Keeps `context` with this token and its clones, in place of an earlier one.

@@ -25,6 +25,12 @@ impl Thumbprint {
         Self(bytes)
     }
 
+    /// Reads what `Display` writes: 43 characters of base64url. `None` if it is not that.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        base64url::decode(text).ok()?.try_into().ok().map(Self)
+    }
+
     /// The 32 octets.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {

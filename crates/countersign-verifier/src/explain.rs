@@ -121,6 +121,8 @@ impl<K: KeySource> Verifier<K> {
         }
         let untyped = if self.read_claims.is_none() { "none is set" } else { "" };
         add(Check::ClaimsType, None, or_reason(Check::ClaimsType, untyped.into()));
+        let unasked = if self.revocation.is_none() { "not asked" } else { "" };
+        add(Check::Revocation, None, or_reason(Check::Revocation, unasked.into()));
 
         let broken: Vec<_> = rules.iter().filter_map(|(_, result)| result.as_ref().err()).collect();
         let hints = hints::of(text, &verdict, &broken, &shown, self.policy().leeway_in_force());
@@ -136,7 +138,8 @@ impl<K: KeySource> Verifier<K> {
         now: UnixTime,
     ) -> Option<&'k VerifyingKey> {
         let wanted = match verdict {
-            Verdict::Accepted | Verdict::Refused(Refusal::ClaimsType(_)) => None,
+            Verdict::Accepted => None,
+            Verdict::Refused(refusal) if is_behind_the_claims(refusal) => None,
             Verdict::Refused(Refusal::Claim(error)) => Some(error),
             _ => return None,
         };
@@ -182,6 +185,7 @@ impl Verdict {
                     Check::Claims(broken.map_or(Rule::Payload, |(rule, _)| *rule))
                 }
                 Refusal::ClaimsType(_) => Check::ClaimsType,
+                refusal if is_behind_the_claims(refusal) => Check::Revocation,
                 _ => Check::Key,
             },
         })
@@ -208,6 +212,16 @@ pub enum Check {
     Claims(Rule),
     /// That its claims fit the type that was asked for.
     ClaimsType,
+    /// That it has not been revoked, as far as is known and anybody asks.
+    Revocation,
+}
+
+/// Whether nothing was wrong with signature and claims.
+fn is_behind_the_claims(refusal: &Refusal) -> bool {
+    matches!(
+        refusal,
+        Refusal::ClaimsType(_) | Refusal::Revoked(_) | Refusal::Irrevocable(_) | Refusal::RevocationsStale { .. }
+    )
 }
 
 /// One step of a [`Report`].
@@ -268,6 +282,7 @@ impl Step {
                 _ => "claims",
             },
             Check::ClaimsType => "type of claims",
+            Check::Revocation => "revocation",
         }
     }
 

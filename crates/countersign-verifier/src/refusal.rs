@@ -1,6 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use countersign_claims::revocation::{RevocationError, Revoked};
 use countersign_claims::{ClaimError, ClaimsTypeError};
 use countersign_token::{Algorithm, SignatureError, TokenError, Unready};
 
@@ -30,6 +31,17 @@ pub enum Refusal {
     Claim(ClaimError),
     /// Its claims do not fit the type that was asked for.
     ClaimsType(ClaimsTypeError),
+    /// It is revoked.
+    Revoked(Revoked),
+    /// It lacks what it would be revoked by, and that is demanded: `jti`, `iat`, or a [`Level`](countersign_claims::revocation::Level)'s name.
+    Irrevocable(&'static str),
+    /// What is known of revocations is too old, and tokens are to be refused then.
+    RevocationsStale {
+        /// How old it is; `None`: nothing is known, or not all of it.
+        age: Option<Duration>,
+        /// When asking again may help.
+        retry_after: Duration,
+    },
     /// No key fits, there are others, and nobody could look in time whether this one is new.
     KeyNotCheckedYet {
         /// When asking again may help.
@@ -61,7 +73,7 @@ impl Refusal {
     pub fn fault(&self) -> Fault {
         match self {
             Self::KeyNotCheckedYet { .. } => Fault::AskAgain,
-            Self::KeysUnavailable { .. } => Fault::Unavailable,
+            Self::KeysUnavailable { .. } | Self::RevocationsStale { .. } => Fault::Unavailable,
             _ => Fault::Token,
         }
     }
@@ -70,7 +82,9 @@ impl Refusal {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::KeyNotCheckedYet { retry_after } | Self::KeysUnavailable { retry_after, .. } => Some(*retry_after),
+            Self::KeyNotCheckedYet { retry_after }
+            | Self::KeysUnavailable { retry_after, .. }
+            | Self::RevocationsStale { retry_after, .. } => Some(*retry_after),
             _ => None,
         }
     }
@@ -107,6 +121,9 @@ impl Refusal {
             },
             Self::Claim(error) => error.code(),
             Self::ClaimsType(_) => "claims_type",
+            Self::Revoked(why) => why.code(),
+            Self::Irrevocable(_) => "irrevocable",
+            Self::RevocationsStale { .. } => "revocations_stale",
             Self::KeyNotCheckedYet { .. } => "key_not_checked_yet",
             Self::KeysUnavailable { reason, .. } => match reason {
                 Unready::Starting => "keys_starting",
@@ -134,6 +151,11 @@ impl fmt::Display for Refusal {
             Self::Signature(error) => error.fmt(f),
             Self::Claim(error) => error.fmt(f),
             Self::ClaimsType(error) => error.fmt(f),
+            Self::Revoked(why) => RevocationError::Revoked(*why).fmt(f),
+            Self::Irrevocable(what) => RevocationError::Irrevocable(what).fmt(f),
+            Self::RevocationsStale { age, retry_after } => {
+                write!(f, "{}; try again in {retry_after:?}", RevocationError::Stale { age: *age })
+            }
             Self::KeyNotCheckedYet { retry_after } => {
                 write!(f, "the key is not known, and could not be looked for in time; try again in {retry_after:?}")
             }
@@ -167,3 +189,18 @@ impl From<ClaimsTypeError> for Refusal {
         Self::ClaimsType(error)
     }
 }
+
+impl From<RevocationError> for Refusal {
+    fn from(error: RevocationError) -> Self {
+        match error {
+            RevocationError::Revoked(why) => Self::Revoked(why),
+            RevocationError::Irrevocable(what) => Self::Irrevocable(what),
+            RevocationError::Stale { age } => Self::RevocationsStale { age, retry_after: RETRY_STALE_AFTER },
+            // What this version does not know is not an acceptance.
+            _ => Self::RevocationsStale { age: None, retry_after: RETRY_STALE_AFTER },
+        }
+    }
+}
+
+/// When to ask again of revocations that are out of date: feeds look every second, and hurrying clients help none of them.
+const RETRY_STALE_AFTER: Duration = Duration::from_secs(5);

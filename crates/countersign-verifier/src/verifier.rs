@@ -1,6 +1,8 @@
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use countersign_claims::revocation::RevocationCheck;
 use countersign_claims::{ClaimError, ClaimsType, ClaimsTypeError, Clock, ConfigError, Policy, UnixTime, Verified};
 use countersign_token::{
     AlgorithmSet, Answer, Ask, DEFAULT_MAX_TOKEN_BYTES, HeaderScratch, KeySet, KeySource, Miss, SignatureError,
@@ -18,6 +20,7 @@ pub struct Verifier<K> {
     pub(crate) kid_required: bool,
     /// Reads the claims into the user's type, so that a token that does not fit is refused here.
     pub(crate) read_claims: Option<ReadClaims>,
+    pub(crate) revocation: Option<Arc<RevocationCheck>>,
 }
 
 type ReadClaims = fn(&Verified) -> Result<(), ClaimsTypeError>;
@@ -43,6 +46,7 @@ impl<K: KeySource> Verifier<K> {
             max_token_bytes: DEFAULT_MAX_TOKEN_BYTES,
             kid_required: false,
             read_claims: None,
+            revocation: None,
         }
     }
 
@@ -72,6 +76,14 @@ impl<K: KeySource> Verifier<K> {
     #[must_use]
     pub fn with_claims<T: ClaimsType>(mut self) -> Self {
         self.read_claims = Some(|verified| verified.claims::<T>().map(drop));
+        self
+    }
+
+    /// Asks of each good token whether it has been revoked: [`Revocations`](countersign_claims::revocation::Revocations), such as a
+    /// `RevocationList`, or a [`RevocationCheck`] that says more about it. Called again, it asks these instead.
+    #[must_use]
+    pub fn revocation(mut self, check: impl Into<RevocationCheck>) -> Self {
+        self.revocation = Some(Arc::new(check.into()));
         self
     }
 
@@ -227,7 +239,9 @@ impl<K: KeySource> Verifier<K> {
         if let Some(read_claims) = self.read_claims {
             read_claims(&verified)?;
         }
-        Ok(verified)
+        let Some(revocation) = &self.revocation else { return Ok(verified) };
+        revocation.check(&verified, now)?;
+        Ok(verified.with_revocation(Arc::clone(revocation)))
     }
 
     fn conclude(&self, token: &UnverifiedToken<'_>, answer: Answer, now: UnixTime) -> Result<Verified, Refusal> {

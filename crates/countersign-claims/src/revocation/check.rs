@@ -1,0 +1,175 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Judged, Level, Revocations, Revoked, Verdict};
+use crate::time::UnixTime;
+use crate::verified::Verified;
+
+/// How a verifier uses [`Revocations`]: what a token must have so that it can be revoked, and what becomes of tokens while it is not known for sure.
+///
+/// By default a token that is not known to be revoked is accepted, however old that knowledge is: whoever has short-lived tokens loses little by it, and
+/// a feed that is down does not take the service with it. **Watch the age** (it is a metric), or refuse: [`refuse_stale`](Self::refuse_stale).
+///
+/// And by default a token without `jti` is accepted, although no `jti` can revoke it: [`require_jwt_id`](Self::require_jwt_id). A token without `iat` is
+/// refused wherever a cut-off fits it, because nobody can say that it is younger.
+#[derive(Clone)]
+pub struct RevocationCheck {
+    revocations: Arc<dyn Revocations>,
+    jwt_id: bool,
+    issued_at: bool,
+    levels: Vec<Level>,
+    refuse_stale: bool,
+    max_age: Option<Duration>,
+}
+
+impl RevocationCheck {
+    /// Asks `revocations`; the defaults.
+    #[must_use]
+    pub fn by(revocations: impl Revocations) -> Self {
+        Self {
+            revocations: Arc::new(revocations),
+            jwt_id: false,
+            issued_at: false,
+            levels: Vec::new(),
+            refuse_stale: false,
+            max_age: None,
+        }
+    }
+
+    /// Refuses tokens without `jti`, which cannot be revoked one by one.
+    #[must_use]
+    pub fn require_jwt_id(mut self) -> Self {
+        self.jwt_id = true;
+        self
+    }
+
+    /// Refuses tokens without `iat`, also where no cut-off fits them.
+    #[must_use]
+    pub fn require_issued_at(mut self) -> Self {
+        self.issued_at = true;
+        self
+    }
+
+    /// Refuses tokens that do not say which one of this level they are of, so that a cut-off of it would miss them. Called again, of that one too.
+    #[must_use]
+    pub fn require_level(mut self, level: Level) -> Self {
+        if !self.levels.contains(&level) {
+            self.levels.push(level);
+        }
+        self
+    }
+
+    /// Refuses every token, with 503, while what is known of revocations is out of date, in the opinion of those who know it
+    /// ([`Verdict::Stale`]).
+    #[must_use]
+    pub fn refuse_stale(mut self) -> Self {
+        self.refuse_stale = true;
+        self
+    }
+
+    /// Refuses every token, with 503, while what is known of revocations is older than this, or not known at all. Called again, the shorter
+    /// time counts.
+    #[must_use]
+    pub fn max_age(mut self, max_age: Duration) -> Self {
+        self.max_age = Some(self.max_age.map_or(max_age, |earlier| earlier.min(max_age)));
+        self
+    }
+
+    /// What is asked.
+    #[must_use]
+    pub fn revocations(&self) -> &Arc<dyn Revocations> {
+        &self.revocations
+    }
+
+    /// Whether a good token is to be accepted at the time `now`.
+    ///
+    /// # Errors
+    /// [`RevocationError`]. That a token is revoked outweighs all else.
+    pub fn check(&self, token: &Verified, now: UnixTime) -> Result<(), RevocationError> {
+        let judged = Judged::of(token, now);
+        let stale = match self.revocations.check(&judged) {
+            Verdict::Revoked(why) => return Err(RevocationError::Revoked(why)),
+            Verdict::Fresh => None,
+            Verdict::Stale { age } => Some(age),
+        };
+        if let Some(missing) = self.missing(&judged) {
+            return Err(RevocationError::Irrevocable(missing));
+        }
+        if let Some(max_age) = self.max_age {
+            self.check_age(max_age, now)?;
+        }
+        match stale {
+            Some(age) if self.refuse_stale => Err(RevocationError::Stale { age }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether what is known is at most so old.
+    ///
+    /// # Errors
+    /// [`RevocationError::Stale`].
+    pub fn check_age(&self, max_age: Duration, now: UnixTime) -> Result<(), RevocationError> {
+        match self.revocations.age(now) {
+            Some(age) if age <= max_age => Ok(()),
+            age => Err(RevocationError::Stale { age }),
+        }
+    }
+
+    /// What a token must have, in words, and does not.
+    fn missing(&self, token: &Judged<'_>) -> Option<&'static str> {
+        if self.jwt_id && token.jwt_id.is_none() {
+            return Some("jti");
+        }
+        if self.issued_at && token.issued_at.is_none() {
+            return Some("iat");
+        }
+        self.levels.iter().find(|level| token.level(**level).is_none()).map(|level| level.name())
+    }
+}
+
+impl<R: Revocations> From<R> for RevocationCheck {
+    fn from(revocations: R) -> Self {
+        Self::by(revocations)
+    }
+}
+
+impl fmt::Debug for RevocationCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RevocationCheck")
+            .field("require_jwt_id", &self.jwt_id)
+            .field("require_issued_at", &self.issued_at)
+            .field("require_levels", &self.levels)
+            .field("refuse_stale", &self.refuse_stale)
+            .field("max_age", &self.max_age)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a token that is good otherwise is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RevocationError {
+    /// It is revoked: 401.
+    Revoked(Revoked),
+    /// It lacks what it would be revoked by, and that is demanded: 401. In words: `jti`, `iat`, or a [`Level`].
+    Irrevocable(&'static str),
+    /// What is known of revocations is too old, and tokens are to be refused then: 503.
+    Stale {
+        /// How old it is; `None`: nothing is known, or not all of it.
+        age: Option<Duration>,
+    },
+}
+
+impl fmt::Display for RevocationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Revoked(why) => why.fmt(f),
+            Self::Irrevocable(what) => write!(f, "without `{what}` it could not be revoked, and that is demanded here"),
+            Self::Stale { age: Some(age) } => write!(f, "what is known of revocations is {age:?} old"),
+            Self::Stale { age: None } => f.write_str("it is not known what has been revoked"),
+        }
+    }
+}
+
+impl std::error::Error for RevocationError {}
