@@ -16,7 +16,7 @@ use axum::Router;
 use axum::routing::get;
 use clap::Parser as _;
 use countersign::middleware::metrics::{KEY_WAIT, VERIFICATION, VERIFICATION_BUCKETS, WAIT_BUCKETS};
-use countersign::{Claims, JwtAuth, Metrics};
+use countersign::{Claims, JwtAuth, Metrics, RevocationList};
 use countersign_examples::Options;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use serde::Deserialize;
@@ -43,7 +43,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .install_recorder()?;
 
     let metrics = Metrics::new("orders");
-    let auth = JwtAuth::new(&*trusted.jwks_url).issuer(&*trusted.issuer).audience(&*options.audience).metrics(&metrics);
+    let auth = JwtAuth::new(&*trusted.jwks_url)
+        .issuer(&*trusted.issuer)
+        .audience(&*options.audience)
+        .revocation(RevocationList::new())
+        .metrics(&metrics);
     let scrape = async move || {
         metrics.flush();
         prometheus.run_upkeep();

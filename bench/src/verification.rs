@@ -87,7 +87,7 @@ fn measure(algorithm: Algorithm, effort: &Effort) -> Result<String, Failure> {
 }
 
 /// The physical limit: what the crypto library takes, with everything else done beforehand.
-fn raw<'a>(algorithm: Algorithm, signer: &SigningKey, token: &'a str) -> Result<Box<dyn FnMut() + 'a>, Failure> {
+pub fn raw<'a>(algorithm: Algorithm, signer: &SigningKey, token: &'a str) -> Result<Box<dyn FnMut() + 'a>, Failure> {
     let (input, encoded) = token.rsplit_once('.').ok_or("three parts")?;
     let signature = B64.decode(encoded)?;
     let hash = match algorithm {

@@ -42,6 +42,27 @@ pub trait Revocations: Send + Sync + 'static {
     /// Ends as soon as there may be more revoked than there was when this was called; for what outlives its request. It may end for no
     /// reason.
     fn changed(&self) -> Changed;
+
+    /// How much is known, for metrics; `None` if nobody counts.
+    fn holdings(&self) -> Option<Holdings> {
+        None
+    }
+}
+
+/// How much is known of revocations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Holdings {
+    /// Tokens revoked by their `jti`.
+    pub tokens: usize,
+    /// Cut-offs of all levels.
+    pub cut_offs: usize,
+    /// Keys.
+    pub keys: usize,
+    /// The memory that these take, bytes.
+    pub bytes: usize,
+    /// Something could not be taken in because there is no room.
+    pub is_full: bool,
 }
 
 /// One that several share.
@@ -56,6 +77,10 @@ impl<R: Revocations + ?Sized> Revocations for Arc<R> {
 
     fn changed(&self) -> Changed {
         (**self).changed()
+    }
+
+    fn holdings(&self) -> Option<Holdings> {
+        (**self).holdings()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use countersign_claims::revocation::Revoked;
 use countersign_claims::{ClaimError, Found, UnixTime};
 use countersign_token::{Algorithm, AlgorithmSet, Part, SignatureError, TokenError};
 
@@ -61,6 +62,18 @@ fn of_refusal(text: &str, refusal: &Refusal, shown: &Shown) -> Option<String> {
         }
         Refusal::ClaimsType(_) => {
             "the type given to `with_claims` demands what the issuer does not send: make the field an `Option`"
+        }
+        Refusal::Revoked(Revoked::CutOff { .. }) => {
+            "it has to be issued anew: tokens that are issued later than that second are accepted"
+        }
+        Refusal::Revoked(Revoked::Key) => "the issuer has to sign with another key, and the client needs a new token",
+        Refusal::Revoked(_) => "the client needs a new token",
+        Refusal::Irrevocable(_) => {
+            "have the issuer write that claim, or drop the `require_…` of the check; where a level is in another claim, name it with \
+             `Policy::level_claim`"
+        }
+        Refusal::RevocationsStale { .. } => {
+            "the feed of revocations is down, or its publisher: look at the list's status, and at the age in the metrics"
         }
         _ => return None,
     };

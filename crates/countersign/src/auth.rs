@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use countersign_claims::revocation::RevocationCheck;
 use countersign_claims::{ClaimsType, Clock, ConfigError, Policy, Requirement};
 #[cfg(feature = "metrics")]
 use countersign_jwks::KeysHandle;
@@ -48,6 +49,7 @@ pub struct JwtAuth {
     max_token_bytes: Option<usize>,
     kid_required: bool,
     with_claims: Option<fn(Verifier<Keys>) -> Verifier<Keys>>,
+    revocation: Option<Arc<RevocationCheck>>,
     /// What is set of the layer, in order.
     layer: Vec<LayerSetting>,
     #[cfg(feature = "metrics")]
@@ -220,6 +222,7 @@ impl JwtAuth {
             max_token_bytes: None,
             kid_required: false,
             with_claims: None,
+            revocation: None,
             layer: Vec::new(),
             #[cfg(feature = "metrics")]
             metrics: Vec::new(),
@@ -302,6 +305,23 @@ impl JwtAuth {
     #[must_use]
     pub fn with_claims<T: ClaimsType>(self) -> Self {
         self.with(|auth| auth.with_claims = Some(Verifier::with_claims::<T>))
+    }
+
+    /// Asks of each good token whether it has been revoked: a [`RevocationList`](crate::RevocationList), or a [`RevocationCheck`] that says more
+    /// about it. Called again, it asks these instead. See [`revocation`](crate::revocation).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use countersign::{JwtAuth, RevocationCheck, RevocationList};
+    ///
+    /// let revocations = RevocationList::new();
+    /// let auth = JwtAuth::new("https://login.example/jwks.json")
+    ///     .revocation(RevocationCheck::by(revocations.clone()).require_jwt_id().max_age(Duration::from_secs(60)));
+    /// ```
+    #[must_use]
+    pub fn revocation(self, check: impl Into<RevocationCheck>) -> Self {
+        let check = Arc::new(check.into());
+        self.with(|auth| auth.revocation = Some(check))
     }
 
     /// Demands this of every caller: 403 without it, naming all scopes that are needed, or 401 (RFC 9470). Called again, it demands that as well. See
@@ -530,6 +550,7 @@ impl JwtAuth {
             keys: self.keys().handle(),
             verifier: Arc::clone(layer.verifier()),
             required: layer.required().cloned(),
+            revocation: self.revocation.clone(),
             clock: Arc::clone(&self.clock),
             warnings: self.warnings(),
         }
@@ -635,11 +656,16 @@ impl JwtAuth {
         if let Some(with_claims) = self.with_claims {
             verifier = with_claims(verifier);
         }
+        if let Some(revocation) = &self.revocation {
+            verifier = verifier.revocation((**revocation).clone());
+        }
         let clock = Arc::clone(&self.clock);
         let layer = RequireJwtLayer::new(verifier).clock(move || clock.now());
         let layer = self.layer.iter().fold(layer, |layer, setting| setting(layer));
         #[cfg(feature = "metrics")]
-        let layer = self.metrics.iter().fold(layer, |layer, metrics| layer.observe(metrics.observer(self.measured())));
+        let layer = self.metrics.iter().fold(layer, |layer, metrics| {
+            layer.observe(metrics.observer(self.measured(), self.revocation.as_ref(), &self.clock))
+        });
         layer
     }
 

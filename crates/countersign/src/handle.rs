@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign_claims::revocation::RevocationCheck;
 use countersign_claims::{Clock, Requirement};
 use countersign_jwks::{KeyEvents, Keys, KeysHandle, NotFresh, NotReady};
 use countersign_verifier::Verifier;
@@ -47,6 +48,7 @@ pub struct Handle {
     pub(crate) keys: KeysHandle,
     pub(crate) verifier: Arc<Verifier<Keys>>,
     pub(crate) required: Option<Requirement>,
+    pub(crate) revocation: Option<Arc<RevocationCheck>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) warnings: Vec<Warning>,
 }
@@ -79,6 +81,13 @@ impl Handle {
     /// [`NotFresh`]; go on with what there is.
     pub async fn fresh_within(&self, deadline: Duration) -> Result<(), NotFresh> {
         self.keys.fresh_within(deadline).await
+    }
+
+    /// How it is checked whether tokens have been revoked, if it is. Whether it is known what has been:
+    /// `check.revocations().age(now)`, which is `None` until it is; a [`RevocationList`](crate::RevocationList) has a `status()` and `ready()`.
+    #[must_use]
+    pub fn revocation(&self) -> Option<&RevocationCheck> {
+        self.revocation.as_deref()
     }
 
     /// What happens to the keys from now on: see [`KeysHandle::events`].

@@ -64,6 +64,13 @@
 //! [`JwtAuth::handle`] has readiness, state and events. [`jwks`] lists what is guaranteed, and
 //! [FAILURES.md](https://github.com/countersign-rs/countersign/blob/main/FAILURES.md) what a request gets when the issuer fails.
 //!
+//! # What is revoked
+//!
+//! A signed token is good until its `exp`, unless somebody says otherwise. [`JwtAuth::revocation`] takes a [`RevocationList`]: tokens (`jti`), subjects, clients,
+//! sessions, tenants and keys that count no more, in memory beside the verifier, which asks it with each request in some ten nanoseconds. A [`Revoker`] puts them there,
+//! [`SnapshotFile`] brings them from elsewhere. [`revocation`] says what is guaranteed, and
+//! [REVOCATION.md](https://github.com/countersign-rs/countersign/blob/main/REVOCATION.md) how to go about it.
+//!
 //! # In a handler
 //!
 //! Under axum, `Claims`, `Authenticated`, `Caller` and `Permit` are extractors. Everywhere else there is
@@ -94,7 +101,7 @@
 //! # The crates behind it
 //!
 //! [`token`] takes tokens apart and checks signatures, [`claims`] judges what they say, [`verifier`] joins the two
-//! without I/O (for WebSockets, queues, TCP), [`jwks`] keeps the keys fresh, [`middleware`] is the tower layer.
+//! without I/O (for WebSockets, queues, TCP), [`jwks`] keeps the keys fresh, [`revocation`] knows what counts no more, [`middleware`] is the tower layer.
 
 mod auth;
 mod explain;
@@ -119,6 +126,7 @@ pub use countersign_jwks::{
     CacheError, CacheFuture, FileCache, ImportError, Issuers, KeyCache, KeyEvent, KeyEvents, KeyState, KeyStatus, Keys,
     KeysHandle, Local, NotFresh, NotReady, RefreshError, Remote, SourceError, Tenants,
 };
+pub use countersign_revocation::{RevocationCheck, RevocationList, Revoker, SnapshotFile};
 pub use countersign_token::{Algorithm, AlgorithmSet, JwkSet, KeySet, Origin, SigningKey, VerifyingKey};
 #[cfg(feature = "axum")]
 pub use countersign_tower::ExtractRejection;
@@ -140,6 +148,7 @@ pub use countersign_verifier::{Report, Verdict, Verifier};
 
 pub use countersign_claims as claims;
 pub use countersign_jwks as jwks;
+pub use countersign_revocation as revocation;
 pub use countersign_token as token;
 pub use countersign_tower as middleware;
 pub use countersign_verifier as verifier;

@@ -4,6 +4,8 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use countersign_claims::Clock;
+use countersign_claims::revocation::{Holdings, RevocationCheck};
 use countersign_jwks::{KeyCounters, KeyStatus, KeysHandle};
 use countersign_tower::{Judged, Observer, RequestMetrics};
 use metrics::{Key, KeyName, Label, Level, Metadata, Recorder, Unit};
@@ -39,6 +41,13 @@ pub struct Metrics(Arc<Shared>);
 struct Shared {
     requests: RequestMetrics,
     watched: Mutex<Vec<Watched>>,
+    revocations: Mutex<Vec<WatchedRevocations>>,
+}
+
+/// What a layer asks of revocations, and the clock that it asks with.
+struct WatchedRevocations {
+    check: Weak<RevocationCheck>,
+    clock: Arc<dyn Clock>,
 }
 
 /// Keys of a layer, and what the recorder has been told of them.
@@ -51,7 +60,11 @@ impl Metrics {
     /// `layer` tells the layers of one process apart: a few, which do not change.
     #[must_use]
     pub fn new(layer: impl Into<Arc<str>>) -> Self {
-        Self(Arc::new(Shared { requests: RequestMetrics::new(layer), watched: Mutex::default() }))
+        Self(Arc::new(Shared {
+            requests: RequestMetrics::new(layer),
+            watched: Mutex::default(),
+            revocations: Mutex::default(),
+        }))
     }
 
     /// Tells the recorder, the global one or that of [`metrics::with_local_recorder`], how keys are and what has been counted since it was last
@@ -80,15 +93,27 @@ impl Metrics {
         }
     }
 
-    /// The observer of a layer over these keys.
-    pub(crate) fn observer(&self, keys: &Arc<KeysHandle>) -> Measuring {
+    /// The observer of a layer over these keys that asks this of revocations.
+    pub(crate) fn observer(
+        &self,
+        keys: &Arc<KeysHandle>,
+        revocation: Option<&Arc<RevocationCheck>>,
+        clock: &Arc<dyn Clock>,
+    ) -> Measuring {
+        if let Some(check) = revocation {
+            let mut watched = self.0.revocations.lock().unwrap_or_else(PoisonError::into_inner);
+            watched.retain(|watched| watched.check.strong_count() > 0);
+            if !watched.iter().any(|watched| watched.check.as_ptr() == Arc::as_ptr(check)) {
+                watched.push(WatchedRevocations { check: Arc::downgrade(check), clock: Arc::clone(clock) });
+            }
+        }
         let mut watched = self.0.watched.lock().unwrap_or_else(PoisonError::into_inner);
         watched.retain(|watched| watched.keys.strong_count() > 0);
         // Layers that differ in policy alone share their keys.
         if !watched.iter().any(|watched| watched.keys.as_ptr() == Arc::as_ptr(keys)) {
             watched.push(Watched { keys: Arc::downgrade(keys), told: BTreeMap::new() });
         }
-        Measuring { metrics: self.clone(), _keys: Arc::clone(keys) }
+        Measuring { metrics: self.clone(), _keys: Arc::clone(keys), _revocation: revocation.cloned() }
     }
 }
 
@@ -98,10 +123,11 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// What a layer holds, and its services: as long as one of them exists, its keys are watched.
+/// What a layer holds, and its services: as long as one of them exists, its keys are watched, and its revocations.
 pub(crate) struct Measuring {
     metrics: Metrics,
     _keys: Arc<KeysHandle>,
+    _revocation: Option<Arc<RevocationCheck>>,
 }
 
 impl Observer for Measuring {
@@ -130,8 +156,38 @@ impl Shared {
             for (source, state) in &states {
                 to.set(source, state);
             }
+            if let Some(revocations) = self.revocations() {
+                to.set_revocations(&revocations);
+            }
         });
     }
+
+    /// Those of all layers together; `None` if none asks.
+    fn revocations(&self) -> Option<RevocationState> {
+        let mut watched = self.revocations.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.retain(|watched| watched.check.strong_count() > 0);
+        let mut state = None::<RevocationState>;
+        for watched in watched.iter() {
+            let Some(check) = watched.check.upgrade() else { continue };
+            let age = check.revocations().age(watched.clock.now()).map_or(f64::INFINITY, |age| age.as_secs_f64());
+            let holdings = check.revocations().holdings().unwrap_or_default();
+            let state = state.get_or_insert_default();
+            state.age = state.age.max(age);
+            state.holdings.tokens += holdings.tokens;
+            state.holdings.cut_offs += holdings.cut_offs;
+            state.holdings.keys += holdings.keys;
+            state.holdings.bytes += holdings.bytes;
+            state.holdings.is_full |= holdings.is_full;
+        }
+        state
+    }
+}
+
+/// What is known of revocations: the sums, and of ages the worst; infinite if nothing is known.
+#[derive(Default)]
+struct RevocationState {
+    age: f64,
+    holdings: Holdings,
 }
 
 /// Of the sources of one label.
@@ -170,6 +226,11 @@ const FETCHES: &str = "countersign_key_fetches_total";
 const UNKNOWN_KEYS: &str = "countersign_unknown_keys_total";
 const SUPPRESSED: &str = "countersign_suppressed_fetches_total";
 const CACHE: &str = "countersign_key_cache_total";
+
+const REVOCATION_AGE: &str = "countersign_revocation_age_seconds";
+const REVOCATIONS: &str = "countersign_revocations";
+const REVOCATION_BYTES: &str = "countersign_revocation_bytes";
+const REVOCATIONS_FULL: &str = "countersign_revocations_full";
 
 /// A series of a source, and what it counts: name, label if it has one more, counter.
 type OfSource = (&'static str, Option<(&'static str, &'static str)>, fn(&KeyCounters) -> u64);
@@ -223,6 +284,24 @@ impl To<'_> {
         }
     }
 
+    #[expect(clippy::cast_precision_loss, reason = "nothing here comes near 2^53")]
+    fn set_revocations(&self, state: &RevocationState) {
+        let holdings = &state.holdings;
+        let kind = |kind| Some(Label::from_static_parts("kind", kind));
+        for (name, label, value) in [
+            (REVOCATION_AGE, None, state.age),
+            (REVOCATIONS, kind("token"), holdings.tokens as f64),
+            (REVOCATIONS, kind("cut_off"), holdings.cut_offs as f64),
+            (REVOCATIONS, kind("key"), holdings.keys as f64),
+            (REVOCATION_BYTES, None, holdings.bytes as f64),
+            (REVOCATIONS_FULL, None, f64::from(u8::from(holdings.is_full))),
+        ] {
+            let mut labels = vec![Label::new("layer", Arc::clone(self.layer))];
+            labels.extend(label);
+            self.recorder.register_gauge(&Key::from_parts(name, labels), &METADATA).set(value);
+        }
+    }
+
     fn key(&self, name: &'static str, source: &Arc<str>, label: Option<(&'static str, &'static str)>) -> Key {
         let mut labels = vec![Label::new("layer", Arc::clone(self.layer)), Label::new("source", Arc::clone(source))];
         labels.extend(label.map(|(name, value)| Label::from_static_parts(name, value)));
@@ -241,6 +320,10 @@ fn describe(recorder: &dyn Recorder) {
             Unit::Count,
             "Sources whose keys have outlived their lifetime and are used all the same: 0 or 1 of one",
         ),
+        (REVOCATION_AGE, Unit::Seconds, "How old what is known of revocations is; infinite if it is not known"),
+        (REVOCATIONS, Unit::Count, "Revocations in force"),
+        (REVOCATION_BYTES, Unit::Bytes, "The memory that revocations take"),
+        (REVOCATIONS_FULL, Unit::Count, "1 while there is no room for more revocations"),
         (CLOCK_OFFSET, Unit::Seconds, "How far the clock of the provider is ahead of ours; below 0 if it is behind"),
     ] {
         recorder.describe_gauge(name(gauge), Some(unit), text.into());
