@@ -1,3 +1,17 @@
 //! Revocation for [countersign]: what is revoked, in memory beside the verifier, and how it comes there.
 //!
 //! [countersign]: https://docs.rs/countersign
+
+mod feed;
+mod in_process;
+mod intake;
+mod list;
+mod options;
+mod status;
+
+pub use feed::Feed;
+pub use in_process::InProcess;
+pub use intake::{Intake, ReplaceError, SnapshotBuilder};
+pub use list::RevocationList;
+pub use options::{DEFAULT_CAPACITY, DEFAULT_STALE_AFTER, FILTER_FROM, Filter, ListOptions, MAX_CAPACITY};
+pub use status::{FeedStatus, ListStatus};
