@@ -15,3 +15,8 @@ pub use intake::{Intake, ReplaceError, SnapshotBuilder};
 pub use list::RevocationList;
 pub use options::{DEFAULT_CAPACITY, DEFAULT_STALE_AFTER, FILTER_FROM, Filter, ListOptions, MAX_CAPACITY};
 pub use status::{FeedStatus, ListStatus};
+
+pub use countersign_claims::revocation::{
+    Changed, Entry, Holdings, Judged, Level, Published, Publishing, RevocationCheck, RevocationError, RevocationSink,
+    Revocations, Revoked, Revokes, SinkError, Verdict,
+};

@@ -10,6 +10,7 @@ mod mcp;
 mod prometheus;
 mod quickstart;
 mod reverse_proxy;
+mod revocation;
 mod sse;
 mod static_keys;
 mod tcp;
