@@ -13,3 +13,8 @@ pub type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 pub struct Readme;
+
+/// So do those of the guide to revocation.
+#[cfg(doctest)]
+#[doc = include_str!("../../REVOCATION.md")]
+pub struct Revocation;

@@ -55,7 +55,8 @@ pub struct JwtAuth {
     #[cfg(feature = "metrics")]
     metrics: Vec<Metrics>,
     /// Of the layer too; the handle explains by it.
-    clock: Arc<dyn Clock>,
+    /// `None` is the system's, of which nobody need be told.
+    clock: Option<Arc<dyn Clock>>,
     /// The first setting of a single fetched source, where there is none.
     misplaced: Option<&'static str>,
     /// Made once and shared by clones, because frameworks call `layer` once per route, each time on a clone.
@@ -226,7 +227,7 @@ impl JwtAuth {
             layer: Vec::new(),
             #[cfg(feature = "metrics")]
             metrics: Vec::new(),
-            clock: Arc::new(SystemClock),
+            clock: None,
             misplaced: None,
             built: Arc::default(),
         }
@@ -464,7 +465,7 @@ impl JwtAuth {
     /// Takes the time from elsewhere than the system's clock: for tests.
     #[must_use]
     pub fn clock(self, clock: impl Clock) -> Self {
-        self.with(|auth| auth.clock = Arc::new(clock))
+        self.with(|auth| auth.clock = Some(Arc::new(clock)))
     }
 
     /// How long fetched keys are good for if the answer does not say (`Cache-Control`, `Expires`); they are fetched anew a
@@ -551,7 +552,7 @@ impl JwtAuth {
             verifier: Arc::clone(layer.verifier()),
             required: layer.required().cloned(),
             revocation: self.revocation.clone(),
-            clock: Arc::clone(&self.clock),
+            clock: self.clock_in_force(),
             warnings: self.warnings(),
         }
     }
@@ -604,6 +605,10 @@ impl JwtAuth {
     pub fn authorizer<ResBody>(&self) -> Result<countersign_tower::RequestAuthorizer<Keys, ResBody>, ConfigError> {
         self.check()?;
         self.built().authorizer()
+    }
+
+    fn clock_in_force(&self) -> Arc<dyn Clock> {
+        self.clock.clone().unwrap_or_else(|| Arc::new(SystemClock))
     }
 
     fn keys(&self) -> &Keys {
@@ -659,12 +664,14 @@ impl JwtAuth {
         if let Some(revocation) = &self.revocation {
             verifier = verifier.revocation((**revocation).clone());
         }
-        let clock = Arc::clone(&self.clock);
-        let layer = RequireJwtLayer::new(verifier).clock(move || clock.now());
+        let mut layer = RequireJwtLayer::new(verifier);
+        if let Some(clock) = self.clock.clone() {
+            layer = layer.clock(move || clock.now());
+        }
         let layer = self.layer.iter().fold(layer, |layer, setting| setting(layer));
         #[cfg(feature = "metrics")]
         let layer = self.metrics.iter().fold(layer, |layer, metrics| {
-            layer.observe(metrics.observer(self.measured(), self.revocation.as_ref(), &self.clock))
+            layer.observe(metrics.observer(self.measured(), self.revocation.as_ref(), &self.clock_in_force()))
         });
         layer
     }

@@ -37,7 +37,7 @@ async fn whoever_logs_out_everywhere_is_out_everywhere_and_open_streams_end() {
     assert!(answer.body.contains("log_in_again_from"), "{}", answer.body);
     // It would go on for an hour.
     let said = stream.text().await.unwrap();
-    assert!(said.ends_with("event: ended\ndata: the token is not valid any more\n\n"), "{said}");
+    assert!(said.ends_with("event: ended\ndata: the token is not valid\n\n"), "{said}");
     for token in [&one, &another] {
         assert_eq!(client.get(&orders, token).await.status, 401);
     }
