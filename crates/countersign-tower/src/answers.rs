@@ -5,10 +5,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use countersign_claims::{ConfigError, Denied, Verified};
+use countersign_claims::{Clock, ConfigError, Denied, UnixTime, Verified};
 use http::uri::Scheme;
 use http::{HeaderMap, Method, Response, Uri};
 
+use crate::SystemClock;
 use crate::challenge::{DEFAULT_REALM, Wording, is_quotable};
 use crate::observe::{Count, Judged, Observer, Outcome};
 use crate::refusal::Refusal;
@@ -23,11 +24,13 @@ pub(crate) struct Answers {
     /// What a caller without a token should ask its issuer for.
     pub(crate) scope: Box<str>,
     pub(crate) observers: Vec<Arc<dyn Observer>>,
+    /// The layer's, if it is not the system's.
+    pub(crate) clock: Option<Arc<dyn Clock>>,
 }
 
 impl Default for Answers {
     fn default() -> Self {
-        Self { realm: None, resource_metadata: None, grpc: true, scope: "".into(), observers: Vec::new() }
+        Self { realm: None, resource_metadata: None, grpc: true, scope: "".into(), observers: Vec::new(), clock: None }
     }
 }
 
@@ -57,6 +60,14 @@ impl Answers {
             || !self.grpc
             || !self.scope.is_empty()
             || !self.observers.is_empty()
+            || self.clock.is_some()
+    }
+
+    /// The time by the clock of the layer that this token was let in by.
+    pub(crate) fn now(verified: &Verified) -> UnixTime {
+        let answers = Self::of(verified);
+        let clock = answers.as_deref().and_then(|answers| answers.clock.as_deref());
+        clock.map_or_else(|| SystemClock.now(), Clock::now)
     }
 
     /// Those of the layer that has let this request through.

@@ -1,8 +1,9 @@
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use countersign_claims::Requirement;
+use countersign_claims::{Requirement, Verified};
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -10,6 +11,7 @@ use tower_service::Service;
 
 use crate::answers::Answers;
 use crate::body::EmptyBody;
+use crate::fresh::NotFresh;
 use crate::handler::{ExtractError, Forbidden, answers, verified};
 
 /// Demands something more of the callers of some routes: a layer inside of [`RequireJwtLayer`](crate::RequireJwtLayer), such as axum's
@@ -36,20 +38,87 @@ use crate::handler::{ExtractError, Forbidden, answers, verified};
 /// ```
 #[must_use]
 pub fn require(requirement: Requirement) -> RequireLayer {
-    RequireLayer { requirement }
+    RequireLayer { demand: Demand::Of(requirement) }
 }
 
-/// Demands something more of the callers of some routes. Made by [`require`].
+/// Demands that the tokens of some routes have certainly not been revoked: a layer as [`require`]'s. What the layer outside of it has asked is
+/// asked once more, and what is known of revocations must not be older than `max_age` now, by the clock of that layer.
+///
+/// A token that has been revoked meanwhile is 401 `invalid_token` (gRPC 16); what is known being too old is 503 with `Retry-After` (14). Where the layer asks
+/// nobody ([`RequireJwtLayer::revocation`](crate::RequireJwtLayer::revocation), or its verifier's), or there is none, the answer is 500
+/// (13); where there is no caller, because the layer allows that, 401.
+///
+/// In a handler: [`Authenticated::require_fresh`](crate::handler::Authenticated::require_fresh), which says what to choose.
+///
+/// ```
+/// # use countersign_claims::revocation::{Changed, Judged, Revocations, Verdict};
+/// # use countersign_claims::{Policy, UnixTime};
+/// # use countersign_token::KeySet;
+/// # use countersign_tower::RequireJwtLayer;
+/// # use countersign_verifier::Verifier;
+/// # struct RevocationList;
+/// # impl Revocations for RevocationList {
+/// #     fn check(&self, _: &Judged<'_>) -> Verdict { Verdict::Fresh }
+/// #     fn age(&self, _: UnixTime) -> Option<Duration> { Some(Duration::ZERO) }
+/// #     fn changed(&self) -> Changed { Box::pin(std::future::pending()) }
+/// # }
+/// use std::time::Duration;
+///
+/// use axum::{Router, routing::{get, post}};
+/// use countersign_tower::require_fresh;
+///
+/// # let verifier = Verifier::new(KeySet::default(), Policy::new().audience("orders"));
+/// # let list = RevocationList;
+/// # let app: Router =
+/// Router::new()
+///     .route("/payments", post(async || "paid").layer(require_fresh(Duration::from_secs(10))))
+///     .route("/orders", get(async || "none"))
+///     .layer(RequireJwtLayer::new(verifier).revocation(list))
+/// # ;
+/// ```
+#[must_use]
+pub fn require_fresh(max_age: Duration) -> RequireLayer {
+    RequireLayer { demand: Demand::Fresh(max_age) }
+}
+
+/// Demands something more of the callers of some routes. Made by [`require`] and [`require_fresh`].
 #[derive(Clone, Debug)]
 pub struct RequireLayer {
-    requirement: Requirement,
+    demand: Demand,
+}
+
+#[derive(Clone, Debug)]
+enum Demand {
+    /// Of what the token says.
+    Of(Requirement),
+    /// Of how old that may be which is known of revocations.
+    Fresh(Duration),
+}
+
+impl Demand {
+    fn check(&self, verified: &Verified) -> Result<(), ExtractError> {
+        match self {
+            Self::Of(requirement) => {
+                requirement.check(verified).map_err(|denied| ExtractError::Denied(Forbidden::new(denied, verified)))
+            }
+            Self::Fresh(max_age) => NotFresh::check(verified, *max_age).map_err(ExtractError::NotFresh),
+        }
+    }
+
+    /// What a caller without a token should ask for.
+    fn scopes_to_ask_for(&self) -> &str {
+        match self {
+            Self::Of(requirement) => requirement.scopes_to_ask_for(),
+            Self::Fresh(_) => "",
+        }
+    }
 }
 
 impl<S> Layer<S> for RequireLayer {
     type Service = Require<S>;
 
     fn layer(&self, inner: S) -> Require<S> {
-        Require { inner, requirement: self.requirement.clone() }
+        Require { inner, demand: self.demand.clone() }
     }
 }
 
@@ -57,19 +126,16 @@ impl<S> Layer<S> for RequireLayer {
 #[derive(Clone, Debug)]
 pub struct Require<S> {
     inner: S,
-    requirement: Requirement,
+    demand: Demand,
 }
 
 impl<S> Require<S> {
     /// Without a caller, or one who may not: the answer.
     fn refuse<B>(&self, request: &Request<B>) -> Option<Response<()>> {
-        let error = match verified(request.extensions()) {
-            Ok(verified) => ExtractError::Denied(Forbidden::new(self.requirement.check(verified).err()?, verified)),
-            Err(error) => error,
-        };
+        let error = verified(request.extensions()).and_then(|verified| self.demand.check(verified)).err()?;
         let answers = answers(request.extensions());
         let kind = Answers::kind_or_default(answers.as_deref(), request.method(), request.headers());
-        Some(error.answer(answers.as_deref(), kind, self.requirement.scopes_to_ask_for()))
+        Some(error.answer(answers.as_deref(), kind, self.demand.scopes_to_ask_for()))
     }
 }
 

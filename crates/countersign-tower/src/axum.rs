@@ -10,6 +10,7 @@ use countersign_claims::{ClaimsType, Permission};
 use http::request::Parts;
 
 use crate::answers::Answers;
+use crate::fresh::NotFresh;
 use crate::grpc;
 use crate::handler::{Authenticated, Caller, Claims, ExtractError, Forbidden, Permit, answers};
 use crate::resource_metadata::ResourceMetadata;
@@ -154,14 +155,27 @@ impl IntoResponse for ExtractRejection {
         if self.error.refusal().is_some() || self.grpc.is_some() {
             return self.error.answer(self.answers.as_deref(), self.grpc, self.scope).map(|()| Body::empty());
         }
-        // For the service's own developers, who are the only ones to see it.
-        let text = self.error.to_string();
-        (self.error.answer(None, None, "").into_parts().0, text).into_response()
+        misconfigured(self.error)
     }
+}
+
+/// For the service's own developers, who are the only ones to see it.
+fn misconfigured(error: ExtractError) -> Response {
+    let text = error.to_string();
+    (error.answer(None, None, "").into_parts().0, text).into_response()
 }
 
 impl IntoResponse for Forbidden {
     fn into_response(self) -> Response {
+        self.answer(None).map(|()| Body::empty())
+    }
+}
+
+impl IntoResponse for NotFresh {
+    fn into_response(self) -> Response {
+        if self.refusal().is_none() {
+            return misconfigured(ExtractError::NotFresh(self));
+        }
         self.answer(None).map(|()| Body::empty())
     }
 }

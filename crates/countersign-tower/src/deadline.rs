@@ -18,27 +18,42 @@
 //!   nothing. A clock that is set right by setting it back thus may end a connection whose token is still good; its client
 //!   connects again.
 //!
+//! # When the token is revoked
+//!
+//! If the layer or its verifier asks what has been revoked, it has passed as well as soon as they would refuse the token for that: the deadline is told of
+//! changes, and asks again then, and every [`LOOK_AT_CLOCK`], because what is known gets old without a change
+//! ([`Ended::RevocationsStale`], where that is refused). A change is acted on at once, and further ones at most every
+//! [`RECHECK_SPACING`].
+//!
 //! # What it cannot do
 //!
 //! It ends what is polled. A client that reads nothing stops a server from polling what it sends: such a connection gets nothing more, and
 //! stays open until the server's own write timeout. What was handed to the server before the deadline may arrive after it.
 
+mod watch;
+
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use countersign_claims::{Clock, UnixTime, Verified};
 use futures_core::stream::{FusedStream, Stream};
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::clock::SystemClock;
 use crate::handler::Authenticated;
+use watch::Watch;
 
 /// How long nobody looks at the wall clock at most: after a suspend, or a step forward, a connection may outlive its token by so much. No
 /// shorter, because each look wakes the task of a connection that has nothing else to do.
 pub const LOOK_AT_CLOCK: Duration = Duration::from_secs(30);
+
+/// How long a connection that has looked for a revocation after a change lets further changes wait. A busy feed changes many times a second, and each change wakes
+/// every connection there is: ten thousand of them look a hundred thousand times a second at most, which is some hundredths of one core.
+pub const RECHECK_SPACING: Duration = Duration::from_millis(100);
 
 /// The end of what a token has opened. See the [module's page](self) for when that is.
 ///
@@ -70,6 +85,8 @@ pub struct Deadline<C = SystemClock> {
     /// When it was made, and how long there was left.
     made: Instant,
     left: Duration,
+    /// If it can be asked whether it has been revoked. Shared, because each wait has a copy, and without it all would be as large.
+    token: Option<Arc<Verified>>,
     clock: C,
 }
 
@@ -83,7 +100,8 @@ impl Deadline {
 impl<C: Clock> Deadline<C> {
     /// That of this token, by a clock of your own: the one that you gave to the layer.
     pub fn by(verified: &Verified, clock: C) -> Self {
-        Self::made(verified.accepted_until(), clock)
+        let token = verified.revocation().map(|_| Arc::new(verified.clone()));
+        Self { token, ..Self::made(verified.accepted_until(), clock) }
     }
 
     /// At this time if it is the earlier one: for connections that must not be open for longer than so, or that end at `exp` without
@@ -95,25 +113,27 @@ impl<C: Clock> Deadline<C> {
         // Of the time that is left already, nothing comes back, whatever the wall clock says by now.
         let left = self.left.saturating_sub(self.made.elapsed());
         let sooner = Self::made(Some(at), self.clock);
-        Self { left: sooner.left.min(left), ..sooner }
+        Self { left: sooner.left.min(left), token: self.token, ..sooner }
     }
 
-    /// The instant from which on it has passed; `None`: never, as the token has no `exp`, and the policy lets it.
+    /// The instant from which on it has passed for the time; `None`: never, as the token has no `exp`, and the policy lets it.
     #[must_use]
     pub fn at(&self) -> Option<UnixTime> {
         self.at
     }
 
-    /// Whether it has passed at the time `now`, whatever the clocks say.
+    /// Whether it has passed at the time `now`, whatever the clocks say, or the token has been revoked.
     #[must_use]
     pub fn has_passed(&self, now: UnixTime) -> bool {
         self.at.is_some_and(|at| now >= at)
+            || self.token.as_ref().is_some_and(|token| token.check_revocation(now).is_err())
     }
 
     /// Waits until it has passed, and says why.
     ///
-    /// Cancel safe: a wait that is dropped and begun anew ends no later. Nothing is allocated; in a loop, `pin!` one future
-    /// and wait for `&mut passed`, or make a new one each time. A deadline of a token that never expires waits for ever.
+    /// Cancel safe: a wait that is dropped and begun anew ends no later. In a loop, `pin!` one future and wait for `&mut passed`, or make a
+    /// new one each time: nothing is allocated, unless the token can be revoked. Each wait then listens for changes and asks once as it begins, so
+    /// that pinning one is cheaper. A deadline of a token that never expires, and that nobody can revoke, waits for ever.
     ///
     /// # Panics
     /// When polled outside of a tokio runtime with time enabled.
@@ -121,7 +141,7 @@ impl<C: Clock> Deadline<C> {
     where
         C: Clone,
     {
-        Passed { deadline: self.clone(), nap: None }
+        Passed::new(self.clone())
     }
 
     /// The items of `stream` until the deadline, and then its end. The stream is dropped there and then.
@@ -140,7 +160,7 @@ impl<C: Clock> Deadline<C> {
     /// # Panics
     /// The result does when polled outside of a tokio runtime with time enabled.
     pub fn end<S: Stream>(self, stream: S) -> Until<S, fn(Ended) -> S::Item, C> {
-        Until { stream: Some(stream), last: None, passed: Passed { deadline: self, nap: None } }
+        Until { stream: Some(stream), last: None, passed: Passed::new(self) }
     }
 
     /// As [`end`](Self::end), with one item more at the deadline, which says why it was the last. A stream that ends by itself
@@ -152,16 +172,17 @@ impl<C: Clock> Deadline<C> {
     /// # Panics
     /// As [`end`](Self::end).
     pub fn end_with<S: Stream, F: FnOnce(Ended) -> S::Item>(self, stream: S, last: F) -> Until<S, F, C> {
-        Until { stream: Some(stream), last: Some(last), passed: Passed { deadline: self, nap: None } }
+        Until { stream: Some(stream), last: Some(last), passed: Passed::new(self) }
     }
 
     fn made(at: Option<UnixTime>, clock: C) -> Self {
         let left = at.map_or(Duration::MAX, |at| at.saturating_since(clock.now()));
-        Self { at, made: Instant::now(), left, clock }
+        Self { at, made: Instant::now(), left, token: None, clock }
     }
 
-    /// How long to wait before looking again; `None` if it has passed on either clock. `at` is its own.
-    fn next_look(&self, at: UnixTime) -> Option<Duration> {
+    /// How long to wait before looking again; `None` if it has passed on either clock.
+    fn next_look(&self) -> Option<Duration> {
+        let Some(at) = self.at else { return Some(LOOK_AT_CLOCK) };
         let by_wall_clock = at.saturating_since(self.clock.now());
         let left = by_wall_clock.min(self.left.saturating_sub(self.made.elapsed()));
         (!left.is_zero()).then(|| left.min(LOOK_AT_CLOCK))
@@ -189,14 +210,22 @@ impl Authenticated {
 pub enum Ended {
     /// The token would be refused now: it has expired, or it is older than the policy allows.
     Expired,
+    /// The token would be refused now: it has been revoked.
+    Revoked,
+    /// Every token would be refused now: what is known of revocations is too old, in the opinion of the
+    /// [check](countersign_claims::revocation::RevocationCheck::refuse_stale).
+    RevocationsStale,
 }
 
 impl Ended {
-    /// For the client: the text of its [`Display`](fmt::Display). Short enough for a WebSocket's close frame (RFC 6455 §5.5: 123 octets).
+    /// For the client: the text of its [`Display`](fmt::Display), which is what a request with that token would be told, and so does not say that it
+    /// is revoked. Short enough for a WebSocket's close frame (RFC 6455 §5.5: 123 octets).
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
             Self::Expired => "the token has expired",
+            Self::Revoked => "the token is not valid",
+            Self::RevocationsStale => "tokens cannot be checked at present",
         }
     }
 }
@@ -219,6 +248,14 @@ pin_project! {
         // None until the first poll, and for a deadline that never passes.
         #[pin]
         nap: Option<Sleep>,
+        // None until the first poll, and for a token that nobody can revoke.
+        watch: Option<Box<Watch>>,
+    }
+}
+
+impl<C> Passed<C> {
+    fn new(deadline: Deadline<C>) -> Self {
+        Self { deadline, nap: None, watch: None }
     }
 }
 
@@ -227,15 +264,32 @@ impl<C: Clock> Future for Passed<C> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         let mut this = self.project();
-        let Some(at) = this.deadline.at else { return Poll::Pending };
+        let deadline = &*this.deadline;
+        if deadline.at.is_none() && deadline.token.is_none() {
+            return Poll::Pending;
+        }
+        let mut has_slept = false;
         // Whether or not the nap is over: it may have been a longer one than there is time now.
-        while let Some(look) = this.deadline.next_look(at) {
-            match this.nap.as_mut().as_pin_mut() {
-                None => this.nap.set(Some(sleep(look))),
-                Some(nap) => {
+        while let Some(look) = deadline.next_look() {
+            let mut due = None;
+            if let Some(token) = &deadline.token {
+                let now = deadline.clock.now();
+                let watch = this.watch.get_or_insert_with(|| Box::new(Watch::begun(token, now)));
+                match watch.poll(token, now, has_slept, cx) {
+                    Ok(at) => due = at,
+                    Err(ended) => return Poll::Ready(ended),
+                }
+            }
+            match (this.nap.as_mut().as_pin_mut(), due) {
+                // It was meant to last until the clock is looked at.
+                (Some(nap), Some(due)) if nap.deadline() > due => this.nap.set(None),
+                (Some(nap), _) => {
                     ready!(nap.poll(cx));
                     this.nap.set(None);
+                    has_slept = true;
                 }
+                (None, Some(due)) if due < Instant::now() + look => this.nap.set(Some(sleep_until(due))),
+                (None, _) => this.nap.set(Some(sleep(look))),
             }
         }
         Poll::Ready(Ended::Expired)

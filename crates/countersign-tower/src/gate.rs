@@ -2,9 +2,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use countersign_claims::revocation::RevocationCheck;
 use countersign_claims::{Clock, ConfigError, Requirement, Verified};
 use countersign_token::{Answer, KeySource};
-use countersign_verifier::{Attempt, Verifier};
+use countersign_verifier::{Attempt, Refusal as TokenRefusal, Verifier};
 use http::{HeaderMap, Request, Response, Uri};
 
 use crate::answers::Answers;
@@ -21,6 +22,7 @@ use crate::refusal::Refusal;
 /// All that a layer and its services share: what is asked of a request, and what is said to those refused.
 pub(crate) struct Gate<K> {
     verifier: Arc<Verifier<K>>,
+    revocation: Option<Revocation>,
     required: Option<Requirement>,
     clock: Arc<dyn Clock>,
     /// Where a token may be; `None` is the bearer header.
@@ -31,6 +33,14 @@ pub(crate) struct Gate<K> {
     forward: Option<Forward>,
     limit: Option<Arc<dyn RefusalLimit>>,
     answers: Arc<Answers>,
+}
+
+/// What a layer asks beside its verifier. Both are made with the layer, so that no request has to put them together.
+#[derive(Clone)]
+struct Revocation {
+    own: Arc<RevocationCheck>,
+    /// The verifier's, if it has one, and behind it this layer's: what is asked again of a token that has been let in.
+    all: Arc<RevocationCheck>,
 }
 
 /// How far the judgement of a request came without waiting; a refusal is the error beside it.
@@ -112,6 +122,7 @@ impl<K: KeySource> Gate<K> {
         began: Began,
         waited: Option<Duration>,
     ) -> Result<Pass, Refusal> {
+        let outcome = outcome.and_then(|verified| self.check_revocation(verified));
         match outcome.and_then(|verified| self.authorise(verified)) {
             Ok(verified) if self.shadow => {
                 self.report(Outcome::ShadowAdmitted(&verified), began, waited);
@@ -161,11 +172,31 @@ impl<K: KeySource> Gate<K> {
         self.verifier.check()
     }
 
+    /// What was asked before is asked still.
+    pub(crate) fn add_revocation(&mut self, check: RevocationCheck) {
+        let own = match self.revocation.take() {
+            None => check,
+            Some(earlier) => RevocationCheck::clone(&earlier.own).and(check),
+        };
+        let all = match self.verifier.revocation_check() {
+            None => own.clone(),
+            Some(of_verifier) => RevocationCheck::clone(of_verifier).and(own.clone()),
+        };
+        self.revocation = Some(Revocation { own: Arc::new(own), all: Arc::new(all) });
+    }
+
     fn token<'r>(&self, uri: &'r Uri, headers: &'r HeaderMap) -> Result<FoundToken<'r>, Refusal> {
         match &self.places {
             None => bearer_token(headers).map(|token| FoundToken { token, in_query: false }),
             Some(places) => places.find(uri, headers),
         }
+    }
+
+    /// What the layer asks by itself; the verifier has asked already.
+    fn check_revocation(&self, verified: Verified) -> Result<Verified, Refusal> {
+        let Some(revocation) = &self.revocation else { return Ok(verified) };
+        revocation.own.check(&verified, verified.judged_at()).map_err(TokenRefusal::from)?;
+        Ok(verified.with_revocation(Arc::clone(&revocation.all)))
     }
 
     fn authorise(&self, verified: Verified) -> Result<Verified, Refusal> {
@@ -239,6 +270,7 @@ impl<K> Gate<K> {
     pub(crate) fn new(verifier: Arc<Verifier<K>>) -> Self {
         Self {
             verifier,
+            revocation: None,
             required: None,
             clock: Arc::new(SystemClock),
             places: None,
@@ -260,6 +292,7 @@ impl<K> Gate<K> {
     }
 
     pub(crate) fn set_clock(&mut self, clock: Arc<dyn Clock>) {
+        self.answers_mut().clock = Some(Arc::clone(&clock));
         self.clock = clock;
     }
 
@@ -334,6 +367,7 @@ impl<K> Clone for Gate<K> {
     fn clone(&self) -> Self {
         Self {
             verifier: Arc::clone(&self.verifier),
+            revocation: self.revocation.clone(),
             required: self.required.clone(),
             clock: Arc::clone(&self.clock),
             places: self.places.clone(),
@@ -350,6 +384,7 @@ impl<K> Clone for Gate<K> {
 impl<K> fmt::Debug for Gate<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gate")
+            .field("revocation", &self.revocation.as_ref().map(|revocation| &revocation.own))
             .field("required", &self.required)
             .field("places", &self.places)
             .field("open", &self.open)

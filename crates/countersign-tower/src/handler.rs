@@ -1,14 +1,15 @@
 //! What handlers write, whatever the framework: [`Claims`] and [`Authenticated`] to get at the token, [`Caller`] where there need be none,
-//! [`Permit`] for one that may do something, and what they answer when it cannot be had, or does not grant enough.
+//! [`Permit`] for one that may do something, and what they answer when it cannot be had, does not grant enough, or may be revoked.
 //!
 //! Under axum, these four are extractors; that takes the feature `axum`. Without a framework, and under
-//! tonic, they come from the request's extensions, and [`ExtractError`], [`Forbidden`] and [`Refusal`] each have an
+//! tonic, they come from the request's extensions, and [`ExtractError`], [`Forbidden`], [`NotFresh`] and [`Refusal`] each have an
 //! `into_response` that answers this request, HTTP or gRPC, in one line. With the feature `tonic-0.14` these turn into
 //! `tonic::Status` by `?`.
 
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use countersign_claims::{ClaimsType, ClaimsTypeError, Denied, Permission, Requirement, Verified};
 use countersign_verifier::Refusal as TokenRefusal;
@@ -21,6 +22,7 @@ use crate::refusal::Refusal;
 use crate::{grpc, response};
 
 pub use crate::caller::Caller;
+pub use crate::fresh::NotFresh;
 pub use crate::permit::Permit;
 
 /// The claims of the request's token, read into `T`. Cheap to clone.
@@ -153,6 +155,34 @@ impl Authenticated {
     pub fn require(&self, requirement: &Requirement) -> Result<(), Forbidden> {
         requirement.check(&self.0).map_err(|denied| Forbidden::new(denied, &self.0))
     }
+
+    /// Demands that the token has certainly not been revoked, for what is dangerous: that is asked once more, and what is known of it must not be
+    /// older than `max_age` now, by the clock of the layer. Whole routes have [`require_fresh`](crate::require_fresh).
+    ///
+    /// Where the layer lets everybody in while that is out of date, which it does by default, this is how some things are
+    /// not done meanwhile. What is known cannot be younger than its feeds bring it: a `max_age` below their interval refuses everybody most of the time.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use countersign_tower::handler::Authenticated;
+    /// use http::{HeaderMap, Method, Response};
+    ///
+    /// fn pay(caller: &Authenticated, method: &Method, headers: &HeaderMap) -> Response<String> {
+    ///     match caller.require_fresh(Duration::from_secs(10)) {
+    ///         Ok(()) => Response::new(String::from("paid")),
+    ///         Err(not_fresh) => not_fresh.into_response(method, headers),
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`NotFresh`]. A layer without a [revocation check](crate::RequireJwtLayer::revocation), its own or its verifier's, is a
+    /// misconfiguration, which is answered with 500.
+    #[must_use = "nobody is refused unless the error is answered with: put a `?` after it"]
+    pub fn require_fresh(&self, max_age: Duration) -> Result<(), NotFresh> {
+        NotFresh::check(&self.0, max_age)
+    }
 }
 
 impl Deref for Authenticated {
@@ -193,10 +223,13 @@ pub enum ExtractError {
     Claims(ClaimsTypeError),
     /// The token is good, and does not do for this: HTTP 403, or 401 where its holder has to authenticate anew or better.
     Denied(Forbidden),
+    /// The token is good, and may have been revoked.
+    NotFresh(NotFresh),
 }
 
 impl ExtractError {
-    /// The refusal, if the caller is to blame; `None` if there is no layer, or only one that watches.
+    /// The refusal; `None` where the service is put together wrongly: there is no layer, or only one that watches, or asks nobody what has been
+    /// revoked.
     #[must_use]
     pub fn refusal(&self) -> Option<Refusal> {
         match self {
@@ -204,6 +237,7 @@ impl ExtractError {
             Self::Anonymous(refusal) => Some(refusal.clone()),
             Self::Claims(error) => Some(Refusal::Token(TokenRefusal::ClaimsType(error.clone()))),
             Self::Denied(forbidden) => Some(Refusal::Denied(forbidden.denied.clone())),
+            Self::NotFresh(not_fresh) => not_fresh.refusal(),
         }
     }
 
@@ -246,6 +280,7 @@ impl fmt::Display for ExtractError {
             Self::Anonymous(refusal) => refusal.fmt(f),
             Self::Claims(error) => error.fmt(f),
             Self::Denied(forbidden) => forbidden.fmt(f),
+            Self::NotFresh(not_fresh) => not_fresh.fmt(f),
         }
     }
 }

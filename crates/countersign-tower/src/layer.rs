@@ -1,6 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use countersign_claims::revocation::RevocationCheck;
 use countersign_claims::{Clock, ConfigError, Requirement};
 use countersign_token::KeySource;
 use countersign_verifier::Verifier;
@@ -41,6 +42,38 @@ impl<K: KeySource> RequireJwtLayer<K> {
     #[must_use]
     pub fn require(self, requirement: Requirement) -> Self {
         self.with(|gate| gate.require(requirement))
+    }
+
+    /// Asks of each good token whether it has been revoked, also here: `Revocations`, such as a `RevocationList`, or a [`RevocationCheck`] that
+    /// says more about it. It is asked behind what the verifier itself asks ([`Verifier::revocation`]), which it does not
+    /// replace, so layers over one verifier can differ in it. Called again, it asks these as well.
+    ///
+    /// A revoked token is 401 `invalid_token`, as is any other that is not valid, and its sender is not told that it is revoked. What is out of date, where
+    /// that is not to be trusted ([`RevocationCheck::refuse_stale`]), is 503 with `Retry-After`. Single routes are stricter by
+    /// [`require_fresh`](crate::require_fresh), and a `Deadline` ends what outlives its request.
+    ///
+    /// ```
+    /// # use countersign_claims::revocation::{Changed, Judged, Revocations, Verdict};
+    /// # use countersign_claims::{Policy, UnixTime};
+    /// # use countersign_token::KeySet;
+    /// # use countersign_verifier::Verifier;
+    /// # use std::time::Duration;
+    /// # struct RevocationList;
+    /// # impl Revocations for RevocationList {
+    /// #     fn check(&self, _: &Judged<'_>) -> Verdict { Verdict::Fresh }
+    /// #     fn age(&self, _: UnixTime) -> Option<Duration> { Some(Duration::ZERO) }
+    /// #     fn changed(&self) -> Changed { Box::pin(std::future::pending()) }
+    /// # }
+    /// # let verifier = Verifier::new(KeySet::default(), Policy::new().audience("orders"));
+    /// # let list = RevocationList;
+    /// use countersign_claims::revocation::RevocationCheck;
+    /// use countersign_tower::RequireJwtLayer;
+    ///
+    /// let layer = RequireJwtLayer::new(verifier).revocation(RevocationCheck::by(list).require_jwt_id());
+    /// ```
+    #[must_use]
+    pub fn revocation(self, check: impl Into<RevocationCheck>) -> Self {
+        self.with(|gate| gate.add_revocation(check.into()))
     }
 
     /// Where a token may be, in place of the bearer header: see [`TokenPlace`]. Two tokens in one request are 400.

@@ -87,6 +87,12 @@ impl<K: KeySource> Verifier<K> {
         self
     }
 
+    /// How it is checked whether a token has been revoked, if anybody asks.
+    #[must_use]
+    pub fn revocation_check(&self) -> Option<&Arc<RevocationCheck>> {
+        self.revocation.as_ref()
+    }
+
     /// Where the keys come from.
     #[must_use]
     pub fn keys(&self) -> &K {

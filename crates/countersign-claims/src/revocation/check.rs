@@ -1,8 +1,10 @@
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use super::{Judged, Level, Revocations, Revoked, Verdict};
+use super::{Changed, Judged, Level, Revocations, Revoked, Verdict};
 use crate::time::UnixTime;
 use crate::verified::Verified;
 
@@ -21,6 +23,8 @@ pub struct RevocationCheck {
     levels: Vec<Level>,
     refuse_stale: bool,
     max_age: Option<Duration>,
+    /// What is asked behind this one.
+    next: Option<Arc<RevocationCheck>>,
 }
 
 impl RevocationCheck {
@@ -34,6 +38,7 @@ impl RevocationCheck {
             levels: Vec::new(),
             refuse_stale: false,
             max_age: None,
+            next: None,
         }
     }
 
@@ -76,7 +81,18 @@ impl RevocationCheck {
         self
     }
 
-    /// What is asked.
+    /// Asks `other` as well, behind this one and with the settings of its own; the first that does not accept a token says why.
+    #[must_use]
+    pub fn and(mut self, other: impl Into<RevocationCheck>) -> Self {
+        let next = match self.next.take() {
+            None => other.into(),
+            Some(next) => Arc::unwrap_or_clone(next).and(other.into()),
+        };
+        self.next = Some(Arc::new(next));
+        self
+    }
+
+    /// What is asked; not what is asked [behind it](Self::and).
     #[must_use]
     pub fn revocations(&self) -> &Arc<dyn Revocations> {
         &self.revocations
@@ -85,7 +101,7 @@ impl RevocationCheck {
     /// Whether a good token is to be accepted at the time `now`.
     ///
     /// # Errors
-    /// [`RevocationError`]. That a token is revoked outweighs all else.
+    /// [`RevocationError`]. That a token is revoked outweighs all else that the same [`Revocations`] say.
     pub fn check(&self, token: &Verified, now: UnixTime) -> Result<(), RevocationError> {
         let judged = Judged::of(token, now);
         let stale = match self.revocations.check(&judged) {
@@ -97,19 +113,37 @@ impl RevocationCheck {
             return Err(RevocationError::Irrevocable(missing));
         }
         if let Some(max_age) = self.max_age {
-            self.check_age(max_age, now)?;
+            self.check_own_age(max_age, now)?;
         }
-        match stale {
-            Some(age) if self.refuse_stale => Err(RevocationError::Stale { age }),
-            _ => Ok(()),
+        match (stale, &self.next) {
+            (Some(age), _) if self.refuse_stale => Err(RevocationError::Stale { age }),
+            (_, Some(next)) => next.check(token, now),
+            (_, None) => Ok(()),
         }
     }
 
-    /// Whether what is known is at most so old.
+    /// Whether what is known is at most so old, of all that is asked.
     ///
     /// # Errors
     /// [`RevocationError::Stale`].
     pub fn check_age(&self, max_age: Duration, now: UnixTime) -> Result<(), RevocationError> {
+        self.check_own_age(max_age, now)?;
+        self.next.as_ref().map_or(Ok(()), |next| next.check_age(max_age, now))
+    }
+
+    /// [`Revocations::changed`] of all that is asked: ends with the first that does.
+    #[must_use]
+    pub fn changed(&self) -> Changed {
+        let mut own = self.revocations.changed();
+        let Some(next) = &self.next else { return own };
+        let mut others = next.changed();
+        Box::pin(poll_fn(move |cx| {
+            let has_changed = own.as_mut().poll(cx).is_ready() || others.as_mut().poll(cx).is_ready();
+            if has_changed { Poll::Ready(()) } else { Poll::Pending }
+        }))
+    }
+
+    fn check_own_age(&self, max_age: Duration, now: UnixTime) -> Result<(), RevocationError> {
         match self.revocations.age(now) {
             Some(age) if age <= max_age => Ok(()),
             age => Err(RevocationError::Stale { age }),
@@ -142,6 +176,7 @@ impl fmt::Debug for RevocationCheck {
             .field("require_levels", &self.levels)
             .field("refuse_stale", &self.refuse_stale)
             .field("max_age", &self.max_age)
+            .field("and", &self.next)
             .finish_non_exhaustive()
     }
 }
