@@ -44,10 +44,10 @@ async fn each_kind_of_revocation_refuses_its_tokens_and_no_others() -> Result<()
     let list = RevocationList::new();
     let url = serve(protected(&idp, list.clone())).await?;
     let revoker = list.revoker(idp.issuer());
-    let token = || {
-        idp.token("orders").subject("ada").client_id("app").claim("sid", "s").claim("tid", "t").claim("family", "f")
-    };
-    let bystander = token().subject("grace").client_id("other").claim("sid", "x").claim("tid", "x").claim("family", "x");
+    let token =
+        || idp.token("orders").subject("ada").client_id("app").claim("sid", "s").claim("tid", "t").claim("family", "f");
+    let bystander =
+        token().subject("grace").client_id("other").claim("sid", "x").claim("tid", "x").claim("family", "x");
 
     let one = token();
     let jti = one.claims()["jti"].as_str().ok_or("a jti")?.to_owned();
@@ -229,7 +229,7 @@ async fn the_handle_and_the_metrics_say_how_much_is_known_and_how_old_it_is() ->
     let now = countersign::UnixTime::from(std::time::SystemTime::now());
     let handle = auth.handle();
     let check = handle.revocation().ok_or("there is a check")?;
-    assert_eq!(check.revocations().age(now), Some(Duration::ZERO));
+    assert_eq!(check.age(now), Some(Duration::ZERO));
 
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     ::metrics::with_local_recorder(&recorder, || metrics.flush());

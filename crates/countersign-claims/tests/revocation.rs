@@ -141,3 +141,21 @@ fn stale_knowledge_is_refused_where_that_is_set() {
     let unknown = RevocationCheck::by(Says(Verdict::Fresh, None)).max_age(Duration::MAX);
     assert_eq!(check(unknown, r#"{"exp":2000}"#), Err(RevocationError::Stale { age: None }));
 }
+
+#[test]
+fn of_several_each_is_asked_and_the_worst_age_counts() {
+    let says = |verdict, age| RevocationCheck::by(Says(verdict, age));
+    let fresh = || says(Verdict::Fresh, Some(SECOND));
+    let claims = r#"{"exp":2000}"#;
+    let revoked = || says(Verdict::Revoked(Revoked::Token), Some(SECOND));
+    for chain in [fresh().and(fresh()).and(revoked()), fresh().and(fresh().and(revoked())), revoked().and(fresh())] {
+        assert_eq!(check(chain, claims), Err(RevocationError::Revoked(Revoked::Token)));
+    }
+    // Each with its own demands.
+    assert_eq!(check(fresh().and(fresh().require_jwt_id()), claims), Err(RevocationError::Irrevocable("jti")));
+    let old = || says(Verdict::Fresh, Some(SECOND * 9));
+    assert_eq!(check(fresh().max_age(SECOND).and(old()), claims), Ok(()));
+    assert_eq!(fresh().and(old()).and(fresh()).age(at(1000)), Some(SECOND * 9));
+    assert_eq!(fresh().and(says(Verdict::Fresh, None)).age(at(1000)), None);
+    assert_eq!(fresh().and(old()).revocations().count(), 2);
+}

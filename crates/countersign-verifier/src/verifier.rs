@@ -80,10 +80,14 @@ impl<K: KeySource> Verifier<K> {
     }
 
     /// Asks of each good token whether it has been revoked: [`Revocations`](countersign_claims::revocation::Revocations), such as a
-    /// `RevocationList`, or a [`RevocationCheck`] that says more about it. Called again, it asks these instead.
+    /// `RevocationList`, or a [`RevocationCheck`] that says more about it. Called again, it asks these as
+    /// well.
     #[must_use]
     pub fn revocation(mut self, check: impl Into<RevocationCheck>) -> Self {
-        self.revocation = Some(Arc::new(check.into()));
+        self.revocation = Some(Arc::new(match self.revocation.take() {
+            None => check.into(),
+            Some(earlier) => Arc::unwrap_or_clone(earlier).and(check),
+        }));
         self
     }
 

@@ -309,7 +309,7 @@ impl JwtAuth {
     }
 
     /// Asks of each good token whether it has been revoked: a [`RevocationList`](crate::RevocationList), or a [`RevocationCheck`] that says more
-    /// about it. Called again, it asks these instead. See [`revocation`](crate::revocation).
+    /// about it. Called again, it asks these as well. See [`revocation`](crate::revocation).
     ///
     /// ```
     /// use std::time::Duration;
@@ -321,8 +321,12 @@ impl JwtAuth {
     /// ```
     #[must_use]
     pub fn revocation(self, check: impl Into<RevocationCheck>) -> Self {
-        let check = Arc::new(check.into());
-        self.with(|auth| auth.revocation = Some(check))
+        self.with(|auth| {
+            auth.revocation = Some(Arc::new(match auth.revocation.take() {
+                None => check.into(),
+                Some(earlier) => Arc::unwrap_or_clone(earlier).and(check),
+            }));
+        })
     }
 
     /// Demands this of every caller: 403 without it, naming all scopes that are needed, or 401 (RFC 9470). Called again, it demands that as well. See

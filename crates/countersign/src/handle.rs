@@ -84,7 +84,7 @@ impl Handle {
     }
 
     /// How it is checked whether tokens have been revoked, if it is. Whether it is known what has been:
-    /// `check.revocations().age(now)`, which is `None` until it is; a [`RevocationList`](crate::RevocationList) has a `status()` and `ready()`.
+    /// [`RevocationCheck::age`], which is `None` until it is; a [`RevocationList`](crate::RevocationList) has a `status()` and `ready()`.
     #[must_use]
     pub fn revocation(&self) -> Option<&RevocationCheck> {
         self.revocation.as_deref()

@@ -169,15 +169,16 @@ impl Shared {
         let mut state = None::<RevocationState>;
         for watched in watched.iter() {
             let Some(check) = watched.check.upgrade() else { continue };
-            let age = check.revocations().age(watched.clock.now()).map_or(f64::INFINITY, |age| age.as_secs_f64());
-            let holdings = check.revocations().holdings().unwrap_or_default();
+            let age = check.age(watched.clock.now()).map_or(f64::INFINITY, |age| age.as_secs_f64());
             let state = state.get_or_insert_default();
             state.age = state.age.max(age);
-            state.holdings.tokens += holdings.tokens;
-            state.holdings.cut_offs += holdings.cut_offs;
-            state.holdings.keys += holdings.keys;
-            state.holdings.bytes += holdings.bytes;
-            state.holdings.is_full |= holdings.is_full;
+            for holdings in check.revocations().filter_map(|revocations| revocations.holdings()) {
+                state.holdings.tokens += holdings.tokens;
+                state.holdings.cut_offs += holdings.cut_offs;
+                state.holdings.keys += holdings.keys;
+                state.holdings.bytes += holdings.bytes;
+                state.holdings.is_full |= holdings.is_full;
+            }
         }
         state
     }

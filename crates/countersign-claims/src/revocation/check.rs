@@ -92,10 +92,15 @@ impl RevocationCheck {
         self
     }
 
-    /// What is asked; not what is asked [behind it](Self::and).
+    /// All that are asked, in their order.
+    pub fn revocations(&self) -> impl Iterator<Item = &Arc<dyn Revocations>> {
+        std::iter::successors(Some(self), |check| check.next.as_deref()).map(|check| &check.revocations)
+    }
+
+    /// How old what is known is at the time `now`: of several the worst. `None`: nothing is known, or not all of it.
     #[must_use]
-    pub fn revocations(&self) -> &Arc<dyn Revocations> {
-        &self.revocations
+    pub fn age(&self, now: UnixTime) -> Option<Duration> {
+        self.revocations().try_fold(Duration::ZERO, |worst, revocations| Some(worst.max(revocations.age(now)?)))
     }
 
     /// Whether a good token is to be accepted at the time `now`.
@@ -113,7 +118,7 @@ impl RevocationCheck {
             return Err(RevocationError::Irrevocable(missing));
         }
         if let Some(max_age) = self.max_age {
-            self.check_own_age(max_age, now)?;
+            within(max_age, self.revocations.age(now))?;
         }
         match (stale, &self.next) {
             (Some(age), _) if self.refuse_stale => Err(RevocationError::Stale { age }),
@@ -127,8 +132,7 @@ impl RevocationCheck {
     /// # Errors
     /// [`RevocationError::Stale`].
     pub fn check_age(&self, max_age: Duration, now: UnixTime) -> Result<(), RevocationError> {
-        self.check_own_age(max_age, now)?;
-        self.next.as_ref().map_or(Ok(()), |next| next.check_age(max_age, now))
+        within(max_age, self.age(now))
     }
 
     /// [`Revocations::changed`] of all that is asked: ends with the first that does.
@@ -143,13 +147,6 @@ impl RevocationCheck {
         }))
     }
 
-    fn check_own_age(&self, max_age: Duration, now: UnixTime) -> Result<(), RevocationError> {
-        match self.revocations.age(now) {
-            Some(age) if age <= max_age => Ok(()),
-            age => Err(RevocationError::Stale { age }),
-        }
-    }
-
     /// What a token must have, in words, and does not.
     fn missing(&self, token: &Judged<'_>) -> Option<&'static str> {
         if self.jwt_id && token.jwt_id.is_none() {
@@ -159,6 +156,13 @@ impl RevocationCheck {
             return Some("iat");
         }
         self.levels.iter().find(|level| token.level(**level).is_none()).map(|level| level.name())
+    }
+}
+
+fn within(max_age: Duration, age: Option<Duration>) -> Result<(), RevocationError> {
+    match age {
+        Some(age) if age <= max_age => Ok(()),
+        age => Err(RevocationError::Stale { age }),
     }
 }
 
