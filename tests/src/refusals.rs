@@ -3,12 +3,17 @@
 mod cases;
 mod reasons;
 
-use std::future::Ready;
+use std::future::{Ready, pending};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
 use axum::routing::{MethodRouter, any};
+use countersign::claims::UnixTime;
+use countersign::claims::revocation::{Changed, Judged, Revocations, Verdict};
+use countersign::middleware::require_fresh;
 use countersign::token::{Answer, Ask, KeySource, Miss};
 use countersign::{
     Algorithm, Authenticated, Claims, KeySet, Permit, Policy, RequireJwtLayer, Requirement, Verifier, permission,
@@ -44,6 +49,48 @@ impl KeySource for Fixed {
 
     fn ask(&self, _: Miss<'_>) -> Ask<Self::Waiting> {
         Ask::Answered(self.answer)
+    }
+}
+
+/// What is known of revocations: the same of each token.
+#[derive(Debug)]
+struct Known {
+    verdict: Verdict,
+    age: Option<Duration>,
+    /// How often it is asked of a token first, and says that nothing revokes it.
+    skipped: usize,
+    asked: AtomicUsize,
+}
+
+impl Known {
+    /// That, and quite new.
+    fn always(verdict: Verdict) -> Self {
+        Self { verdict, age: Some(Duration::ZERO), skipped: 0, asked: AtomicUsize::new(0) }
+    }
+
+    /// Nothing is revoked, and that is so old.
+    fn aged(age: Duration) -> Self {
+        Self { age: Some(age), ..Self::always(Verdict::Fresh) }
+    }
+
+    /// That, of each token that is asked of a second time.
+    fn later(verdict: Verdict) -> Self {
+        Self { skipped: 1, ..Self::always(verdict) }
+    }
+}
+
+impl Revocations for Known {
+    fn check(&self, _: &Judged<'_>) -> Verdict {
+        let nth = self.asked.fetch_add(1, Ordering::SeqCst) % (self.skipped + 1);
+        if nth == self.skipped { self.verdict } else { Verdict::Fresh }
+    }
+
+    fn age(&self, _: UnixTime) -> Option<Duration> {
+        self.age
+    }
+
+    fn changed(&self) -> Changed {
+        Box::pin(pending())
     }
 }
 
@@ -89,6 +136,10 @@ pub enum Handler {
     Asks(Requirement),
     /// Stands behind a layer of its own that demands this.
     Route(Requirement),
+    /// Stands behind a layer of its own that demands that what is known of revocations is not older.
+    Fresh(Duration),
+    /// Demands the same by itself.
+    AsksFresh(Duration),
     /// Needs a [`Permit`] for `orders:write`.
     Permit,
     /// Needs a caller, and has no layer around it.
@@ -154,6 +205,11 @@ impl Handler {
             Self::Claims => any(async |_: Claims<Tenancy>| INSIDE),
             Self::Permit => any(async |_: Permit<WriteOrders>| INSIDE),
             Self::Route(requirement) => any(async || INSIDE).layer(require(requirement.clone())),
+            Self::Fresh(max_age) => any(async || INSIDE).layer(require_fresh(*max_age)),
+            Self::AsksFresh(max_age) => {
+                let max_age = *max_age;
+                any(async move |request: Request| asks_fresh(max_age, request))
+            }
             Self::Asks(requirement) => {
                 let requirement = requirement.clone();
                 any(async move |request: Request| asks(&requirement, request))
@@ -175,6 +231,18 @@ fn asks(requirement: &Requirement, request: Request) -> Response {
     match caller.require(requirement) {
         Ok(()) => Response::new(INSIDE.into()),
         Err(forbidden) => forbidden.into_response(&head.method, &head.headers, None),
+    }
+}
+
+fn asks_fresh(max_age: Duration, request: Request) -> Response {
+    let (head, _) = request.into_parts();
+    let caller = match Authenticated::from_extensions(&head.extensions) {
+        Ok(caller) => caller,
+        Err(error) => return error.into_response(&head.method, &head.headers, &head.extensions),
+    };
+    match caller.require_fresh(max_age) {
+        Ok(()) => Response::new(INSIDE.into()),
+        Err(not_fresh) => not_fresh.into_response(&head.method, &head.headers),
     }
 }
 

@@ -5,16 +5,19 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
 
 use std::convert::Infallible;
-use std::future::{Ready, ready};
+use std::future::{Ready, pending, ready};
 use std::hint::black_box;
 use std::num::NonZeroU32;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use countersign::claims::UnixTime;
+use countersign::claims::revocation::{Changed, Judged as OfToken, RevocationCheck, Revocations, Verdict};
+use countersign::middleware::require_fresh;
 use countersign::{
-    Algorithm, Authenticated, Judged, JwtAuth, KeySet, Metrics, Observer, PeerLimit, Refusal, RefusalLimit, Refused,
-    TokenPlace, Verified, require, scope,
+    Algorithm, Authenticated, Judged, JwtAuth, KeySet, Metrics, Observer, PeerLimit, Policy, Refusal, RefusalLimit,
+    Refused, RequireJwtLayer, TokenPlace, Verified, Verifier, require, scope,
 };
 use countersign_testkit::{DangerousFakeAuth, TestKey, Token};
 use http::header::{ACCEPT, AUTHORIZATION, COOKIE, HOST, USER_AGENT};
@@ -175,6 +178,35 @@ fn layers_around_and_within_cost_an_accepted_request_nothing() {
         let within = require(scope("orders:read")).layer(Handler);
         let mut service = plain(algorithm).realm("orders").on_refusal(|_: &Refusal, response| response).layer(within);
         assert_eq!(allocations(&mut service, &headers(algorithm)), OF_THE_REQUEST + OF_THE_LAYER);
+    }
+}
+
+impl Revocations for Never {
+    fn check(&self, token: &OfToken<'_>) -> Verdict {
+        black_box((token.issuer, token.jwt_id, token.subject));
+        Verdict::Fresh
+    }
+
+    fn age(&self, _: UnixTime) -> Option<Duration> {
+        Some(Duration::ZERO)
+    }
+
+    fn changed(&self) -> Changed {
+        Box::pin(pending())
+    }
+}
+
+/// The verifier asks, and so do the layer and the route within.
+#[test]
+fn that_it_is_asked_what_is_revoked_costs_an_accepted_request_nothing() {
+    let second = Duration::from_secs(1);
+    for algorithm in [Algorithm::Es256, Algorithm::Rs256] {
+        let check = RevocationCheck::by(Never).require_jwt_id().max_age(second);
+        let policy = Policy::new().issuer(ISSUER).audience(AUDIENCE);
+        let verifier = Verifier::new(KeySet::new([key(algorithm).verifying_key()]), policy).revocation(Never);
+        let layer = RequireJwtLayer::new(verifier).realm("orders").revocation(check).revocation(Never);
+        let mut service = layer.layer(require_fresh(second).layer(Handler));
+        assert_eq!(allocations(&mut service, &headers(algorithm)), OF_THE_REQUEST + OF_THE_LAYER, "{algorithm}");
     }
 }
 

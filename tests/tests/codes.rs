@@ -5,17 +5,19 @@ use std::collections::BTreeSet;
 
 use countersign::Refusal;
 
-/// The four functions `code` of which [`Refusal::code`] is made.
-const SOURCES: [&str; 4] = [
+/// The five functions `code` of which [`Refusal::code`] is made.
+const SOURCES: [&str; 5] = [
     include_str!("../../crates/countersign-tower/src/refusal.rs"),
     include_str!("../../crates/countersign-verifier/src/refusal.rs"),
     include_str!("../../crates/countersign-claims/src/error.rs"),
     include_str!("../../crates/countersign-claims/src/requirement/denied.rs"),
+    include_str!("../../crates/countersign-claims/src/revocation.rs"),
 ];
 
 /// The texts in the function `code` of a source.
 fn codes_in(source: &str) -> BTreeSet<&str> {
-    let (_, function) = source.split_once("pub fn code(&self) -> &'static str {").unwrap();
+    let (_, function) = source.split_once("    pub fn code(").unwrap();
+    let (_, function) = function.split_once("self) -> &'static str {").unwrap();
     let (body, _) = function.split_once("\n    }\n").unwrap();
     body.split('"').skip(1).step_by(2).collect()
 }

@@ -268,28 +268,25 @@ impl<C: Clock> Future for Passed<C> {
         if deadline.at.is_none() && deadline.token.is_none() {
             return Poll::Pending;
         }
-        let mut has_slept = false;
         // Whether or not the nap is over: it may have been a longer one than there is time now.
         while let Some(look) = deadline.next_look() {
-            let mut due = None;
+            let mut sooner = None;
             if let Some(token) = &deadline.token {
                 let now = deadline.clock.now();
                 let watch = this.watch.get_or_insert_with(|| Box::new(Watch::begun(token, now)));
-                match watch.poll(token, now, has_slept, cx) {
-                    Ok(at) => due = at,
+                match watch.poll(token, now, cx) {
+                    Ok(at) => sooner = Some(at).filter(|at| *at < Instant::now() + look),
                     Err(ended) => return Poll::Ready(ended),
                 }
             }
-            match (this.nap.as_mut().as_pin_mut(), due) {
-                // It was meant to last until the clock is looked at.
-                (Some(nap), Some(due)) if nap.deadline() > due => this.nap.set(None),
+            match (this.nap.as_mut().as_pin_mut(), sooner) {
+                (Some(nap), Some(at)) if nap.deadline() > at => this.nap.set(Some(sleep_until(at))),
                 (Some(nap), _) => {
                     ready!(nap.poll(cx));
                     this.nap.set(None);
-                    has_slept = true;
                 }
-                (None, Some(due)) if due < Instant::now() + look => this.nap.set(Some(sleep_until(due))),
-                (None, _) => this.nap.set(Some(sleep(look))),
+                (None, Some(at)) => this.nap.set(Some(sleep_until(at))),
+                (None, None) => this.nap.set(Some(sleep(look))),
             }
         }
         Poll::Ready(Ended::Expired)

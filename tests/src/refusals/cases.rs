@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use countersign::claims::revocation::{RevocationCheck, Revoked, Verdict};
 use countersign::token::{Answer, Unready};
 use countersign::{
     Policy, RefusalLimit, Refused, RequireJwtLayer, TokenPlace, Verifier, acr, authenticated_within, claim, scope,
 };
 
-use super::{AUDIENCE, Fixed, Handler, RefusalCase, bearer, case, layer, layer_over, other_keys, token};
+use super::{AUDIENCE, Fixed, Handler, Known, RefusalCase, bearer, case, layer, layer_over, other_keys, token};
 
 /// Where the metadata of the resource are.
 const METADATA: &str = "https://orders.example/.well-known/oauth-protected-resource";
@@ -22,7 +23,8 @@ impl RefusalLimit for Always {
 }
 
 pub(super) fn cases() -> Vec<RefusalCase> {
-    [without_a_token(), with_a_bad_token(), without_the_right(), in_the_handler()].into_iter().flatten().collect()
+    let of_all = [without_a_token(), with_a_bad_token(), without_the_right(), revoked(), in_the_handler()];
+    of_all.into_iter().flatten().collect()
 }
 
 /// The name as the cases have it; of none, that one.
@@ -110,6 +112,38 @@ fn without_the_right() -> Vec<RefusalCase> {
         RefusalCase {
             handler: Handler::Asks(strong()),
             ..case("is of a weak authentication, says its handler", layer().resource_metadata(METADATA), reader())
+        },
+    ]
+}
+
+fn revoked() -> Vec<RefusalCase> {
+    let good = || vec![bearer(&token())];
+    let second = Duration::from_secs(1);
+    let revoked = Verdict::Revoked(Revoked::Token);
+    let stale = RevocationCheck::by(Known::always(Verdict::Stale { age: None })).refuse_stale();
+    let of_a_minute = || layer().revocation(Known::aged(second * 60));
+    vec![
+        case("has a revoked token", layer().revocation(Known::always(revoked)), good()),
+        case("comes while it is not known what is revoked", layer().revocation(stale), good()),
+        RefusalCase {
+            handler: Handler::Fresh(second),
+            ..case(
+                "has a token that was revoked before it came to its route",
+                layer().revocation(Known::later(revoked)),
+                good(),
+            )
+        },
+        RefusalCase {
+            handler: Handler::Fresh(second * 59),
+            ..case("comes to a route that must know better what is revoked", of_a_minute(), good())
+        },
+        RefusalCase {
+            handler: Handler::AsksFresh(second * 59),
+            ..case("comes to a handler that must know better what is revoked", of_a_minute(), good())
+        },
+        RefusalCase {
+            handler: Handler::Fresh(second),
+            ..case("comes to a route that must know what is revoked, and whose layer asks nobody", layer(), good())
         },
     ]
 }

@@ -2,15 +2,18 @@
 
 use std::time::{Duration, SystemTime};
 
+use countersign::claims::UnixTime;
+use countersign::claims::revocation::{Level, RevocationCheck, Revoked, Verdict};
 use countersign::token::{Answer, Unready};
 use countersign::{KeySet, Policy, RequireJwtLayer, Verifier};
 use countersign_testkit::Token;
 use serde_json::json;
 
-use super::{Fixed, RefusalCase, bearer, case, key, layer, layer_of, layer_over, other_keys, token};
+use super::{Fixed, Known, RefusalCase, bearer, case, key, layer, layer_of, layer_over, other_keys, token};
 
 pub(super) fn cases() -> Vec<RefusalCase> {
-    [of_their_form(), of_their_header(), of_their_key(), of_their_claims()].into_iter().flatten().collect()
+    let of_all = [of_their_form(), of_their_header(), of_their_key(), of_their_claims(), revoked()];
+    of_all.into_iter().flatten().collect()
 }
 
 fn of_their_form() -> Vec<RefusalCase> {
@@ -90,6 +93,30 @@ fn of_their_claims() -> Vec<RefusalCase> {
         of("id_token", &token().claim("at_hash", "x")),
         of("security_event", &token().claim("events", json!({ "https://event.example": {} }))),
         of("bound_to_key", &token().claim("cnf", json!({ "jkt": "x" }))),
+    ]
+}
+
+/// By what the verifier asks.
+fn revoked() -> Vec<RefusalCase> {
+    let asked = |reason, check: RevocationCheck, token: &Token| {
+        let layer = layer_of(keys(), Answer::Absent, Policy::new(), |verifier| verifier.revocation(check));
+        case(reason, layer, vec![bearer(token)])
+    };
+    let by = |reason, why| asked(reason, Known::always(Verdict::Revoked(why)).into(), &token());
+    let up_to = |level| Revoked::CutOff { level, issued_until: UnixTime::from_secs(1_800_000_000) };
+    vec![
+        by("revoked_key", Revoked::Key),
+        by("revoked_issuer", up_to(Level::Issuer)),
+        by("revoked_tenant", up_to(Level::Tenant)),
+        by("revoked_client", up_to(Level::Client)),
+        by("revoked_subject", up_to(Level::Subject)),
+        by("revoked_session", up_to(Level::Session)),
+        by("revoked_family", up_to(Level::Family)),
+        asked(
+            "irrevocable",
+            RevocationCheck::by(Known::always(Verdict::Fresh)).require_jwt_id(),
+            &token().without("jti"),
+        ),
     ]
 }
 

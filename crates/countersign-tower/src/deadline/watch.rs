@@ -6,11 +6,12 @@ use countersign_claims::revocation::{Changed, RevocationError};
 use countersign_claims::{UnixTime, Verified};
 use tokio::time::Instant;
 
-use super::{Ended, RECHECK_SPACING};
+use super::{Ended, LOOK_AT_CLOCK, RECHECK_SPACING};
 
 /// One wait. It is boxed, because few tokens have a revocation check, and every wait would have to have room for it.
 pub(super) struct Watch {
     state: State,
+    looked: Instant,
     /// When a change was last acted on.
     acted: Option<Instant>,
 }
@@ -26,39 +27,32 @@ enum State {
 
 impl Watch {
     pub(super) fn begun(token: &Verified, now: UnixTime) -> Self {
-        Self { state: State::looked(token, now), acted: None }
+        Self { state: State::looked(token, now), looked: Instant::now(), acted: None }
     }
 
-    /// When to look again at the latest; `None`: when there is a change, of which the task hears. `is_time`: that so much time has passed that
-    /// what is known has to be looked at in any case.
-    pub(super) fn poll(
-        &mut self,
-        token: &Verified,
-        now: UnixTime,
-        is_time: bool,
-        cx: &mut Context<'_>,
-    ) -> Result<Option<Instant>, Ended> {
-        if is_time
-            && let State::Fresh(_) = self.state
-            && let Err(error) = token.check_revocation(now)
-        {
-            self.state = State::Ended(error.into());
-        }
+    /// When to look again at the latest; if there is a change before, the task hears of it.
+    pub(super) fn poll(&mut self, token: &Verified, now: UnixTime, cx: &mut Context<'_>) -> Result<Instant, Ended> {
+        let at = Instant::now();
         loop {
             match &mut self.state {
                 State::Ended(ended) => return Err(*ended),
                 State::Fresh(changed) => {
-                    if changed.as_mut().poll(cx).is_pending() {
-                        return Ok(None);
+                    let look = self.looked + LOOK_AT_CLOCK;
+                    if changed.as_mut().poll(cx).is_ready() {
+                        self.state = State::Due(self.acted.map_or(at, |acted| acted + RECHECK_SPACING));
+                    } else if at < look {
+                        return Ok(look);
+                    } else {
+                        // What is known has become older, and nothing else has changed.
+                        self.looked = at;
+                        if let Err(error) = token.check_revocation(now) {
+                            self.state = State::Ended(error.into());
+                        }
                     }
-                    let first = Instant::now();
-                    self.state = State::Due(self.acted.map_or(first, |acted| acted + RECHECK_SPACING));
                 }
-                State::Due(due) => {
-                    let at = Instant::now();
-                    if at < *due {
-                        return Ok(Some(*due));
-                    }
+                State::Due(due) if at < *due => return Ok(*due),
+                State::Due(_) => {
+                    self.looked = at;
                     self.acted = Some(at);
                     self.state = State::looked(token, now);
                 }
