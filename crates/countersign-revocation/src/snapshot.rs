@@ -84,3 +84,6 @@ impl From<SnapshotError> for Cow<'static, str> {
         Cow::Owned(error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,7 +27,7 @@ const MIN_HEARTBEAT: Duration = Duration::from_secs(1);
 pub const READ_ALLOWANCE: Duration = Duration::from_secs(2);
 
 /// How long an entry outlives the tokens that it concerns: the largest leeway that a verifier may have, and once more for clocks that differ.
-const KEPT_LONGER: Duration = MAX_LEEWAY.saturating_mul(2);
+pub(super) const KEPT_LONGER: Duration = MAX_LEEWAY.saturating_mul(2);
 
 /// How soon the heartbeat's thread notices that the sink is gone.
 const NOTICED_WITHIN: Duration = Duration::from_secs(1);
