@@ -2,8 +2,20 @@
 //!
 //! [countersign]: https://docs.rs/countersign
 
+mod feed;
+mod in_process;
+mod intake;
+mod list;
+mod options;
 mod revoker;
 pub mod snapshot;
+mod status;
 
+pub use feed::Feed;
+pub use in_process::InProcess;
+pub use intake::{Intake, ReplaceError, SnapshotBuilder};
+pub use list::RevocationList;
+pub use options::{DEFAULT_CAPACITY, DEFAULT_STALE_AFTER, FILTER_FROM, Filter, ListOptions, MAX_CAPACITY};
 pub use revoker::{Assurance, DEFAULT_MAX_LIFETIME, Revoker};
 pub use snapshot::{FileSink, FileSinkOptions, SnapshotError, SnapshotFile};
+pub use status::{FeedStatus, ListStatus};

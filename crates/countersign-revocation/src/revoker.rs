@@ -6,6 +6,7 @@ use countersign_claims::revocation::{Entry, Level, RevocationSink, Revokes, Sink
 use countersign_claims::{Clock, UnixTime, Verified};
 use countersign_token::Thumbprint;
 
+use crate::list::RevocationList;
 use crate::snapshot::MAX_NAME_BYTES;
 
 /// How long the longest token of an issuer lives unless set: a day.
@@ -27,10 +28,9 @@ pub const DEFAULT_MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// #         Box::pin(async { Ok(Published::within(std::time::Duration::ZERO)) })
 /// #     }
 /// # }
-/// # let sink = Sink;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let revoker = Revoker::new(sink, "https://issuer.example").clock(|| UnixTime::from_secs(1_800_000_000));
+/// let revoker = Revoker::new(Sink, "https://issuer.example").clock(|| UnixTime::from_secs(1_800_000_000));
 /// let assurance = revoker.subject("ada").await?;
 /// // All of Ada's tokens are refused that say that they were issued by then. Do not issue new ones before:
 /// assert_eq!(assurance.reissue_from, Some(UnixTime::from_secs(1_800_000_001)));
@@ -210,6 +210,14 @@ impl Revoker {
 
     fn entry(&self, revokes: Revokes, until: Option<UnixTime>) -> Entry {
         Entry { issuer: self.issuer.clone(), revokes, until }
+    }
+}
+
+impl RevocationList {
+    /// Revokes tokens of `issuer` in this list, and nowhere else: for a single process, and for tests.
+    #[must_use]
+    pub fn revoker(&self, issuer: impl Into<Box<str>>) -> Revoker {
+        Revoker::new(self.clone(), issuer)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, BufReader, BufWriter, Read, Take, Write};
+use std::io::{self, BufReader, BufWriter, Read, Take};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
