@@ -8,7 +8,7 @@ mod intake;
 mod list;
 mod options;
 mod revoker;
-pub mod snapshot;
+pub mod snapshot_file;
 mod status;
 
 pub use feed::Feed;
@@ -17,5 +17,5 @@ pub use intake::{Intake, ReplaceError, SnapshotBuilder};
 pub use list::RevocationList;
 pub use options::{DEFAULT_CAPACITY, DEFAULT_STALE_AFTER, FILTER_FROM, Filter, ListOptions, MAX_CAPACITY};
 pub use revoker::{Assurance, DEFAULT_MAX_LIFETIME, Revoker};
-pub use snapshot::{FileSink, FileSinkOptions, SnapshotError, SnapshotFile};
+pub use snapshot_file::{FileSink, FileSinkOptions, SnapshotError, SnapshotFile};
 pub use status::{FeedStatus, ListStatus};

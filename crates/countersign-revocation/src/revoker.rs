@@ -7,7 +7,7 @@ use countersign_claims::{Clock, UnixTime, Verified};
 use countersign_token::Thumbprint;
 
 use crate::list::RevocationList;
-use crate::snapshot::MAX_NAME_BYTES;
+use crate::snapshot_file::MAX_NAME_BYTES;
 
 /// How long the longest token of an issuer lives unless set: a day.
 pub const DEFAULT_MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use countersign_claims::revocation::{Entry, Level, Published, Publishing, RevocationSink, Revokes, SinkError};
 use countersign_claims::{Policy, UnixTime, Verified};
-use countersign_revocation::snapshot::MAX_NAME_BYTES;
+use countersign_revocation::snapshot_file::MAX_NAME_BYTES;
 use countersign_revocation::{Assurance, DEFAULT_MAX_LIFETIME, Revoker};
 use countersign_token::{Algorithm, HeaderScratch, SigningKey, Thumbprint, UnverifiedToken};
 
@@ -132,9 +132,10 @@ async fn a_key_is_revoked_for_good_and_a_jti_until_its_token_ends() {
 fn verified(claims: &serde_json::Value) -> Verified {
     let signer = SigningKey::generate(Algorithm::Es256).unwrap();
     let raw = signer.sign(claims).unwrap();
+    let key = Arc::new(signer.verifying_key().unwrap());
     let mut scratch = HeaderScratch::new();
     let token = UnverifiedToken::parse(&raw, 8192, &mut scratch).unwrap();
-    let payload = token.verify(&Arc::new(signer.verifying_key().unwrap())).unwrap();
+    let payload = token.verify(&key).unwrap();
     Policy::new().dangerous_allow_missing_exp().judge(payload, secs(100)).unwrap()
 }
 
