@@ -1,4 +1,5 @@
 //! What a revoker publishes, and what it says of that.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the message")]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

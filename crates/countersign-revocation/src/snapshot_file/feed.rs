@@ -1,5 +1,6 @@
 use std::borrow::Cow;
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -7,9 +8,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use countersign_claims::revocation::{Entry, SinkError};
 use countersign_claims::{Clock, UnixTime};
+use siphasher::sip128::SipHasher13;
 
+use super::SnapshotError;
 use super::file::{self, Stat};
-use super::{SnapshotError, read};
+use super::read::{self, Content};
 use crate::feed::Feed;
 use crate::intake::Intake;
 
@@ -104,57 +107,80 @@ impl fmt::Debug for SnapshotFile {
 }
 
 /// What has been seen of the file so far.
-#[derive(Debug)]
 pub(super) struct Follower {
     path: PathBuf,
     /// The file that need not be read again.
     seen: Option<Stat>,
-    /// The `as_of` in force.
-    in_force: Option<UnixTime>,
-    /// What was wrong with the last file, and has been reported.
-    reported: Option<String>,
+    in_force: Option<Content>,
+    /// With keys of its own, so that nobody can make a file that looks like another.
+    digest: SipHasher13,
+}
+
+/// What a look has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// The file has been looked at before.
+    Nothing,
+    /// What is in force, and nothing else has been revoked until that later time.
+    Same(Content),
+    /// Something else.
+    New(Content),
 }
 
 impl Follower {
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), seen: None, in_force: None, reported: None }
+        // All that the standard library has of randomness.
+        let [key, other] = [0, 1].map(|_| RandomState::new().hash_one(0_u8));
+        let digest = SipHasher13::new_with_keys(key, other);
+        Self { path: path.to_owned(), seen: None, in_force: None, digest }
     }
 
     /// Looks once, and hands on what there is.
     pub(super) fn step(&mut self, now: UnixTime, intake: &Intake) {
         let mut snapshot = intake.snapshot();
-        let replaced = match self.look(now, |entry| snapshot.push(entry)) {
-            Ok(None) => return,
-            Ok(Some(as_of)) => {
-                intake.replace(snapshot, as_of).map(|()| self.put_in_force(as_of)).map_err(|error| error.to_string())
+        match self.look(now, |entry| snapshot.push(entry)) {
+            Ok(Found::Nothing) => {}
+            // It costs less than a whole snapshot, and wakes up nobody who waits for changes.
+            Ok(Found::Same(content)) => {
+                intake.confirm(content.as_of);
+                self.put_in_force(content);
             }
-            Err(error) => Err(error.to_string()),
-        };
-        // The same again is no news.
-        let error = replaced.err();
-        if error != self.reported
-            && let Some(error) = &error
-        {
-            intake.failed(error.clone());
+            Ok(Found::New(content)) => match intake.replace(snapshot, content.as_of) {
+                Ok(()) => self.put_in_force(content),
+                Err(error) => intake.failed(error.to_string()),
+            },
+            Err(error) => intake.failed(error.to_string()),
         }
-        self.reported = error;
     }
 
-    /// Reads the file if it has changed: each entry goes to `take`, and the time as of which they are all of them is the answer, to be put in force
-    /// and then [told](Self::put_in_force). `None`: there is nothing new.
+    /// Reads the file if it has changed. If it says something new each entry goes to `take`, which counts if that is the answer. What it says is
+    /// then to be put in force, and that is to be [told](Self::put_in_force).
     pub(super) fn look(
         &mut self,
         now: UnixTime,
         take: impl FnMut(&Entry) -> Result<(), SinkError>,
-    ) -> Result<Option<UnixTime>, SnapshotError> {
+    ) -> Result<Found, SnapshotError> {
         let seen = self.seen.take();
         let stat = file::stat(&self.path)?;
         if seen.as_ref() == Some(&stat) {
             self.seen = seen;
-            return Ok(None);
+            return Ok(Found::Nothing);
+        }
+        let as_of = self.in_force.map(|content| content.as_of);
+        if let Some(in_force) = self.in_force {
+            let (mut file, stat) = file::open(&self.path)?;
+            // If anything is wrong with it, that is found again below.
+            let skimmed = read::skim(&mut file, as_of, self.digest);
+            if let Ok(content) = skimmed
+                && content.body == in_force.body
+                && stat.is_still(&file)
+            {
+                self.seen = Some(stat);
+                return Ok(Found::Same(self.by_now(content, now)));
+            }
         }
         let (mut file, stat) = file::open(&self.path)?;
-        let outcome = read::read(&mut file, self.in_force, take);
+        let outcome = read::read(&mut file, as_of, self.digest, take);
         if !stat.is_still(&file) {
             return Err(SnapshotError::changed());
         }
@@ -162,12 +188,17 @@ impl Follower {
             // A bad file stays bad, and is not read again with every look.
             self.seen = Some(stat);
         }
-        // From the future it would look fresh for a long time, and keep everything out that comes from the present.
-        outcome.map(|header| Some(header.as_of.min(now).max(self.in_force.unwrap_or(UnixTime::from_secs(0)))))
+        outcome.map(|content| Found::New(self.by_now(content, now)))
     }
 
-    /// What the last look has found is in force.
-    pub(super) fn put_in_force(&mut self, as_of: UnixTime) {
-        self.in_force = Some(as_of);
+    /// What has been found is in force.
+    pub(super) fn put_in_force(&mut self, content: Content) {
+        self.in_force = Some(content);
+    }
+
+    /// What is from the future is from now: it would look fresh for a long time, and keep everything out that comes from the present.
+    fn by_now(&self, content: Content, now: UnixTime) -> Content {
+        let as_of = content.as_of.min(now);
+        Content { as_of: self.in_force.map_or(as_of, |in_force| as_of.max(in_force.as_of)), ..content }
     }
 }

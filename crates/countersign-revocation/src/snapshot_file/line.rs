@@ -105,7 +105,9 @@ pub(super) fn head(entry: &Entry) -> Result<Box<str>, SinkError> {
         Revokes::Key { kid } => ("kid", &**kid),
         Revokes::KeyMaterial { thumbprint } => return Ok(format!("{{\"jkt\":\"{thumbprint}\"").into()),
         Revokes::CutOff { level, name, .. } => match level {
-            Level::Issuer => ("", ""),
+            Level::Issuer if name.is_empty() => ("", ""),
+            // A mistake for another level, and it would cut off everybody.
+            Level::Issuer => return Err(SinkError::Unfit("the name in an issuer's cut-off, which has none,")),
             Level::Tenant => ("tid", &**name),
             Level::Client => ("client_id", &**name),
             Level::Subject => ("sub", &**name),

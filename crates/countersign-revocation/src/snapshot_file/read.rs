@@ -2,8 +2,11 @@
 
 use std::io::{BufRead, Read};
 
+use std::hash::Hasher as _;
+
 use countersign_claims::UnixTime;
 use countersign_claims::revocation::{Entry, SinkError};
+use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 use super::SnapshotError;
 use super::line::{self, Header, Line};
@@ -12,25 +15,38 @@ use super::line::{self, Header, Line};
 /// is around them. It is also what reading takes of memory, beside what is kept.
 pub const MAX_LINE_BYTES: usize = 128 * 1024;
 
-/// Hands each entry to `take`, and ends with the header if all of it is good: what was taken counts only then.
+/// What is in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Content {
+    pub(super) as_of: UnixTime,
+    pub(super) body: Body,
+}
+
+/// All but the time, in short: two that are equal are the same, for whoever does not know what the digest is keyed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Body {
+    entries: u64,
+    digest: u128,
+}
+
+/// Hands each entry to `take`, and ends with what it was if all of it is good: what was taken counts only then.
 ///
 /// A file from before `in_force` is refused at its first line.
 pub(super) fn read(
     file: impl BufRead,
     in_force: Option<UnixTime>,
+    mut digest: SipHasher13,
     mut take: impl FnMut(&Entry) -> Result<(), SinkError>,
-) -> Result<Header, SnapshotError> {
-    let mut lines = Lines { file, line: Vec::new(), number: 0 };
-    // An empty file has no header either.
-    let header = line::parse_header(lines.next()?.unwrap_or_default()).map_err(|what| lines.malformed(what))?;
-    if let Some(in_force) = in_force
-        && header.as_of < in_force
-    {
-        return Err(SnapshotError::Older { as_of: header.as_of, in_force });
-    }
+) -> Result<Content, SnapshotError> {
+    let mut lines = Lines::of(file);
+    let header = lines.header(in_force)?;
     let mut entries = 0;
     loop {
-        let line = lines.next()?.map(line::parse);
+        let line = lines.next()?.map(|line| {
+            digest.write(line);
+            digest.write(b"\n");
+            line::parse(line)
+        });
         match line.ok_or_else(|| lines.malformed("the file ends before its last line"))? {
             Ok(Line::Entry(_)) if entries == header.entries => return Err(lines.malformed(COUNT)),
             Ok(Line::Entry(entry)) => {
@@ -43,8 +59,33 @@ pub(super) fn read(
         }
     }
     match lines.next()? {
-        None => Ok(header),
+        None => Ok(header.content(digest)),
         Some(_) => Err(lines.malformed("something behind the last line")),
+    }
+}
+
+/// What [`read`] would end with, if the file is good: only its first line is looked at. It takes a tenth of the time.
+pub(super) fn skim(
+    file: impl BufRead,
+    in_force: Option<UnixTime>,
+    mut digest: SipHasher13,
+) -> Result<Content, SnapshotError> {
+    let mut lines = Lines::of(file);
+    let header = lines.header(in_force)?;
+    loop {
+        let octets = lines.file.fill_buf().map_err(SnapshotError::io)?;
+        if octets.is_empty() {
+            return Ok(header.content(digest));
+        }
+        digest.write(octets);
+        let count = octets.len();
+        lines.file.consume(count);
+    }
+}
+
+impl Header {
+    fn content(self, digest: SipHasher13) -> Content {
+        Content { as_of: self.as_of, body: Body { entries: self.entries, digest: digest.finish128().into() } }
     }
 }
 
@@ -58,6 +99,19 @@ struct Lines<R> {
 }
 
 impl<R: BufRead> Lines<R> {
+    fn of(file: R) -> Self {
+        Self { file, line: Vec::new(), number: 0 }
+    }
+
+    fn header(&mut self, in_force: Option<UnixTime>) -> Result<Header, SnapshotError> {
+        // An empty file has no header either.
+        let header = line::parse_header(self.next()?.unwrap_or_default()).map_err(|what| self.malformed(what))?;
+        match in_force {
+            Some(in_force) if header.as_of < in_force => Err(SnapshotError::Older { as_of: header.as_of, in_force }),
+            _ => Ok(header),
+        }
+    }
+
     /// The next line, without its line feed. `None` at the end.
     fn next(&mut self) -> Result<Option<&[u8]>, SnapshotError> {
         self.line.clear();

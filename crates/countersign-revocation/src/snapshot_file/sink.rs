@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use countersign_claims::revocation::{Entry, Published, Publishing, RevocationSink, Revokes, SinkError};
 use countersign_claims::{Clock, MAX_LEEWAY, UnixTime};
+use siphasher::sip128::SipHasher13;
 
 use super::file::{self, ReplaceFault, Stat};
 use super::line::{self, Header};
@@ -277,7 +278,7 @@ impl Shared {
         let capacity = self.options.capacity;
         // Of a file that turns out to be bad, nothing stays.
         let mut found = BTreeMap::new();
-        let header = read::read(&mut file, None, |entry| {
+        let content = read::read(&mut file, None, SipHasher13::new(), |entry| {
             let (head, kept) = kept(entry)?;
             if kept.until >= ended {
                 merge(&mut found, head, kept);
@@ -290,7 +291,7 @@ impl Shared {
         for (head, kept) in found {
             merge(&mut state.entries, head, kept);
         }
-        state.as_of = state.as_of.max(header.as_of);
+        state.as_of = state.as_of.max(content.as_of);
         state.ours = Some(stat);
         Ok(())
     }

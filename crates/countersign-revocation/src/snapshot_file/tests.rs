@@ -10,8 +10,9 @@ use countersign_claims::revocation::{Entry, Level, Published, RevocationSink as 
 use countersign_claims::{MAX_NUMERIC_DATE, UnixTime};
 use countersign_token::Thumbprint;
 use proptest::prelude::*;
+use siphasher::sip128::SipHasher13;
 
-use super::feed::Follower;
+use super::feed::{Follower, Found};
 use super::{FileSink, FileSinkOptions, MAX_LINE_BYTES, MAX_NAME_BYTES, SnapshotError, read};
 
 const NOW: i64 = 1_800_000_000;
@@ -51,11 +52,13 @@ impl Drop for Directory {
 /// All entries, or none.
 fn read_all(file: &[u8]) -> Result<(i64, Vec<Entry>), SnapshotError> {
     let mut entries = Vec::new();
-    let header = read::read(file, None, |entry| {
+    let content = read::read(file, None, SipHasher13::new(), |entry| {
         entries.push(entry.clone());
         Ok(())
     })?;
-    Ok((header.as_of.as_secs(), entries))
+    let skimmed = read::skim(file, None, SipHasher13::new());
+    assert_eq!(skimmed, Ok(content), "both ways of reading a good file lead to the same");
+    Ok((content.as_of.as_secs(), entries))
 }
 
 fn malformed(file: impl AsRef<[u8]>) -> (u64, &'static str) {
@@ -245,7 +248,7 @@ fn a_line_without_an_end_takes_no_more_memory_than_a_line_may_have() {
         }
     }
     let mut endless = Counted(Cursor::new(b"{").chain(std::io::repeat(b' ')), 0);
-    let outcome = read::read(std::io::BufReader::new(&mut endless), None, |_| Ok(()));
+    let outcome = read::read(std::io::BufReader::new(&mut endless), None, SipHasher13::new(), |_| Ok(()));
     assert_eq!(outcome.unwrap_err(), SnapshotError::Malformed { line: 1, what: "the line is too long" });
     assert!(endless.1 <= 2 * MAX_LINE_BYTES);
 }
@@ -364,19 +367,20 @@ proptest! {
 
 // --- following ---
 
-type Look = Result<Option<(UnixTime, usize)>, SnapshotError>;
-
-/// Looks, and puts in force what has been found.
-fn look(follower: &mut Follower, now: i64) -> Look {
+/// Looks, and puts in force what has been found: the time, and how many entries if there is something else than before.
+fn look(follower: &mut Follower, now: i64) -> Result<Option<(i64, Option<usize>)>, SnapshotError> {
     let mut count = 0;
     let found = follower.look(secs(now), |_| {
         count += 1;
         Ok(())
     })?;
-    if let Some(as_of) = found {
-        follower.put_in_force(as_of);
-    }
-    Ok(found.map(|as_of| (as_of, count)))
+    let (content, count) = match found {
+        Found::Nothing => return Ok(None),
+        Found::Same(content) => (content, None),
+        Found::New(content) => (content, Some(count)),
+    };
+    follower.put_in_force(content);
+    Ok(Some((content.as_of.as_secs(), count)))
 }
 
 fn write(path: &Path, as_of: i64, lines: &[&str]) {
@@ -394,12 +398,15 @@ fn a_file_is_read_when_it_has_changed_and_only_then() {
     let mut follower = Follower::new(&directory.file());
     assert_eq!(look(&mut follower, NOW), Err(SnapshotError::Missing));
     write(&directory.file(), NOW, &[LINE]);
-    assert_eq!(look(&mut follower, NOW), Ok(Some((secs(NOW), 1))));
+    assert_eq!(look(&mut follower, NOW), Ok(Some((NOW, Some(1)))));
     assert_eq!(look(&mut follower, NOW + 1), Ok(None));
     write(&directory.file(), NOW + 2, &[LINE]);
-    assert_eq!(look(&mut follower, NOW + 2), Ok(Some((secs(NOW + 2), 1))), "only the time is new");
+    assert_eq!(look(&mut follower, NOW + 2), Ok(Some((NOW + 2, None))), "only the time is new");
     write(&directory.file(), NOW + 2, &[LINE, LINE]);
-    assert_eq!(look(&mut follower, NOW + 2), Ok(Some((secs(NOW + 2), 2))), "twice in a second");
+    assert_eq!(look(&mut follower, NOW + 2), Ok(Some((NOW + 2, Some(2)))), "twice in a second");
+    // The same length, and the same time: told by what it says.
+    write(&directory.file(), NOW + 2, &[LINE, &LINE.replace('b', "c")]);
+    assert_eq!(look(&mut follower, NOW + 2), Ok(Some((NOW + 2, Some(2)))));
     fs::remove_file(directory.file()).unwrap();
     assert_eq!(look(&mut follower, NOW + 3), Err(SnapshotError::Missing));
 }
@@ -418,7 +425,7 @@ fn an_older_file_and_a_bad_one_are_refused_once_and_the_next_good_one_is_taken()
     assert!(matches!(look(&mut follower, NOW + 9), Err(SnapshotError::Malformed { line: 2, .. })));
     assert_eq!(look(&mut follower, NOW + 9), Ok(None));
     write(&directory.file(), NOW + 1, &[]);
-    assert_eq!(look(&mut follower, NOW + 9), Ok(Some((secs(NOW + 1), 0))), "the bad one's time does not count");
+    assert_eq!(look(&mut follower, NOW + 9), Ok(Some((NOW + 1, Some(0)))), "the bad one's time does not count");
 }
 
 #[test]
@@ -438,12 +445,12 @@ fn a_time_from_the_future_counts_as_now_and_keeps_nothing_out_that_comes_later()
     let directory = Directory::new();
     let mut follower = Follower::new(&directory.file());
     write(&directory.file(), MAX_NUMERIC_DATE, &[LINE]);
-    assert_eq!(look(&mut follower, NOW), Ok(Some((secs(NOW), 1))));
+    assert_eq!(look(&mut follower, NOW), Ok(Some((NOW, Some(1)))));
     write(&directory.file(), NOW + 1, &[]);
-    assert_eq!(look(&mut follower, NOW + 1), Ok(Some((secs(NOW + 1), 0))));
+    assert_eq!(look(&mut follower, NOW + 1), Ok(Some((NOW + 1, Some(0)))));
     // A clock that is set back does not make the time go back.
     write(&directory.file(), NOW + 2, &[]);
-    assert_eq!(look(&mut follower, NOW - 50), Ok(Some((secs(NOW + 1), 0))));
+    assert_eq!(look(&mut follower, NOW - 50), Ok(Some((NOW + 1, None))));
 }
 
 #[cfg(unix)]
@@ -563,6 +570,8 @@ fn all_or_none_are_published() {
     publish(&sink, &[token("a", NOW), token("b", NOW)]).unwrap();
     let full = Err(SinkError::Full { capacity: 3 });
     assert_eq!(publish(&sink, &[token("a", NOW + 9), token("c", NOW), token("a", NOW + 99), token("d", NOW)]), full);
+    let named = publish(&sink, &[token("e", NOW), cut_off(Level::Issuer, "x", NOW, NOW)]);
+    assert!(matches!(named, Err(SinkError::Unfit(_))), "it would cut off everybody");
     let unfit = publish(&sink, &[token("e", NOW), token("", NOW)]);
     assert_eq!(unfit, Err(SinkError::Unfit("jti")));
     let long = "x".repeat(MAX_NAME_BYTES + 1);
@@ -647,7 +656,8 @@ fn a_reader_beside_a_publisher_finds_the_old_file_or_the_new_one() {
                 let is_last = is_over.load(Ordering::SeqCst);
                 if let Some((as_of, count)) = look(&mut follower, NOW + ROUNDS).unwrap() {
                     // Each second has brought ten.
-                    assert_eq!(count as i64, 10 * (as_of.as_secs() - NOW));
+                    let count = count.expect("each has brought something");
+                    assert_eq!(count as i64, 10 * (as_of - NOW));
                     last = count;
                 }
                 if is_last {
