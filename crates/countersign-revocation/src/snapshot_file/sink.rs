@@ -23,8 +23,8 @@ pub const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(10);
 /// The shortest heartbeat: readers look once a second, and every write is flushed to the disk.
 const MIN_HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// What is promised to take no longer than this: for a reader that has seen that the file has changed, to read it. A million entries take about a
-/// second.
+/// How long reading is allowed for in what is promised, for every million entries that there may be: a reader that has just begun to read the
+/// file before reads that to its end, waits for its interval, and reads the new one. A million take it about half a second.
 pub const READ_ALLOWANCE: Duration = Duration::from_secs(2);
 
 /// How long an entry outlives the tokens that it concerns: the largest leeway that a verifier may have, and once more for clocks that differ.
@@ -70,7 +70,7 @@ impl FileSinkOptions {
     }
 
     /// How often the slowest reader looks at the file ([`SnapshotFile::interval`](super::SnapshotFile::interval)); [`DEFAULT_INTERVAL`] unless set. The
-    /// time that is promised follows from it: this and [`READ_ALLOWANCE`].
+    /// time that is promised follows from it: this, and [`READ_ALLOWANCE`] for every million entries of the [capacity](Self::capacity).
     #[must_use]
     pub fn reader_interval(mut self, interval: Duration) -> Self {
         self.reader_interval = interval;
@@ -89,6 +89,14 @@ impl FileSinkOptions {
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
+    }
+}
+
+impl FileSinkOptions {
+    /// What is promised.
+    fn within(&self) -> Duration {
+        let millions = u32::try_from(self.capacity.div_ceil(1_000_000).max(1)).unwrap_or(u32::MAX);
+        self.reader_interval.saturating_add(READ_ALLOWANCE.saturating_mul(millions))
     }
 }
 
@@ -203,7 +211,7 @@ impl RevocationSink for FileSink {
     fn publish(&self, entries: Arc<[Entry]>) -> Publishing {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
-            let within = shared.options.reader_interval.saturating_add(READ_ALLOWANCE);
+            let within = shared.options.within();
             let work = move || shared.publish(&entries, shared.options.clock.now());
             let done = match tokio::runtime::Handle::try_current() {
                 Ok(runtime) => {

@@ -1,5 +1,5 @@
 use std::fs;
-use std::io::{Cursor, Read};
+use std::io::{Cursor, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
@@ -13,7 +13,8 @@ use proptest::prelude::*;
 use siphasher::sip128::SipHasher13;
 
 use super::feed::{Follower, Found};
-use super::{FileSink, FileSinkOptions, MAX_LINE_BYTES, MAX_NAME_BYTES, SnapshotError, read};
+use super::file::ReplaceFault;
+use super::{DEFAULT_INTERVAL, FileSink, FileSinkOptions, MAX_LINE_BYTES, MAX_NAME_BYTES, SnapshotError, read};
 
 const NOW: i64 = 1_800_000_000;
 const JKT: &str = "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs";
@@ -484,6 +485,19 @@ fn nothing_but_a_regular_file_is_read_and_nobody_waits_for_a_fifo() {
     assert!(look(&mut Follower::new(&path), NOW).unwrap_err().to_string().contains("others"));
 }
 
+#[test]
+fn no_more_is_read_than_there_was_when_it_was_opened_and_it_is_noticed_that_there_is_more() {
+    let directory = Directory::new();
+    fs::write(directory.file(), "before").unwrap();
+    let (mut file, stat) = super::file::open(&directory.file()).unwrap();
+    assert!(stat.is_still(&file));
+    fs::OpenOptions::new().append(true).open(directory.file()).unwrap().write_all(b" and behind").unwrap();
+    let mut read = String::new();
+    file.read_to_string(&mut read).unwrap();
+    assert_eq!(read, "before");
+    assert!(!stat.is_still(&file));
+}
+
 // --- publishing ---
 
 #[test]
@@ -627,6 +641,21 @@ fn what_a_crash_leaves_behind_is_harmless_and_nothing_else_is_left() {
     assert_eq!(directory.names().len(), 2);
 }
 
+#[test]
+fn a_file_that_could_not_be_written_leaves_nothing_behind() {
+    let directory = Directory::new();
+    let failing = super::file::replace(&directory.file(), |file| {
+        file.write_all(b"half")?;
+        Err(std::io::Error::other("no space"))
+    });
+    assert!(matches!(failing, Err(ReplaceFault::Before(_))));
+    // Nor one that could not be renamed.
+    fs::create_dir(directory.file()).unwrap();
+    let failing = super::file::replace(&directory.file(), |file| file.write_all(b"whole"));
+    assert!(matches!(failing, Err(ReplaceFault::Before(_))));
+    assert_eq!(directory.names(), ["revocations"]);
+}
+
 #[cfg(unix)]
 #[test]
 fn others_may_read_the_file_and_not_write_to_it() {
@@ -681,6 +710,8 @@ async fn the_bound_is_the_readers_interval_and_what_reading_may_take() {
     let sink = FileSink::with(directory.file(), by_hand().reader_interval(Duration::from_secs(5))).unwrap();
     let published = sink.publish([token("a", NOW)].into()).await.unwrap();
     assert_eq!(published.within, Duration::from_secs(5) + super::READ_ALLOWANCE);
+    let large = FileSink::with(directory.file(), by_hand().capacity(2_000_001)).unwrap();
+    assert_eq!(large.publish([].into()).await.unwrap().within, DEFAULT_INTERVAL + 3 * super::READ_ALLOWANCE);
     assert_eq!(content(&directory.file()), [token("a", NOW)], "in a runtime too");
 }
 
