@@ -126,7 +126,7 @@ pub use countersign_jwks::{
     CacheError, CacheFuture, FileCache, ImportError, Issuers, KeyCache, KeyEvent, KeyEvents, KeyState, KeyStatus, Keys,
     KeysHandle, Local, NotFresh, NotReady, RefreshError, Remote, SourceError, Tenants,
 };
-pub use countersign_revocation::{RevocationCheck, RevocationList};
+pub use countersign_revocation::{RevocationCheck, RevocationList, Revoker, SnapshotFile};
 pub use countersign_token::{Algorithm, AlgorithmSet, JwkSet, KeySet, Origin, SigningKey, VerifyingKey};
 #[cfg(feature = "axum")]
 pub use countersign_tower::ExtractRejection;
