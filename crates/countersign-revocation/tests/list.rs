@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{START, at, cut_off, entry, is_revoked, judged, key, list, replace, token};
-use countersign_claims::UnixTime;
 use countersign_claims::revocation::{
     Entry, Level, RevocationSink as _, Revocations as _, Revokes, SinkError, Verdict,
 };
+use countersign_claims::{Clock as _, UnixTime};
 use countersign_revocation::{InProcess, ListOptions, ReplaceError, RevocationList};
 use countersign_testkit::ManualClock;
 
@@ -336,4 +336,38 @@ async fn lists_that_have_room_take_what_another_has_none_for() {
     let published = feed.publish(Arc::new([token("t"), token("u")])).await;
     assert_eq!(published, Err(SinkError::Full { capacity: 1 }));
     assert!(is_revoked(&large, "u") && !is_revoked(&small, "u"));
+}
+
+// What it clears away.
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_ahead_and_back_loses_nothing_that_is_still_needed() {
+    const ENTRIES: i32 = 10_000;
+    let (clock, options) = stopped();
+    let (list, [feed]) = list(options, ["feed"]);
+    feed.add(&Vec::from_iter((0..ENTRIES).map(|i| until(i, at(600)))), None).unwrap();
+    let year = Duration::from_secs(365 * 86_400);
+    // For a minute, in which enough comes and is confirmed that whatever may be swept is.
+    clock.advance(year);
+    for second in 0..60 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        feed.add(&Vec::from_iter((0..500).map(|i| token(format!("{second} {i}")))), Some(clock.now())).unwrap();
+    }
+    clock.turn_back(year);
+    feed.confirm(clock.now());
+    assert!((0..ENTRIES).all(|jwt_id| is_revoked(&list, jwt_id)));
+    feed.add(&[until(1, at(601))], None).unwrap();
+    assert!(list.status().entries >= ENTRIES as usize);
+}
+
+#[test]
+fn what_has_ended_is_no_longer_revoked_whether_it_is_still_there_or_not() {
+    let (_, options) = stopped();
+    let (list, [feed]) = list(options, ["feed"]);
+    feed.add(&[until(1, at(0))], None).unwrap();
+    let mut judged = judged("1");
+    for (secs, is_revoked) in [(-100_000, true), (0, true), (600, true), (664, false), (100_000, false), (0, true)] {
+        judged.now = at(secs);
+        assert_eq!(matches!(list.check(&judged), Verdict::Revoked(_)), is_revoked, "{secs}");
+    }
 }
