@@ -19,6 +19,9 @@ pub const DEFAULT_STALE_AFTER: Duration = Duration::from_secs(30);
 /// looked up of them.
 pub const FILTER_FROM: usize = 1 << 18;
 
+/// To copy so many entries with each addition takes some 20 µs, and a compaction for fewer would not be worth its thread.
+const COMPACT_FROM: usize = 4096;
+
 /// How a [`RevocationList`](crate::RevocationList) is to be.
 #[derive(Clone)]
 #[must_use]
@@ -28,6 +31,8 @@ pub struct ListOptions {
     pub(crate) filter: Filter,
     pub(crate) filter_from: usize,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Of how many recent or ended entries on there is a compaction.
+    pub(crate) compact_from: usize,
 }
 
 impl ListOptions {
@@ -39,6 +44,7 @@ impl ListOptions {
             filter: Filter::Off,
             filter_from: FILTER_FROM,
             clock: Arc::new(|| UnixTime::from(SystemTime::now())),
+            compact_from: COMPACT_FROM,
         }
     }
 
@@ -69,7 +75,9 @@ impl ListOptions {
         self
     }
 
-    /// The clock by which entries are over and feeds are old; by default the system's. A check brings its own time with it.
+    /// The clock by which entries are cleared away, and the time of what feeds say; by default the system's. A check brings its own time with it.
+    ///
+    /// It is to be the verifier's: one that is years ahead of it, as the system's is in many a test, takes for over what is not.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
