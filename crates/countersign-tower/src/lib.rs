@@ -120,7 +120,11 @@
 //! not counted, nor how long the service works on it. What answers for longer, a stream or a WebSocket, has `Deadline` for it (the
 //! feature `tokio`).
 //!
-//! Two layers around one service both judge; the inner one's [`Verified`](countersign_claims::Verified) is what the handler sees.
+//! Whether a token has been revoked is asked at the same time. [`require_fresh`] asks again, at a route or in a handler, and a `Deadline` for as long as it
+//! is waited for.
+//!
+//! Two layers around one service both judge; the inner one's [`Verified`](countersign_claims::Verified) is what the handler sees, and what
+//! that layer asks of revocations is what is asked again.
 //! A handler cannot tell which policy a token has satisfied: routes with different policies want different layers.
 //!
 //! # Behind a proxy
