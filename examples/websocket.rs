@@ -60,7 +60,9 @@ async fn echo(socket: &mut WebSocket) {
 
 /// Says why, and waits for the client's own close: hanging up on what it has still sent might take our word away from it.
 async fn close(mut socket: WebSocket, ended: Ended) {
-    let frame = CloseFrame { code: close_code::POLICY, reason: ended.reason().into() };
+    // With the one, it may come again with the same token.
+    let code = if ended == Ended::RevocationsStale { close_code::AGAIN } else { close_code::POLICY };
+    let frame = CloseFrame { code, reason: ended.reason().into() };
     if socket.send(Message::Close(Some(frame))).await.is_ok() {
         while let Some(Ok(_)) = socket.recv().await {}
     }

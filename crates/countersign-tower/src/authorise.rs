@@ -41,14 +41,17 @@ pub fn require(requirement: Requirement) -> RequireLayer {
     RequireLayer { demand: Demand::Of(requirement) }
 }
 
-/// Demands that the tokens of some routes have certainly not been revoked: a layer as [`require`]'s. What the layer outside of it has asked is
-/// asked once more, and what is known of revocations must not be older than `max_age` now, by the clock of that layer.
+/// Demands that the tokens of some routes have certainly not been revoked: a layer as [`require`]'s. What the layer
+/// outside of it has asked is asked once more, and what is known of revocations must not be older than `max_age` now,
+/// by the clock of that layer.
 ///
-/// A token that has been revoked meanwhile is 401 `invalid_token` (gRPC 16); what is known being too old is 503 with `Retry-After` (14). Where the layer asks
-/// nobody ([`RequireJwtLayer::revocation`](crate::RequireJwtLayer::revocation), or its verifier's), or there is none, the answer is 500
-/// (13); where there is no caller, because the layer allows that, 401.
+/// A token that has been revoked meanwhile is 401 `invalid_token` (gRPC 16); what is known being too old is 503 with
+/// `Retry-After` (14). Where the layer asks nobody
+/// ([`RequireJwtLayer::revocation`](crate::RequireJwtLayer::revocation), or its verifier's), or there is none, the
+/// answer is 500 (13); where there is no caller, because the layer allows that, 401.
 ///
-/// In a handler: [`Authenticated::require_fresh`](crate::handler::Authenticated::require_fresh), which says what to choose.
+/// In a handler: [`Authenticated::require_fresh`](crate::handler::Authenticated::require_fresh), which says what to
+/// choose.
 ///
 /// ```
 /// # use countersign_claims::revocation::{Changed, Judged, Revocations, Verdict};

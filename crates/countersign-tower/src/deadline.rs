@@ -20,10 +20,10 @@
 //!
 //! # When the token is revoked
 //!
-//! If the layer or its verifier asks what has been revoked, it has passed as well as soon as they would refuse the token for that: the deadline is told of
-//! changes, and asks again then, and every [`LOOK_AT_CLOCK`], because what is known gets old without a change
-//! ([`Ended::RevocationsStale`], where that is refused). A change is acted on at once, and further ones at most every
-//! [`RECHECK_SPACING`].
+//! If the layer or its verifier asks what has been revoked, it has passed as well as soon as they would refuse the
+//! token for that: the deadline is told of changes, and asks again then, and every [`LOOK_AT_CLOCK`], because what is
+//! known gets old without a change ([`Ended::RevocationsStale`], where that is refused). A change is acted on at once,
+//! and further ones at most every [`RECHECK_SPACING`].
 //!
 //! # What it cannot do
 //!
@@ -51,8 +51,9 @@ use watch::Watch;
 /// shorter, because each look wakes the task of a connection that has nothing else to do.
 pub const LOOK_AT_CLOCK: Duration = Duration::from_secs(30);
 
-/// How long a connection that has looked for a revocation after a change lets further changes wait. A busy feed changes many times a second, and each change wakes
-/// every connection there is: ten thousand of them look a hundred thousand times a second at most, which is some hundredths of one core.
+/// How long a connection that has looked for a revocation after a change lets further changes wait. A busy feed changes
+/// many times a second, and each change wakes every connection there is: ten thousand of them look a hundred thousand
+/// times a second at most, which is some hundredths of one core.
 pub const RECHECK_SPACING: Duration = Duration::from_millis(100);
 
 /// The end of what a token has opened. See the [module's page](self) for when that is.
@@ -85,7 +86,8 @@ pub struct Deadline<C = SystemClock> {
     /// When it was made, and how long there was left.
     made: Instant,
     left: Duration,
-    /// If it can be asked whether it has been revoked. Shared, because each wait has a copy, and without it all would be as large.
+    /// If it can be asked whether it has been revoked. Shared, because each wait has a copy, and without it all would
+    /// be as large.
     token: Option<Arc<Verified>>,
     clock: C,
 }
@@ -116,7 +118,8 @@ impl<C: Clock> Deadline<C> {
         Self { left: sooner.left.min(left), token: self.token, ..sooner }
     }
 
-    /// The instant from which on it has passed for the time; `None`: never, as the token has no `exp`, and the policy lets it.
+    /// The instant from which on it has passed for the time; `None`: never, as the token has no `exp`, and the policy
+    /// lets it.
     #[must_use]
     pub fn at(&self) -> Option<UnixTime> {
         self.at
@@ -131,9 +134,10 @@ impl<C: Clock> Deadline<C> {
 
     /// Waits until it has passed, and says why.
     ///
-    /// Cancel safe: a wait that is dropped and begun anew ends no later. In a loop, `pin!` one future and wait for `&mut passed`, or make a
-    /// new one each time: nothing is allocated, unless the token can be revoked. Each wait then listens for changes and asks once as it begins, so
-    /// that pinning one is cheaper. A deadline of a token that never expires, and that nobody can revoke, waits for ever.
+    /// Cancel safe: a wait that is dropped and begun anew ends no later. In a loop, `pin!` one future and wait for
+    /// `&mut passed`, or make a new one each time: nothing is allocated, unless the token can be revoked. Each wait
+    /// then listens for changes and asks once as it begins, so that pinning one is cheaper. A deadline of a token that
+    /// never expires, and that nobody can revoke, waits for ever.
     ///
     /// # Panics
     /// When polled outside of a tokio runtime with time enabled.
@@ -218,8 +222,9 @@ pub enum Ended {
 }
 
 impl Ended {
-    /// For the client: the text of its [`Display`](fmt::Display), which is what a request with that token would be told, and so does not say that it
-    /// is revoked. Short enough for a WebSocket's close frame (RFC 6455 §5.5: 123 octets).
+    /// For the client: the text of its [`Display`](fmt::Display), which is what a request with that token would be
+    /// told, and so does not say that it is revoked. Short enough for a WebSocket's close frame (RFC 6455 §5.5: 123
+    /// octets).
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {

@@ -13,14 +13,16 @@ use crate::grpc;
 use crate::handler::ExtractError;
 use crate::refusal::Refusal;
 
-/// What a handler answers where it is not certain enough that a token has not been revoked. [`Authenticated::require_fresh`](crate::handler::Authenticated::require_fresh)
-/// makes one, which then answers as its layer does (realm, resource metadata).
+/// What a handler answers where it is not certain enough that a token has not been revoked.
+/// [`Authenticated::require_fresh`](crate::handler::Authenticated::require_fresh) makes one, which then answers as its
+/// layer does (realm, resource metadata).
 ///
-/// What is known of revocations is too old, or not known: 503 with `Retry-After`, gRPC 14 `UNAVAILABLE`. The token has been revoked since the layer has let it in: 401
-/// `invalid_token`, 16 `UNAUTHENTICATED`. The layer has nobody to ask, which is the service's own fault: 500, 13 `INTERNAL`.
+/// What is known of revocations is too old, or not known: 503 with `Retry-After`, gRPC 14 `UNAVAILABLE`. The token has
+/// been revoked since the layer has let it in: 401 `invalid_token`, 16 `UNAUTHENTICATED`. The layer has nobody to ask,
+/// which is the service's own fault: 500, 13 `INTERNAL`.
 ///
-/// As axum's response it has seen no request, so it answers as plain HTTP, to gRPC callers too; [`into_response`](Self::into_response) has seen
-/// one.
+/// As axum's response it has seen no request, so it answers as plain HTTP, to gRPC callers too;
+/// [`into_response`](Self::into_response) has seen one.
 #[derive(Clone)]
 pub struct NotFresh {
     /// None: there is no revocation check.
@@ -44,8 +46,8 @@ impl NotFresh {
         self.refusal.clone().map(Refusal::Token)
     }
 
-    /// The response to a request with this method and these headers, worded as the layer does, whose observers hear of it. The body is
-    /// empty.
+    /// The response to a request with this method and these headers, worded as the layer does, whose observers hear of
+    /// it. The body is empty.
     #[must_use]
     pub fn into_response<B: Default>(self, method: &Method, request_headers: &HeaderMap) -> Response<B> {
         let kind = Answers::kind_or_default(self.answers.as_deref(), method, request_headers);
@@ -94,5 +96,5 @@ impl fmt::Debug for NotFresh {
 impl std::error::Error for NotFresh {}
 
 /// Told to the client as well: nobody but the service's own developers will ever read it.
-const NO_REVOCATION: &str = "this route's countersign layer asks nobody what has been revoked: its handler asks how fresh that is; \
-                             put `revocation(…)` on the layer or its verifier";
+const NO_REVOCATION: &str = "this route's countersign layer asks nobody what has been revoked: its handler asks \
+                             how fresh that is; put `revocation(…)` on the layer or its verifier";

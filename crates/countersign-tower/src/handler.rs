@@ -1,8 +1,9 @@
-//! What handlers write, whatever the framework: [`Claims`] and [`Authenticated`] to get at the token, [`Caller`] where there need be none,
-//! [`Permit`] for one that may do something, and what they answer when it cannot be had, does not grant enough, or may be revoked.
+//! What handlers write, whatever the framework: [`Claims`] and [`Authenticated`] to get at the token, [`Caller`] where
+//! there need be none, [`Permit`] for one that may do something, and what they answer when it cannot be had, does not
+//! grant enough, or may be revoked.
 //!
-//! Under axum, these four are extractors; that takes the feature `axum`. Without a framework, and under
-//! tonic, they come from the request's extensions, and [`ExtractError`], [`Forbidden`], [`NotFresh`] and [`Refusal`] each have an
+//! Under axum, these four are extractors; that takes the feature `axum`. Without a framework, and under tonic, they
+//! come from the request's extensions, and [`ExtractError`], [`Forbidden`], [`NotFresh`] and [`Refusal`] each have an
 //! `into_response` that answers this request, HTTP or gRPC, in one line. With the feature `tonic-0.14` these turn into
 //! `tonic::Status` by `?`.
 
@@ -156,11 +157,13 @@ impl Authenticated {
         requirement.check(&self.0).map_err(|denied| Forbidden::new(denied, &self.0))
     }
 
-    /// Demands that the token has certainly not been revoked, for what is dangerous: that is asked once more, and what is known of it must not be
-    /// older than `max_age` now, by the clock of the layer. Whole routes have [`require_fresh`](crate::require_fresh).
+    /// Demands that the token has certainly not been revoked, for what is dangerous: that is asked once more, and what
+    /// is known of it must not be older than `max_age` now, by the clock of the layer. Whole routes have
+    /// [`require_fresh`](crate::require_fresh).
     ///
-    /// Where the layer lets everybody in while that is out of date, which it does by default, this is how some things are
-    /// not done meanwhile. What is known cannot be younger than its feeds bring it: a `max_age` below their interval refuses everybody most of the time.
+    /// Where the layer lets everybody in while that is out of date, which it does by default, this is how some things
+    /// are not done meanwhile. What is known cannot be younger than its feeds bring it: a `max_age` below their
+    /// interval refuses everybody most of the time.
     ///
     /// ```
     /// use std::time::Duration;
@@ -177,8 +180,8 @@ impl Authenticated {
     /// ```
     ///
     /// # Errors
-    /// [`NotFresh`]. A layer without a [revocation check](crate::RequireJwtLayer::revocation), its own or its verifier's, is a
-    /// misconfiguration, which is answered with 500.
+    /// [`NotFresh`]. A layer without a [revocation check](crate::RequireJwtLayer::revocation), its own or its
+    /// verifier's, is a misconfiguration, which is answered with 500.
     #[must_use = "nobody is refused unless the error is answered with: put a `?` after it"]
     pub fn require_fresh(&self, max_age: Duration) -> Result<(), NotFresh> {
         NotFresh::check(&self.0, max_age)
@@ -228,8 +231,8 @@ pub enum ExtractError {
 }
 
 impl ExtractError {
-    /// The refusal; `None` where the service is put together wrongly: there is no layer, or only one that watches, or asks nobody what has been
-    /// revoked.
+    /// The refusal; `None` where the service is put together wrongly: there is no layer, or only one that watches, or
+    /// asks nobody what has been revoked.
     #[must_use]
     pub fn refusal(&self) -> Option<Refusal> {
         match self {

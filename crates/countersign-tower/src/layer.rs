@@ -44,13 +44,15 @@ impl<K: KeySource> RequireJwtLayer<K> {
         self.with(|gate| gate.require(requirement))
     }
 
-    /// Asks of each good token whether it has been revoked, also here: `Revocations`, such as a `RevocationList`, or a [`RevocationCheck`] that
-    /// says more about it. It is asked behind what the verifier itself asks ([`Verifier::revocation`]), which it does not
-    /// replace, so layers over one verifier can differ in it. Called again, it asks these as well.
+    /// Asks of each good token whether it has been revoked, also here: `Revocations`, such as a `RevocationList`, or a
+    /// [`RevocationCheck`] that says more about it. It is asked behind what the verifier itself asks
+    /// ([`Verifier::revocation`]), which it does not replace, so layers over one verifier can differ in it. Called
+    /// again, it asks these as well.
     ///
-    /// A revoked token is 401 `invalid_token`, as is any other that is not valid, and its sender is not told that it is revoked. What is out of date, where
-    /// that is not to be trusted ([`RevocationCheck::refuse_stale`]), is 503 with `Retry-After`. Single routes are stricter by
-    /// [`require_fresh`](crate::require_fresh), and a `Deadline` ends what outlives its request.
+    /// A revoked token is 401 `invalid_token`, as is any other that is not valid, and its sender is not told that it is
+    /// revoked. What is out of date, where that is not to be trusted ([`RevocationCheck::refuse_stale`]), is 503 with
+    /// `Retry-After`. Single routes are stricter by [`require_fresh`](crate::require_fresh), and a `Deadline` ends what
+    /// outlives its request.
     ///
     /// ```
     /// # use countersign_claims::revocation::{Changed, Judged, Revocations, Verdict};

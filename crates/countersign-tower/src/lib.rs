@@ -13,7 +13,8 @@
 //! 2. One token, in one of the [places](RequireJwtLayer::token_from) where one may be. By default that is the `Authorization` header with
 //!    Bearer credentials ([`bearer_token`]); the query, the body and cookies do not count. None is 401 with a challenge and no `error`,
 //!    or goes on as nobody's, [if that is set](RequireJwtLayer::optional); several, or a malformed one, 400 `invalid_request`.
-//! 3. The verifier accepts the token: if not, 401 `invalid_token`. So is one that is [revoked](RequireJwtLayer::revocation), where anybody asks.
+//! 3. The verifier accepts the token: if not, 401 `invalid_token`. So is one that is
+//!    [revoked](RequireJwtLayer::revocation), where anybody asks.
 //! 4. A token whose key is not there yet waits for it, as long as the key source allows. If nobody could look in time, 429
 //!    with `Retry-After`; if there are no keys at all, 503 with `Retry-After`. Neither has a challenge, so that no client
 //!    throws a good token away.
@@ -22,8 +23,8 @@
 //!    (RFC 9470).
 //! 6. The request goes to the inner service with [`Verified`](countersign_claims::Verified) in its extensions.
 //! 7. Single routes demand more by [`require`], handlers by [`handler::Permit`] or
-//!    [`Authenticated::require`](handler::Authenticated::require), and more of what is known of revocations by [`require_fresh`]. They answer as the layer does, with
-//!    its realm and metadata.
+//!    [`Authenticated::require`](handler::Authenticated::require), and more of what is known of revocations by
+//!    [`require_fresh`]. They answer as the layer does, with its realm and metadata.
 //!
 //! Each refusal has an empty body, unless [something else is made of it](RequireJwtLayer::on_refusal), `Cache-Control: no-store`, and the
 //! full [`Refusal`] in its extensions, for outer layers. A POST whose content type is gRPC's (or gRPC-Web's) is refused as gRPC does it: HTTP
@@ -33,9 +34,10 @@
 //!
 //! # Who says no
 //!
-//! A [`Refusal`] is why a request was not let through, whoever has found out. A [`Denied`](countersign_claims::Denied) is the part of it
-//! that is about a good token which does not do for something; [`handler::Forbidden`] is that with what a handler needs to
-//! answer with it, [`handler::NotFresh`] is a token that may have been revoked, and [`handler::ExtractError`] is whatever keeps a handler from getting what it asks for.
+//! A [`Refusal`] is why a request was not let through, whoever has found out. A [`Denied`](countersign_claims::Denied)
+//! is the part of it that is about a good token which does not do for something; [`handler::Forbidden`] is that with
+//! what a handler needs to answer with it, [`handler::NotFresh`] is a token that may have been revoked, and
+//! [`handler::ExtractError`] is whatever keeps a handler from getting what it asks for.
 //!
 //! # Backpressure
 //!
@@ -120,8 +122,12 @@
 //! not counted, nor how long the service works on it. What answers for longer, a stream or a WebSocket, has `Deadline` for it (the
 //! feature `tokio`).
 //!
-//! Two layers around one service both judge; the inner one's [`Verified`](countersign_claims::Verified) is what the handler sees.
-//! A handler cannot tell which policy a token has satisfied: routes with different policies want different layers.
+//! Whether a token has been revoked is asked at the same time. [`require_fresh`] asks again, at a route or in a
+//! handler, and a `Deadline` for as long as it is waited for.
+//!
+//! Two layers around one service both judge; the inner one's [`Verified`](countersign_claims::Verified) is what the
+//! handler sees, and what that layer asks of revocations is what is asked again. A handler cannot tell which policy a
+//! token has satisfied: routes with different policies want different layers.
 //!
 //! # Behind a proxy
 //!
@@ -177,12 +183,12 @@
 //!
 //! `axum` and `tonic-0.14` bring what is in [`handler`] to the root as well.
 //!
-//! - `axum` (off): `Claims` and `Authenticated` are axum extractors, and `Forbidden` and `NotFresh` are axum responses. Costs
-//!   `axum-core`. The layer works under axum without it, and what it does does not depend on it.
+//! - `axum` (off): `Claims` and `Authenticated` are axum extractors, and `Forbidden` and `NotFresh` are axum responses.
+//!   Costs `axum-core`. The layer works under axum without it, and what it does does not depend on it.
 //! - `metrics` (off): `RequestMetrics`, for a recorder of the `metrics` crate. Costs `metrics`; nothing is counted until it is an observer.
 //! - `tokio` (off): `Deadline`, at which connections end that outlive their request. Costs tokio with its timer, and `futures-core`.
-//! - `tonic-0.14` (off): [`Refusal`], `ExtractError`, `Forbidden` and `NotFresh` turn into `tonic::Status`. Costs tonic without its
-//!   features, and tokio with it. The layer works under tonic without it, and answers gRPC in every build.
+//! - `tonic-0.14` (off): [`Refusal`], `ExtractError`, `Forbidden` and `NotFresh` turn into `tonic::Status`. Costs tonic
+//!   without its features, and tokio with it. The layer works under tonic without it, and answers gRPC in every build.
 //! - `tower-http-0.7` (off): `RequestAuthorizer`, for tower-http's own authorisation layers. Costs tower-http with these. The
 //!   layer stands among tower-http's others without it.
 //! - `governor` (off): `PeerLimit`, a limit on refused requests for each peer. Costs governor.

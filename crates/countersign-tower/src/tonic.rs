@@ -50,17 +50,18 @@ impl From<Forbidden> for Status {
     }
 }
 
-/// 14 `UNAVAILABLE` if it is not known well enough what has been revoked, 16 `UNAUTHENTICATED` if the token is, 13 `INTERNAL` if nobody can be
-/// asked.
+/// 14 `UNAVAILABLE` if it is not known well enough what has been revoked, 16 `UNAUTHENTICATED` if the token is, 13
+/// `INTERNAL` if nobody can be asked.
 impl From<NotFresh> for Status {
     fn from(not_fresh: NotFresh) -> Self {
         ExtractError::NotFresh(not_fresh).into()
     }
 }
 
-/// 16 `UNAUTHENTICATED` if there is no caller or the claims do not fit their type, as [`Forbidden`] if a [`Permit`](crate::handler::Permit) is denied,
-/// 13 `INTERNAL` if there is no layer, or only one that watches. Of a permit that is denied, and of a token that is [`NotFresh`], the layer's
-/// [observers](crate::Observer) hear, of the others they do not.
+/// 16 `UNAUTHENTICATED` if there is no caller or the claims do not fit their type, as [`Forbidden`] if a
+/// [`Permit`](crate::handler::Permit) is denied, 13 `INTERNAL` if there is no layer, or only one that watches. Of a
+/// permit that is denied, and of a token that is [`NotFresh`], the layer's [observers](crate::Observer) hear, of the
+/// others they do not.
 impl From<ExtractError> for Status {
     fn from(error: ExtractError) -> Self {
         if let ExtractError::Denied(forbidden) = error {
@@ -78,8 +79,8 @@ impl From<ExtractError> for Status {
     }
 }
 
-/// 16 `UNAUTHENTICATED`, or 14 `UNAVAILABLE` where it is not known well enough what has been revoked: what the layer would answer to the same
-/// token now.
+/// 16 `UNAUTHENTICATED`, or 14 `UNAVAILABLE` where it is not known well enough what has been revoked: what the layer
+/// would answer to the same token now.
 #[cfg(feature = "tokio")]
 impl From<Ended> for Status {
     fn from(ended: Ended) -> Self {

@@ -268,8 +268,8 @@ fn it_can_be_sent_wherever_a_connection_is_served() {
     is_send::<Until<Items<()>, fn(Ended) -> ()>>();
 }
 
-/// Each open connection carries one about. That its token can be revoked is two pointers more: the token, and what is listened to, which is nothing
-/// but these where nobody can revoke it.
+/// Each open connection carries one about. That its token can be revoked is two pointers more: the token, and what is
+/// listened to, which is nothing but these where nobody can revoke it.
 #[cfg(target_pointer_width = "64")]
 #[test]
 fn a_wait_is_as_large_as_its_timer_two_times_and_two_pointers() {

@@ -81,7 +81,8 @@ impl RevocationCheck {
         self
     }
 
-    /// Asks `other` as well, behind this one and with the settings of its own; the first that does not accept a token says why.
+    /// Asks `other` as well, behind this one and with the settings of its own; the first that does not accept a token
+    /// says why.
     #[must_use]
     pub fn and(mut self, other: impl Into<RevocationCheck>) -> Self {
         let next = match self.next.take() {

@@ -64,6 +64,7 @@ impl Watch {
 impl State {
     /// Listens first, and looks then: of what changes in between, the look or the listener knows.
     fn looked(token: &Verified, now: UnixTime) -> Self {
+        // Without one there would be nothing to wait for, and no deadline does.
         let Some(check) = token.revocation() else { return Self::Fresh(Box::pin(std::future::pending())) };
         let changed = check.changed();
         match check.check(token, now) {
