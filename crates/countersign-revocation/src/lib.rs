@@ -2,14 +2,26 @@
 //!
 //! [countersign]: https://docs.rs/countersign
 
+mod compaction;
 mod feed;
+mod filter;
+mod hash;
+mod horizon;
 mod in_process;
 mod intake;
+mod layered;
 mod list;
 mod options;
+mod part;
 mod revoker;
+mod set;
+mod shared;
+mod snapshot;
 pub mod snapshot_file;
 mod status;
+#[cfg(test)]
+mod tests;
+mod until;
 
 pub use feed::Feed;
 pub use in_process::InProcess;

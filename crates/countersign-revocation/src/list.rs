@@ -1,3 +1,4 @@
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,15 +10,12 @@ use countersign_claims::revocation::{
 use crate::feed::Feed;
 use crate::intake::Intake;
 use crate::options::ListOptions;
+use crate::shared::{OWN, Shared};
 use crate::status::ListStatus;
 
 /// What is revoked, in memory. Clones are the same list.
 #[derive(Clone)]
 pub struct RevocationList(Arc<Shared>);
-
-pub(crate) struct Shared {
-    options: ListOptions,
-}
 
 impl RevocationList {
     /// An empty list with the default options. It is its own in-process feed: what is published to it is in force at once, and it is never stale.
@@ -29,34 +27,36 @@ impl RevocationList {
     /// An empty list.
     #[must_use]
     pub fn with(options: ListOptions) -> Self {
-        Self(Arc::new(Shared { options }))
+        Self(Arc::new(Shared::new(options)))
     }
 
     /// Starts `feed`, and knows from then on what that brings.
     #[must_use]
     pub fn follow(self, feed: impl Feed) -> Self {
-        feed.start(Intake::new(Arc::downgrade(&self.0)));
+        let part = self.0.follow(feed.name());
+        feed.start(Intake::new(&self.0, part));
         self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0
     }
 
     /// How it is.
     #[must_use]
     pub fn status(&self) -> ListStatus {
-        let _ = &self.0.options;
-        ListStatus {
-            entries: 0,
-            keys: 0,
-            cut_offs: 0,
-            bytes: 0,
-            age: Some(Duration::ZERO),
-            full: false,
-            incomplete: false,
-            feeds: Vec::new(),
-        }
+        self.0.status()
     }
 
     /// Ends when every feed has delivered once.
-    pub async fn ready(&self) {}
+    pub async fn ready(&self) {
+        let mut deliveries = self.0.deliveries();
+        while !self.0.has_delivered() {
+            // This list is still there, so there is one that sends.
+            let _ = deliveries.changed().await;
+        }
+    }
 }
 
 impl Default for RevocationList {
@@ -66,21 +66,33 @@ impl Default for RevocationList {
 }
 
 impl Revocations for RevocationList {
-    fn check(&self, _token: &Judged<'_>) -> Verdict {
-        Verdict::Fresh
+    fn check(&self, token: &Judged<'_>) -> Verdict {
+        self.0.check(token)
     }
 
-    fn age(&self, _now: UnixTime) -> Option<Duration> {
-        Some(Duration::ZERO)
+    fn age(&self, now: UnixTime) -> Option<Duration> {
+        self.0.age(now)
     }
 
     fn changed(&self) -> Changed {
-        Box::pin(std::future::pending())
+        let mut changes = self.0.changes();
+        Box::pin(async move {
+            // An error says that the list is gone, which is an end as well.
+            let _ = changes.changed().await;
+        })
     }
 }
 
 impl RevocationSink for RevocationList {
-    fn publish(&self, _entries: Arc<[Entry]>) -> Publishing {
-        Box::pin(std::future::ready(Ok(Published::within(Duration::ZERO))))
+    /// Done when this returns, before what it returns has been waited for.
+    fn publish(&self, entries: Arc<[Entry]>) -> Publishing {
+        let done = Intake::new(&self.0, OWN).add(&entries, None);
+        Box::pin(std::future::ready(done.map(|()| Published::within(Duration::ZERO))))
+    }
+}
+
+impl fmt::Debug for RevocationList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RevocationList").field("options", &self.0.options).finish_non_exhaustive()
     }
 }

@@ -19,6 +19,9 @@ pub const DEFAULT_STALE_AFTER: Duration = Duration::from_secs(30);
 /// looked up of them.
 pub const FILTER_FROM: usize = 1 << 18;
 
+/// To copy so many entries with each addition takes some 20 µs, and a compaction for fewer would not be worth its thread.
+const COMPACT_FROM: usize = 4096;
+
 /// How a [`RevocationList`](crate::RevocationList) is to be.
 #[derive(Clone)]
 #[must_use]
@@ -28,6 +31,8 @@ pub struct ListOptions {
     pub(crate) filter: Filter,
     pub(crate) filter_from: usize,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Of how many recent or ended entries on there is a compaction.
+    pub(crate) compact_from: usize,
 }
 
 impl ListOptions {
@@ -39,6 +44,7 @@ impl ListOptions {
             filter: Filter::Off,
             filter_from: FILTER_FROM,
             clock: Arc::new(|| UnixTime::from(SystemTime::now())),
+            compact_from: COMPACT_FROM,
         }
     }
 

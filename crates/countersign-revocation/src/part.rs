@@ -1,0 +1,249 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_claims::UnixTime;
+use countersign_claims::revocation::{Entry, Level, Revokes, SinkError};
+use tokio::time::Instant;
+
+use crate::filter::Fuse;
+use crate::hash::Hashing;
+use crate::layered::Layered;
+use crate::set::{Pending, Value, unique};
+use crate::until::Until;
+
+/// Longer names are not taken: a token with such a claim would hardly fit into a header, which servers cut off at 8 KiB or so.
+pub(crate) const MAX_NAME_BYTES: usize = 8 * 1024;
+
+/// What one feed has said.
+#[derive(Clone)]
+pub(crate) struct Part {
+    pub(crate) tokens: Layered<Until>,
+    /// Tokens that are in a filter only ([`Filter::Only`](crate::Filter::Only)), and how many they were.
+    pub(crate) sealed: Option<(Arc<Fuse>, usize)>,
+    pub(crate) cut_offs: Layered<CutOff>,
+    /// Names and thumbprints.
+    pub(crate) keys: Layered<Until>,
+    /// Of which levels there are cut-offs, or have been.
+    pub(crate) levels: Levels,
+    pub(crate) known: Known,
+}
+
+impl Part {
+    pub(crate) fn new() -> Self {
+        Self {
+            tokens: Layered::empty(),
+            sealed: None,
+            cut_offs: Layered::empty(),
+            keys: Layered::empty(),
+            levels: Levels::default(),
+            known: Known::default(),
+        }
+    }
+
+    /// How many tokens have not ended.
+    pub(crate) fn live_tokens(&self, over: Until) -> usize {
+        self.tokens.live(over) + self.sealed.as_ref().map_or(0, |(_, count)| *count)
+    }
+
+    /// Puts these to what there is. Whether any of them is news.
+    pub(crate) fn take(&mut self, entries: Entries, over: Until) -> bool {
+        let (tokens, cut_offs) = (self.tokens.with(entries.tokens, over), self.cut_offs.with(entries.cut_offs, over));
+        let keys = self.keys.with(entries.keys, over);
+        let is_news = tokens.is_some() || cut_offs.is_some() || keys.is_some();
+        if cut_offs.is_some() {
+            self.levels = self.levels.and(entries.levels);
+        }
+        self.tokens = tokens.unwrap_or_else(|| self.tokens.clone());
+        self.cut_offs = cut_offs.unwrap_or_else(|| self.cut_offs.clone());
+        self.keys = keys.unwrap_or_else(|| self.keys.clone());
+        is_news
+    }
+
+    /// Of memory.
+    pub(crate) fn bytes(&self) -> usize {
+        let sealed = self.sealed.as_ref().map_or(0, |(fuse, _)| fuse.bytes());
+        self.tokens.bytes() + sealed + self.cut_offs.bytes() + self.keys.bytes()
+    }
+}
+
+/// What is known of a cut-off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CutOff {
+    /// The last second that is cut off.
+    pub(crate) issued_until: i64,
+    pub(crate) until: Until,
+}
+
+impl Value for CutOff {
+    fn until(self) -> Until {
+        self.until
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self { issued_until: self.issued_until.max(other.issued_until), until: self.until.max(other.until) }
+    }
+}
+
+/// A set of levels: what there are no cut-offs of costs a check nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Levels([bool; Level::ALL.len()]);
+
+impl Levels {
+    #[inline]
+    pub(crate) fn has(self, level: Level) -> bool {
+        self.0.get(level as usize).copied().unwrap_or(true)
+    }
+
+    pub(crate) fn any(self) -> bool {
+        self.0.contains(&true)
+    }
+
+    pub(crate) fn and(self, other: Self) -> Self {
+        let mut both = self;
+        both.0.iter_mut().zip(other.0).for_each(|(one, other)| *one |= other);
+        both
+    }
+
+    fn insert(&mut self, level: Level) {
+        if let Some(has) = self.0.get_mut(level as usize) {
+            *has = true;
+        }
+    }
+}
+
+/// How up to date a part is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Known {
+    as_of: AsOf,
+    /// Something could not be taken.
+    pub(crate) overflowed: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum AsOf {
+    /// Nothing has been promised yet.
+    #[default]
+    Never,
+    /// Everything that was revoked by then is known. It was so old when that was learnt.
+    Time { as_of: UnixTime, age: Duration, learnt: Instant },
+    /// Everything is known at any time.
+    Always,
+}
+
+impl Known {
+    pub(crate) fn always(&mut self) {
+        self.as_of = AsOf::Always;
+    }
+
+    /// A promise; what has been promised before stays. Whether it promises more.
+    pub(crate) fn learn(&mut self, as_of: UnixTime, now: UnixTime, instant: Instant) -> bool {
+        let is_news = match self.as_of {
+            AsOf::Never => true,
+            AsOf::Time { as_of: before, .. } => as_of > before,
+            AsOf::Always => false,
+        };
+        if is_news {
+            self.as_of = AsOf::Time { as_of, age: now.saturating_since(as_of), learnt: instant };
+        }
+        is_news
+    }
+
+    pub(crate) fn as_of(&self) -> Option<UnixTime> {
+        match self.as_of {
+            AsOf::Time { as_of, .. } => Some(as_of),
+            AsOf::Never | AsOf::Always => None,
+        }
+    }
+
+    pub(crate) fn has_delivered(&self) -> bool {
+        !matches!(self.as_of, AsOf::Never)
+    }
+
+    /// Whether it is up to date whatever the time is.
+    pub(crate) fn is_timeless(&self) -> bool {
+        matches!(self.as_of, AsOf::Always) && !self.overflowed
+    }
+
+    /// A clock that is put back makes nothing younger: by another one, at least so much has passed.
+    pub(crate) fn age(&self, now: UnixTime, instant: Instant) -> Option<Duration> {
+        if self.overflowed {
+            return None;
+        }
+        match self.as_of {
+            AsOf::Never => None,
+            AsOf::Always => Some(Duration::ZERO),
+            AsOf::Time { as_of, age, learnt } => {
+                let passed = instant.saturating_duration_since(learnt);
+                Some(now.saturating_since(as_of).max(age.saturating_add(passed)))
+            }
+        }
+    }
+}
+
+/// Entries on their way into a part.
+#[derive(Default)]
+pub(crate) struct Entries {
+    pub(crate) tokens: Vec<Pending<Until>>,
+    pub(crate) cut_offs: Vec<Pending<CutOff>>,
+    pub(crate) keys: Vec<Pending<Until>>,
+    pub(crate) levels: Levels,
+}
+
+impl Entries {
+    pub(crate) fn len(&self) -> usize {
+        self.tokens.len() + self.cut_offs.len() + self.keys.len()
+    }
+
+    /// What has come twice is there once.
+    pub(crate) fn put_together(&mut self, over: Until) {
+        self.tokens = unique(std::mem::take(&mut self.tokens), over);
+        self.cut_offs = unique(std::mem::take(&mut self.cut_offs), over);
+        self.keys = unique(std::mem::take(&mut self.keys), over);
+    }
+
+    /// Hashes one. What has ended is left out.
+    pub(crate) fn push(&mut self, hashing: &Hashing, entry: &Entry, over: Until) -> Result<(), SinkError> {
+        fits(entry)?;
+        let until = Until::end(entry.until);
+        if until.has_ended(over) {
+            return Ok(());
+        }
+        let issuer = || hashing.issuer(&entry.issuer);
+        match &entry.revokes {
+            Revokes::Token { jwt_id } => self.tokens.push(Pending::new(issuer().token(jwt_id), until)),
+            Revokes::Key { kid } => self.keys.push(Pending::new(issuer().key(kid), until)),
+            Revokes::KeyMaterial { thumbprint } => {
+                self.keys.push(Pending::new(hashing.key_material(thumbprint), until));
+            }
+            Revokes::CutOff { level, name, issued_until } => {
+                let cut_off = CutOff { issued_until: issued_until.as_secs(), until };
+                self.cut_offs.push(Pending::new(issuer().level(*level, name), cut_off));
+                self.levels.insert(*level);
+            }
+            // What it revokes cannot be known here, and must not be taken for done.
+            _ => return Err(SinkError::Unfit("a revocation of a new kind")),
+        }
+        Ok(())
+    }
+}
+
+fn fits(entry: &Entry) -> Result<(), SinkError> {
+    let name = |what, name: &str| match name.len() {
+        1..=MAX_NAME_BYTES => Ok(()),
+        _ => Err(SinkError::Unfit(what)),
+    };
+    if entry.issuer.len() > MAX_NAME_BYTES {
+        return Err(SinkError::Unfit("the issuer"));
+    }
+    match &entry.revokes {
+        Revokes::Token { jwt_id } => name("the `jti`", jwt_id),
+        Revokes::Key { kid } => name("the `kid`", kid),
+        // With a name it is a mistake for another level, and would cut off everybody.
+        Revokes::CutOff { level: Level::Issuer, name, .. } if name.is_empty() => Ok(()),
+        Revokes::CutOff { level: Level::Issuer, .. } => {
+            Err(SinkError::Unfit("the name in an issuer's cut-off, which has none,"))
+        }
+        Revokes::CutOff { level, name: of, .. } => name(level.name(), of),
+        _ => Ok(()),
+    }
+}
