@@ -116,11 +116,11 @@ async fn a_heartbeat_makes_a_list_younger_and_wakes_up_nobody_and_a_revocation_d
     let sink = directory.sink();
     let list = RevocationList::new().follow(directory.feed());
     list.ready().await;
-    let changed = list.changed();
-    tokio::pin!(changed);
     let later = now().saturating_add(Duration::from_secs(2));
     wait_until("time goes by", || now() >= later);
     assert!(list.age(now()).unwrap() >= Duration::from_secs(2), "it gets older by itself");
+    let changed = list.changed();
+    tokio::pin!(changed);
     sink.beat(now()).unwrap();
     wait_until("it is younger", || list.age(now()).unwrap() < Duration::from_secs(2));
     assert!(tokio::time::timeout(Duration::ZERO, &mut changed).await.is_err(), "nobody wakes up");
