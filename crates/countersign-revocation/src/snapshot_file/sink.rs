@@ -4,15 +4,17 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use countersign_claims::revocation::{Entry, Published, Publishing, RevocationSink, Revokes, SinkError};
 use countersign_claims::{Clock, MAX_LEEWAY, UnixTime};
 use siphasher::sip128::SipHasher13;
+use tokio::time::Instant;
 
 use super::file::{self, ReplaceFault, Stat};
 use super::line::{self, Header};
 use super::{DEFAULT_INTERVAL, SnapshotError, read};
+use crate::horizon::Horizon;
 
 /// How many live entries a file may have unless set: some 100 MB, which are written anew for every revocation and every heartbeat.
 pub const DEFAULT_CAPACITY: usize = 1_000_000;
@@ -144,6 +146,8 @@ struct State {
     entries: BTreeMap<Box<str>, Kept>,
     /// Of the last file.
     as_of: UnixTime,
+    /// Up to when what has ended may be left out. For readers too what is left out never comes back.
+    horizon: Horizon,
     /// The last file that was read or written, if it is known.
     ours: Option<Stat>,
     /// When the file was written last.
@@ -173,14 +177,24 @@ impl FileSink {
     /// # Errors
     /// [`SnapshotError`], also for a file that is malformed: what was revoked by it must not be forgotten in silence.
     pub fn with(path: impl Into<PathBuf>, options: FileSinkOptions) -> Result<Self, SnapshotError> {
-        let state =
-            State { entries: BTreeMap::new(), as_of: UnixTime::from_secs(0), ours: None, written: Instant::now() };
+        let now = options.clock.now();
+        let instant = Instant::now();
+        let state = State {
+            entries: BTreeMap::new(),
+            as_of: UnixTime::from_secs(0),
+            horizon: Horizon::new(now, instant),
+            ours: None,
+            written: instant,
+        };
         let heartbeat = options.heartbeat;
         let shared = Arc::new(Shared { path: path.into(), options, state: Mutex::new(state) });
-        let now = shared.options.clock.now();
         {
             let mut state = shared.lock();
-            shared.absorb(&mut state, now)?;
+            shared.absorb(&mut state, i64::MIN)?;
+            if state.ours.is_some() {
+                // A clock that is wrong now, and was not when the file was written, must not make it forgotten.
+                state.horizon = Horizon::new(now.min(state.as_of), instant);
+            }
             shared.write(&mut state, now).map_err(|fault| SnapshotError::io(fault.error()))?;
         }
         if let Some(heartbeat) = heartbeat {
@@ -244,8 +258,8 @@ impl Shared {
     fn publish(&self, entries: &[Entry], now: UnixTime) -> Result<(), SinkError> {
         let news = entries.iter().map(kept).collect::<Result<Vec<_>, _>>()?;
         let mut state = self.lock();
-        self.absorb(&mut state, now).map_err(unavailable)?;
-        let ended = ended(now);
+        let ended = state.horizon.observe(now, Instant::now()).saturating_sub(KEPT_LONGER).as_secs();
+        self.absorb(&mut state, ended).map_err(unavailable)?;
         state.entries.retain(|_, kept| kept.until >= ended);
         let mut before = Vec::new();
         for (head, kept) in news {
@@ -273,8 +287,8 @@ impl Shared {
         outcome
     }
 
-    /// Takes in what is in the file, unless it is what was last read or written here.
-    fn absorb(&self, state: &mut State, now: UnixTime) -> Result<(), SnapshotError> {
+    /// Takes in what is in the file and has not ended, unless it is what was last read or written here.
+    fn absorb(&self, state: &mut State, ended: i64) -> Result<(), SnapshotError> {
         match file::stat(&self.path) {
             Ok(stat) if state.ours.as_ref() == Some(&stat) => return Ok(()),
             Ok(_) => {}
@@ -282,7 +296,6 @@ impl Shared {
             Err(error) => return Err(error),
         }
         let (mut file, stat) = file::open(&self.path)?;
-        let ended = ended(now);
         let capacity = self.options.capacity;
         // Of a file that turns out to be bad, nothing stays.
         let mut found = BTreeMap::new();
@@ -305,8 +318,9 @@ impl Shared {
     }
 
     fn write(&self, state: &mut State, now: UnixTime) -> Result<(), ReplaceFault> {
-        // Readers refuse a file from before the last one, so a clock that is set back must not show.
-        let as_of = now.max(state.as_of);
+        // Readers refuse a file from before the last one, so a clock that is set back a little must not show. If it was far ahead they did not
+        // believe it, and what was wrong then is put right.
+        let as_of = if state.as_of > now.saturating_add(MAX_LEEWAY) { now } else { now.max(state.as_of) };
         let count = state.entries.len() as u64;
         let replaced = file::replace(&self.path, |file| {
             file.write_all(line::header(Header { as_of, entries: count }).as_bytes())?;
@@ -345,11 +359,6 @@ fn merge(entries: &mut BTreeMap<Box<str>, Kept>, head: Box<str>, new: Kept) -> O
     });
     entries.insert(head, merged);
     earlier
-}
-
-/// An entry whose tokens end before this is of no use any more.
-fn ended(now: UnixTime) -> i64 {
-    now.saturating_sub(KEPT_LONGER).as_secs()
 }
 
 fn unavailable(why: impl fmt::Display) -> SinkError {
