@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use std::{fs, thread};
 
 use countersign_claims::UnixTime;
-use countersign_claims::revocation::{Judged, Level, Revocations as _, Revoked, Verdict};
+use countersign_claims::revocation::{Entry, Judged, Level, Revocations as _, Revoked, Revokes, Verdict};
 use countersign_revocation::snapshot_file::MIN_INTERVAL;
 use countersign_revocation::{FileSink, FileSinkOptions, ListOptions, RevocationList, Revoker, SnapshotFile};
 
@@ -126,6 +126,45 @@ async fn a_heartbeat_makes_a_list_younger_and_wakes_up_nobody_and_a_revocation_d
     assert!(tokio::time::timeout(Duration::ZERO, &mut changed).await.is_err(), "nobody wakes up");
     Revoker::new(sink, ISSUER).subject("ada").await.unwrap();
     tokio::time::timeout(PATIENCE, changed).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_a_list_has_no_room_for_changes_nothing_and_is_an_alarm() {
+    let directory = Directory::new("full");
+    let revoker = Revoker::new(directory.sink(), ISSUER);
+    let assurance = revoker.subject("ada").await.unwrap();
+    let list = RevocationList::with(ListOptions::new().capacity(100)).follow(directory.feed());
+    list.ready().await;
+    let entries: Vec<_> = (0..1000)
+        .map(|number| Entry {
+            issuer: ISSUER.into(),
+            revokes: Revokes::Token { jwt_id: format!("{number}").into() },
+            until: assurance.until,
+        })
+        .collect();
+    revoker.publish(entries).await.unwrap();
+    wait_until("it is an alarm", || list.status().full);
+    wait_until("it is reported", || list.status().feeds.iter().any(|feed| feed.last_error.is_some()));
+    assert!(matches!(check(&list, assurance.issued_until.unwrap()), Verdict::Revoked(_)));
+    assert_eq!((list.status().entries, list.status().cut_offs), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_revoke_at_the_same_time_and_all_of_it_is_there() {
+    let directory = Directory::new("many");
+    let revoker = Revoker::new(directory.sink(), ISSUER);
+    let tasks: Vec<_> = (0..50)
+        .map(|number| {
+            let revoker = revoker.clone();
+            tokio::spawn(async move { revoker.session(&number.to_string()).await })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    let list = RevocationList::new().follow(directory.feed());
+    list.ready().await;
+    assert_eq!(list.status().cut_offs, 50);
 }
 
 #[test]
