@@ -1,5 +1,68 @@
 //! Revocation for [countersign]: what is revoked, in memory beside the verifier, and how it comes there.
 //!
+//! A [`RevocationList`] answers with every request whether a token is revoked: from memory, without a lock, without waiting, without allocating.
+//! What is asked of it, and in which order, is on the page of [`countersign_claims::revocation`].
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::time::{Duration, SystemTime};
+//!
+//! use countersign_claims::revocation::{Entry, RevocationSink as _, Revokes};
+//! use countersign_claims::{Policy, UnixTime};
+//! use countersign_revocation::RevocationList;
+//! use countersign_token::{Algorithm, KeySet, SigningKey};
+//! use countersign_verifier::Verifier;
+//!
+//! let issuer = SigningKey::generate(Algorithm::Es256)?.with_kid("k1");
+//! let revoked = RevocationList::new();
+//! let policy = Policy::new().issuer("https://issuer.example").audience("api");
+//! let verifier = Verifier::new(KeySet::new([issuer.verifying_key()?]), policy).revocation(revoked.clone());
+//!
+//! let now = UnixTime::from(SystemTime::now());
+//! let expires_at = now.saturating_add(Duration::from_secs(300));
+//! let claims = serde_json::json!({
+//!     "iss": "https://issuer.example", "aud": "api", "exp": expires_at.as_secs(), "jti": "17",
+//! });
+//! let token = issuer.sign(&claims)?;
+//! assert!(verifier.verify(&token, now).is_ok());
+//!
+//! let entry = Entry {
+//!     issuer: "https://issuer.example".into(),
+//!     revokes: Revokes::Token { jwt_id: "17".into() },
+//!     until: Some(expires_at),
+//! };
+//! // It is done now, and what is returned only says so.
+//! drop(revoked.publish(Arc::new([entry])));
+//! let refusal = verifier.verify(&token, now).unwrap_err();
+//! assert_eq!(refusal.code(), "revoked_token");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Where it comes from
+//!
+//! A list [follows](RevocationList::follow) any number of [feeds](Feed). Each has a part of the list to itself, through its [`Intake`], so what one says
+//! never undoes what another has said. [`InProcess`] is a feed for several lists in one process; a list is its own, too.
+//!
+//! # How old it is
+//!
+//! A feed promises with what it hands on that everything is there that was revoked *as of* some time. The list is as old as the oldest of these
+//! promises, and beyond [30 seconds](DEFAULT_STALE_AFTER) it calls itself stale. What becomes of tokens then is decided
+//! [where it is asked](countersign_claims::revocation::RevocationCheck).
+//!
+//! # When it is forgotten
+//!
+//! An entry counts until ten minutes after the last of its tokens is over, and up to one minute more: whatever leeway verifiers grant, and however
+//! far their clocks are apart within reason, it outlives its tokens. Then its memory is used again, unless the clock has jumped ahead: what it jumps over
+//! is not believed before that time has passed.
+//!
+//! **Nothing is forgotten to make room.** A list that has its [capacity](ListOptions::capacity) takes nothing more, and says so: to the feed, in its
+//! [status](ListStatus::full) and in the log, as an error. Then there is still room for keys; a cut-off concerns many tokens and is one entry.
+//!
+//! # What it costs
+//!
+//! 20.5 bytes for each token. What comes is in force as soon as it has been handed on; it is merged into the rest by a thread that runs for as long as that takes,
+//! during which memory is needed for both. For very large lists there are [filters](Filter).
+//!
 //! [countersign]: https://docs.rs/countersign
 
 mod compaction;

@@ -75,7 +75,9 @@ impl ListOptions {
         self
     }
 
-    /// The clock by which entries are over and feeds are old; by default the system's. A check brings its own time with it.
+    /// The clock by which entries are cleared away, and the time of what feeds say; by default the system's. A check brings its own time with it.
+    ///
+    /// It is to be the verifier's: one that is years ahead of it, as the system's is in many a test, takes for over what is not.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self

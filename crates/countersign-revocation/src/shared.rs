@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::hint;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,6 +27,10 @@ use crate::until::Until;
 /// How many keys a list takes, apart from its capacity: an issuer has a handful and has had some dozens, so more is a mistake; and it is so few
 /// that they are copied with each that is added.
 pub(crate) const MAX_KEYS: usize = 1024;
+
+/// For how many turns a writer waits for checks that still hold the last snapshot, some microseconds; otherwise that stays in memory until the next
+/// change.
+const MAX_TURNS: u32 = 1000;
 
 /// The part that is the list's own: what is published to it in the same process.
 pub(crate) const OWN: usize = 0;
@@ -218,12 +223,14 @@ impl Shared {
             writer.not_full();
             (Some(next), Ok(()))
         })?;
+        self.look_at_age();
         self.changes.send_replace(());
         Ok(())
     }
 
     pub(crate) fn confirm(self: &Arc<Self>, at: usize, as_of: UnixTime) {
         self.change(at, |writer, part, moment| writer.promise(at, part, as_of, moment));
+        self.look_at_age();
         // Where nothing is ever added, this is when what has ended is cleared away.
         compaction::begin(self);
     }
@@ -255,6 +262,7 @@ impl Shared {
             writer.failed(at, why);
             false
         });
+        self.look_at_age();
     }
 
     /// There was no room for a snapshot that is being read.
@@ -319,6 +327,11 @@ impl Shared {
 
     // Helpers.
 
+    /// So that the log says it too when nobody asks.
+    fn look_at_age(&self) {
+        self.is_stale(self.age(self.options.clock.now()));
+    }
+
     /// A part that consists of these. It takes long.
     fn part_of(&self, mut entries: Entries, over: Until) -> Part {
         let mut part = Part::new();
@@ -378,7 +391,7 @@ impl Shared {
                 |snapshot: &Snapshot| snapshot.parts().iter().filter(|part| part.known.has_delivered()).count();
             has_delivered = delivered(&before) != delivered(&next);
             self.snapshot.store(Arc::new(next));
-            writer.retired.push(before);
+            writer.retire(before);
         } else {
             drop(before);
         }
@@ -398,6 +411,17 @@ impl Shared {
 }
 
 impl Writer {
+    /// Checks that hold it are over in a microsecond. One whose thread was interrupted may hold it for longer, and keeps nobody waiting.
+    fn retire(&mut self, snapshot: Arc<Snapshot>) {
+        for _ in 0..MAX_TURNS {
+            if Arc::strong_count(&snapshot) == 1 {
+                break;
+            }
+            hint::spin_loop();
+        }
+        self.retired.push(snapshot);
+    }
+
     /// What no check holds any more: nobody can get hold of it again either.
     fn unused(&mut self) -> Vec<Arc<Snapshot>> {
         let (unused, used) = self.retired.drain(..).partition(|snapshot| Arc::strong_count(snapshot) == 1);
