@@ -1,7 +1,10 @@
 //! From a revoker through a file to a list, with real time, threads and files.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the message")]
+#![allow(clippy::print_stdout, reason = "how a child tells its parent")]
 
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use std::{fs, thread};
@@ -165,6 +168,48 @@ async fn many_revoke_at_the_same_time_and_all_of_it_is_there() {
     let list = RevocationList::new().follow(directory.feed());
     list.ready().await;
     assert_eq!(list.status().cut_offs, 50);
+}
+
+/// Where the child of the next test writes; the test starts itself as that child.
+const CHILD: &str = "COUNTERSIGN_TEST_PUBLISHER";
+
+#[test]
+fn what_a_publisher_has_acknowledged_is_there_when_it_has_been_killed_at_any_time() {
+    if let Some(path) = std::env::var_os(CHILD) {
+        publish_without_end(path.into());
+    }
+    let directory = Directory::new("killed");
+    let mut acknowledged = 0;
+    for round in 0..8 {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "what_a_publisher_has_acknowledged_is_there_when_it_has_been_killed_at_any_time"]);
+        let command = command.arg("--nocapture").env(CHILD, directory.file()).stderr(Stdio::null());
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        // It has begun; how far it comes is left to chance.
+        assert!(lines.any(|line| line.starts_with("done ")));
+        thread::sleep(Duration::from_millis(7 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        acknowledged += 1 + lines.filter(|line| line.starts_with("done ")).count();
+
+        let list = RevocationList::new().follow(directory.feed());
+        wait_until("the file is whole", || list.age(now()).is_some());
+        // One may have been written and not acknowledged, each time.
+        let found = list.status().cut_offs;
+        assert!((acknowledged..=acknowledged + 1 + round as usize).contains(&found), "{found}, not {acknowledged}");
+    }
+}
+
+fn publish_without_end(path: PathBuf) -> ! {
+    let revoker = Revoker::new(FileSink::open(path).unwrap(), ISSUER);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for number in 0.. {
+        let name = format!("{}-{number}", std::process::id());
+        runtime.block_on(revoker.session(&name)).unwrap();
+        println!("\ndone {name}");
+    }
+    unreachable!("there are enough numbers");
 }
 
 #[test]
