@@ -6,7 +6,6 @@ mod line;
 mod read;
 mod sink;
 
-use std::borrow::Cow;
 use std::fmt;
 
 use countersign_claims::UnixTime;
@@ -78,12 +77,6 @@ impl fmt::Display for SnapshotError {
 }
 
 impl std::error::Error for SnapshotError {}
-
-impl From<SnapshotError> for Cow<'static, str> {
-    fn from(error: SnapshotError) -> Self {
-        Cow::Owned(error.to_string())
-    }
-}
 
 #[cfg(test)]
 mod tests;

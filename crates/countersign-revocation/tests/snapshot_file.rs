@@ -1,13 +1,16 @@
 //! From a revoker through a file to a list, with real time, threads and files.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the message")]
+#![allow(clippy::print_stdout, reason = "how a child tells its parent")]
 
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use std::{fs, thread};
 
 use countersign_claims::UnixTime;
-use countersign_claims::revocation::{Judged, Level, Revocations as _, Revoked, Verdict};
+use countersign_claims::revocation::{Entry, Judged, Level, Revocations as _, Revoked, Revokes, Verdict};
 use countersign_revocation::snapshot_file::MIN_INTERVAL;
 use countersign_revocation::{FileSink, FileSinkOptions, ListOptions, RevocationList, Revoker, SnapshotFile};
 
@@ -126,6 +129,87 @@ async fn a_heartbeat_makes_a_list_younger_and_wakes_up_nobody_and_a_revocation_d
     assert!(tokio::time::timeout(Duration::ZERO, &mut changed).await.is_err(), "nobody wakes up");
     Revoker::new(sink, ISSUER).subject("ada").await.unwrap();
     tokio::time::timeout(PATIENCE, changed).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_a_list_has_no_room_for_changes_nothing_and_is_an_alarm() {
+    let directory = Directory::new("full");
+    let revoker = Revoker::new(directory.sink(), ISSUER);
+    let assurance = revoker.subject("ada").await.unwrap();
+    let list = RevocationList::with(ListOptions::new().capacity(100)).follow(directory.feed());
+    list.ready().await;
+    let entries: Vec<_> = (0..1000)
+        .map(|number| Entry {
+            issuer: ISSUER.into(),
+            revokes: Revokes::Token { jwt_id: format!("{number}").into() },
+            until: assurance.until,
+        })
+        .collect();
+    revoker.publish(entries).await.unwrap();
+    wait_until("it is an alarm", || list.status().full);
+    wait_until("it is reported", || list.status().feeds.iter().any(|feed| feed.last_error.is_some()));
+    assert!(matches!(check(&list, assurance.issued_until.unwrap()), Verdict::Revoked(_)));
+    assert_eq!((list.status().entries, list.status().cut_offs), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_revoke_at_the_same_time_and_all_of_it_is_there() {
+    let directory = Directory::new("many");
+    let revoker = Revoker::new(directory.sink(), ISSUER);
+    let tasks: Vec<_> = (0..50)
+        .map(|number| {
+            let revoker = revoker.clone();
+            tokio::spawn(async move { revoker.session(&number.to_string()).await })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    let list = RevocationList::new().follow(directory.feed());
+    list.ready().await;
+    assert_eq!(list.status().cut_offs, 50);
+}
+
+/// Where the child of the next test writes; the test starts itself as that child.
+const CHILD: &str = "COUNTERSIGN_TEST_PUBLISHER";
+
+#[test]
+fn what_a_publisher_has_acknowledged_is_there_when_it_has_been_killed_at_any_time() {
+    if let Some(path) = std::env::var_os(CHILD) {
+        publish_without_end(path.into());
+    }
+    let directory = Directory::new("killed");
+    let mut acknowledged = 0;
+    for round in 0..8 {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "what_a_publisher_has_acknowledged_is_there_when_it_has_been_killed_at_any_time"]);
+        let command = command.arg("--nocapture").env(CHILD, directory.file()).stderr(Stdio::null());
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        // It has begun; how far it comes is left to chance.
+        assert!(lines.any(|line| line.starts_with("done ")));
+        thread::sleep(Duration::from_millis(7 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        acknowledged += 1 + lines.filter(|line| line.starts_with("done ")).count();
+
+        let list = RevocationList::new().follow(directory.feed());
+        wait_until("the file is whole", || list.age(now()).is_some());
+        // One may have been written and not acknowledged, each time.
+        let found = list.status().cut_offs;
+        assert!((acknowledged..=acknowledged + 1 + round as usize).contains(&found), "{found}, not {acknowledged}");
+    }
+}
+
+fn publish_without_end(path: PathBuf) -> ! {
+    let revoker = Revoker::new(FileSink::open(path).unwrap(), ISSUER);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for number in 0.. {
+        let name = format!("{}-{number}", std::process::id());
+        runtime.block_on(revoker.session(&name)).unwrap();
+        println!("\ndone {name}");
+    }
+    unreachable!("there are enough numbers");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use countersign_claims::revocation::{Entry, Published, Publishing, RevocationSink, Revokes, SinkError};
 use countersign_claims::{Clock, MAX_LEEWAY, UnixTime};
 use siphasher::sip128::SipHasher13;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::file::{self, ReplaceFault, Stat};
@@ -124,6 +125,8 @@ impl fmt::Debug for FileSinkOptions {
 /// and every heartbeat. It is on disk when `publish` has returned, and is read again by [`open`](Self::open), so that a restart forgets nothing; a file
 /// that is lost is lost. When `publish` fails before the file is replaced, nothing of it stays behind here, and nothing has changed.
 ///
+/// Calls take turns, and each writes the file: who has many entries publishes them together.
+///
 /// **One process at a time** is what is promised. Before it writes, a sink looks whether the file is still the one that it has written, and takes in what
 /// another has put there; so two publishers, as in a rolling deployment, lose nothing for longer than a heartbeat of both, but within that time one may
 /// undo what the other has just published. A file that cannot be read is never written over.
@@ -139,6 +142,8 @@ struct Shared {
     path: PathBuf,
     options: FileSinkOptions,
     state: Mutex<State>,
+    /// A disk that hangs keeps the thread that waits for it: one, and not one for each call.
+    turn: Arc<Semaphore>,
 }
 
 struct State {
@@ -187,7 +192,12 @@ impl FileSink {
             written: instant,
         };
         let heartbeat = options.heartbeat;
-        let shared = Arc::new(Shared { path: path.into(), options, state: Mutex::new(state) });
+        let shared = Arc::new(Shared {
+            path: path.into(),
+            options,
+            state: Mutex::new(state),
+            turn: Arc::new(Semaphore::new(1)),
+        });
         {
             let mut state = shared.lock();
             shared.absorb(&mut state, i64::MIN)?;
@@ -226,7 +236,12 @@ impl RevocationSink for FileSink {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
             let within = shared.options.within();
-            let work = move || shared.publish(&entries, shared.options.clock.now());
+            let turn = Arc::clone(&shared.turn).acquire_owned().await.map_err(unavailable)?;
+            let work = move || {
+                // Not given back before the work has ended, whoever has stopped waiting for it.
+                let _turn = turn;
+                shared.publish(&entries, shared.options.clock.now())
+            };
             let done = match tokio::runtime::Handle::try_current() {
                 Ok(runtime) => {
                     let given_up = |_| Err(unavailable("the work was given up"));
