@@ -151,6 +151,10 @@ fn of_several_each_is_asked_and_the_worst_age_counts() {
     for chain in [fresh().and(fresh()).and(revoked()), fresh().and(fresh().and(revoked())), revoked().and(fresh())] {
         assert_eq!(check(chain, claims), Err(RevocationError::Revoked(Revoked::Token)));
     }
+    for chain in [fresh().require_jwt_id().and(revoked()), fresh().max_age(Duration::ZERO).and(fresh()).and(revoked())]
+    {
+        assert_eq!(check(chain, claims), Err(RevocationError::Revoked(Revoked::Token)), "it outweighs all else");
+    }
     // Each with its own demands.
     assert_eq!(check(fresh().and(fresh().require_jwt_id()), claims), Err(RevocationError::Irrevocable("jti")));
     let old = || says(Verdict::Fresh, Some(SECOND * 9));

@@ -44,7 +44,7 @@ impl Intake {
     #[must_use]
     pub fn snapshot(&self) -> SnapshotBuilder {
         let list = self.list.upgrade();
-        let over = list.map_or(Until::NOTHING, |list| list.over());
+        let over = list.map_or(Until::NOTHING, |list| list.over(self.part));
         SnapshotBuilder { list: self.list.clone(), over, entries: Entries::default(), is_full: false }
     }
 

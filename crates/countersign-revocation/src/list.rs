@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use countersign_claims::UnixTime;
 use countersign_claims::revocation::{
-    Changed, Entry, Judged, Published, Publishing, RevocationSink, Revocations, Verdict,
+    Changed, Entry, Holdings, Judged, Published, Publishing, RevocationSink, Revocations, Verdict,
 };
 
 use crate::feed::Feed;
@@ -80,6 +80,17 @@ impl Revocations for RevocationList {
             // An error says that the list is gone, which is an end as well.
             let _ = changes.changed().await;
         })
+    }
+
+    fn holdings(&self) -> Option<Holdings> {
+        let status = self.status();
+        let mut holdings = Holdings::default();
+        holdings.tokens = status.entries;
+        holdings.cut_offs = status.cut_offs;
+        holdings.keys = status.keys;
+        holdings.bytes = status.bytes;
+        holdings.is_full = status.full;
+        Some(holdings)
     }
 }
 

@@ -59,6 +59,16 @@ impl Part {
         is_news
     }
 
+    /// What may be swept of it, when so much is over by our clock. A clock that was ahead from the start on is not believed against the feed's, for what the feed
+    /// has said once it does not say again.
+    pub(crate) fn swept_until(&self, over: Until) -> Until {
+        match self.known.as_of {
+            AsOf::Always => over,
+            AsOf::Time { as_of, .. } => over.min(Until::over(as_of)),
+            AsOf::Never => Until::NOTHING,
+        }
+    }
+
     /// Of memory.
     pub(crate) fn bytes(&self) -> usize {
         let sealed = self.sealed.as_ref().map_or(0, |(fuse, _)| fuse.bytes());

@@ -185,7 +185,7 @@ impl Shared {
         let taken = self.write(|writer, snapshot, moment| {
             let Some(old) = snapshot.part(at) else { return (None, Ok(false)) };
             let mut part = Part::clone(old);
-            let is_more = part.take(entries, moment.over);
+            let is_more = part.take(entries, part.swept_until(moment.over));
             if is_more {
                 let more = snapshot.with(at, part.clone());
                 if let Err(capacity) = self.has_room(snapshot, &more, moment.over) {
@@ -271,9 +271,11 @@ impl Shared {
         self.write(|writer, _, _| (None, writer.full(capacity)));
     }
 
-    /// What is over for good.
-    pub(crate) fn over(&self) -> Until {
-        self.write(|_, _, moment| (None, moment.over))
+    /// What of a part is over for good.
+    pub(crate) fn over(&self, at: usize) -> Until {
+        self.write(|_, snapshot, moment| {
+            (None, snapshot.part(at).map_or(Until::NOTHING, |part| part.swept_until(moment.over)))
+        })
     }
 
     // Compaction; see there.
@@ -284,8 +286,9 @@ impl Shared {
             if is_beginning && writer.is_compacting {
                 return (None, None);
             }
-            let (from, over) = (self.options.compact_from, moment.over);
+            let from = self.options.compact_from;
             let work = snapshot.parts().iter().enumerate().find_map(|(at, part)| {
+                let over = part.swept_until(moment.over);
                 let (tokens, cut_offs) = (part.tokens.if_due(over, from), part.cut_offs.if_due(over, from));
                 let keys = part.keys.if_due(over, from);
                 let is_due = tokens.is_some() || cut_offs.is_some() || keys.is_some();
@@ -302,7 +305,7 @@ impl Shared {
         self.write(|_, snapshot, moment| {
             let part = snapshot.part(at).unwrap();
             let (tokens, cut_offs) = (Some(part.tokens.clone()), Some(part.cut_offs.clone()));
-            (None, Work { at, tokens, cut_offs, keys: Some(part.keys.clone()), over: moment.over })
+            (None, Work { at, tokens, cut_offs, keys: Some(part.keys.clone()), over: part.swept_until(moment.over) })
         })
     }
 
@@ -482,7 +485,7 @@ fn acceptable(snapshot: &Snapshot, at: usize, as_of: UnixTime, moment: Moment) -
     }
     match snapshot.part(at).and_then(|part| part.known.as_of()) {
         Some(in_force) if as_of < in_force => Err(ReplaceError::Older { as_of, in_force }),
-        _ => Ok(moment.over),
+        _ => Ok(moment.over.min(Until::over(as_of))),
     }
 }
 

@@ -215,6 +215,17 @@ struct PartModel {
     promised: Option<(UnixTime, Duration, u64)>,
 }
 
+impl PartModel {
+    /// Up to when what is over may be forgotten: by our clock and by the feed's.
+    fn over(&self, horizon: UnixTime) -> UnixTime {
+        match self.promised {
+            _ if self.is_always => horizon,
+            None => UnixTime::from_secs(0),
+            Some((as_of, ..)) => horizon.min(as_of),
+        }
+    }
+}
+
 struct Model {
     parts: [PartModel; PARTS],
     now: UnixTime,
@@ -239,7 +250,8 @@ impl Model {
         self.horizon = (if self.now < limit { self.now } else { limit }, self.passed);
         self.has_fallen_back |= self.horizon.0 < before;
         for part in &mut self.parts {
-            part.swept.retain(|kept| !kept.is_over(self.horizon.0));
+            let over = part.over(self.horizon.0);
+            part.swept.retain(|kept| !kept.is_over(over));
         }
     }
 
@@ -253,11 +265,11 @@ impl Model {
     }
 
     fn add(&mut self, part: usize, entries: &[Entry]) {
-        let horizon = self.horizon.0;
         let part = &mut self.parts[part];
+        let over = part.over(self.horizon.0);
         for kept in entries.iter().map(Kept::of) {
             put(&mut part.everything, &kept);
-            if !kept.is_over(horizon) {
+            if !kept.is_over(over) {
                 put(&mut part.swept, &kept);
             }
         }
@@ -271,8 +283,8 @@ impl Model {
         }
         self.parts[part].everything.clear();
         self.parts[part].swept.clear();
-        self.add(part, entries);
         self.promise(part, as_of);
+        self.add(part, entries);
         self.parts[part].has_overflowed = false;
         true
     }
@@ -461,6 +473,27 @@ async fn live(steps: &[Step], filter: Filter) -> Result<(), TestCaseError> {
         }
     }
     Ok(())
+}
+
+#[test]
+fn a_clock_that_is_ahead_from_the_start_makes_nothing_forgotten_that_the_feed_still_knows() {
+    let clock = ManualClock::new(UnixTime::from_secs(START + 86_400));
+    let (list, intakes) = list(Filter::Off, &clock);
+    let entry = Entry {
+        issuer: "i".into(),
+        revokes: Revokes::Token { jwt_id: "x".into() },
+        until: Some(UnixTime::from_secs(START + 3600)),
+    };
+    let mut snapshot = intakes[1].snapshot();
+    snapshot.push(&entry).unwrap();
+    intakes[1].replace(snapshot, UnixTime::from_secs(START)).unwrap();
+    list.shared().settle(list.shared().work_by_hand(1).done(None));
+    // It is set right, and the feed says that nothing has changed.
+    clock.set(UnixTime::from_secs(START + 10));
+    intakes[1].confirm(UnixTime::from_secs(START + 10));
+    let mut token = Judged::at(UnixTime::from_secs(START + 10));
+    (token.issuer, token.jwt_id) = (Some("i"), Some("x"));
+    assert_eq!(list.check(&token), Verdict::Revoked(Revoked::Token));
 }
 
 fn run(steps: &[Step], filter: Filter) -> Result<(), TestCaseError> {

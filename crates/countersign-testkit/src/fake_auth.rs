@@ -2,6 +2,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
+use countersign_claims::revocation::{Changed, Judged, RevocationCheck, Revocations, Verdict};
 use countersign_claims::{Policy, UnixTime, Verified};
 use countersign_token::{Algorithm, HeaderScratch, UnverifiedToken};
 use http::Request;
@@ -77,6 +78,7 @@ const FAKE_KID: &str = "dangerous-fake-auth";
 pub struct DangerousFakeAuth {
     token: Token,
     policy: Policy,
+    revocation: Arc<RevocationCheck>,
     even_in_release_builds: bool,
     /// Made once and shared by clones, because frameworks call `layer` once per route, each time on a clone.
     verified: Arc<OnceLock<Verified>>,
@@ -138,6 +140,12 @@ impl DangerousFakeAuth {
         Self { policy, verified: Arc::default(), ..self }
     }
 
+    /// Has whatever asks once more, such as `require_fresh` and deadlines, ask this. Unless it is set, nothing is ever revoked, and that is always
+    /// known. The layer itself does not ask: it refuses nobody.
+    pub fn revocation(self, check: impl Into<RevocationCheck>) -> Self {
+        Self { revocation: Arc::new(check.into()), verified: Arc::default(), ..self }
+    }
+
     /// Lets it work where debug assertions are off too, for tests that are run with `--release`.
     pub fn even_in_release_builds(self) -> Self {
         Self { even_in_release_builds: true, ..self }
@@ -169,7 +177,13 @@ impl DangerousFakeAuth {
     }
 
     fn of(token: Token) -> Self {
-        Self { token, policy: Policy::new(), even_in_release_builds: false, verified: Arc::default() }
+        Self {
+            token,
+            policy: Policy::new(),
+            revocation: Arc::new(NothingRevoked.into()),
+            even_in_release_builds: false,
+            verified: Arc::default(),
+        }
     }
 
     /// The way of every token: taken apart, its signature checked with its key, its claims judged at the time.
@@ -179,7 +193,26 @@ impl DangerousFakeAuth {
         let token = UnverifiedToken::parse(&signed, usize::MAX, &mut scratch).map_err(|error| error.to_string())?;
         let key = Arc::new(self.token.key().verifying_key());
         let payload = token.verify(&key).map_err(|error| error.to_string())?;
-        self.policy.judge(payload, UnixTime::from(SystemTime::now())).map_err(|error| error.to_string())
+        let verified =
+            self.policy.judge(payload, UnixTime::from(SystemTime::now())).map_err(|error| error.to_string())?;
+        Ok(verified.with_revocation(Arc::clone(&self.revocation)))
+    }
+}
+
+/// Knows at any time that nothing is revoked.
+struct NothingRevoked;
+
+impl Revocations for NothingRevoked {
+    fn check(&self, _: &Judged<'_>) -> Verdict {
+        Verdict::Fresh
+    }
+
+    fn age(&self, _: UnixTime) -> Option<Duration> {
+        Some(Duration::ZERO)
+    }
+
+    fn changed(&self) -> Changed {
+        Box::pin(std::future::pending())
     }
 }
 

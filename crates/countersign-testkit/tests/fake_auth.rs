@@ -2,12 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "a panic is the message")]
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use axum::http::{Request, Response, StatusCode};
 use axum::{Router, routing::get};
-use countersign::{Authenticated, Claims, Forbidden, JwtAuth, Policy, Verified, scope};
+use countersign::{Authenticated, Claims, Forbidden, JwtAuth, Policy, RevocationList, Verified, require_fresh, scope};
 use countersign_testkit::{DangerousFakeAuth, IdentityProvider};
 use serde_json::{Value, json};
 use tower::{BoxError, Layer as _, Service as _, ServiceExt as _, service_fn};
@@ -198,4 +199,17 @@ fn claims_that_no_token_may_have_end_the_test() {
 #[should_panic(expected = "claims are a JSON object")]
 fn claims_that_are_no_object_end_the_test() {
     let _ = with_claims(json!("ada"));
+}
+
+#[tokio::test]
+async fn what_asks_once_more_whether_the_caller_is_revoked_asks_nobody_unless_it_is_told_whom() {
+    let routes = || Router::new().route("/pay", get(async || "paid").layer(require_fresh(Duration::ZERO)));
+    let answer = ask(routes().layer(subject("ada")), "/pay", None).await;
+    assert_eq!((answer.0, answer.2.as_str()), (StatusCode::OK, "paid"));
+
+    let list = RevocationList::new();
+    let app = routes().layer(subject("ada").issuer("https://issuer.example").revocation(list.clone()));
+    assert_eq!(ask(app.clone(), "/pay", None).await.0, StatusCode::OK);
+    list.revoker("https://issuer.example").subject("ada").await.unwrap();
+    assert_eq!(ask(app, "/pay", None).await.0, StatusCode::UNAUTHORIZED);
 }

@@ -141,6 +141,7 @@ pub use countersign_tower::handler::{Authenticated, Claims, ExtractError, Forbid
 pub use countersign_tower::{
     Caller, Judged, Observer, OnRefusalLayer, Outcome, ProblemDetails, Refusal, RefusalLimit, RefusalResponse, Refused,
     RequireJwt, RequireJwtLayer, RequireLayer, ResourceMetadata, SystemClock, TokenPlace, handler, require,
+    require_fresh,
 };
 #[cfg(feature = "tracing")]
 pub use countersign_tower::{Traces, traces};

@@ -107,24 +107,15 @@ impl RevocationCheck {
     /// Whether a good token is to be accepted at the time `now`.
     ///
     /// # Errors
-    /// [`RevocationError`]. That a token is revoked outweighs all else that the same [`Revocations`] say.
+    /// [`RevocationError`]. That a token is revoked outweighs all else, whoever of several says so.
     pub fn check(&self, token: &Verified, now: UnixTime) -> Result<(), RevocationError> {
-        let judged = Judged::of(token, now);
-        let stale = match self.revocations.check(&judged) {
-            Verdict::Revoked(why) => return Err(RevocationError::Revoked(why)),
-            Verdict::Fresh => None,
-            Verdict::Stale { age } => Some(age),
-        };
-        if let Some(missing) = self.missing(&judged) {
-            return Err(RevocationError::Irrevocable(missing));
-        }
-        if let Some(max_age) = self.max_age {
-            within(max_age, self.revocations.age(now))?;
-        }
-        match (stale, &self.next) {
-            (Some(age), _) if self.refuse_stale => Err(RevocationError::Stale { age }),
-            (_, Some(next)) => next.check(token, now),
-            (_, None) => Ok(()),
+        let own = self.check_own(token, now);
+        match (own, &self.next) {
+            (Err(RevocationError::Revoked(_)), _) | (_, None) => own,
+            (_, Some(next)) => match next.check(token, now) {
+                revoked @ Err(RevocationError::Revoked(_)) => revoked,
+                others => own.and(others),
+            },
         }
     }
 
@@ -146,6 +137,26 @@ impl RevocationCheck {
             let has_changed = own.as_mut().poll(cx).is_ready() || others.as_mut().poll(cx).is_ready();
             if has_changed { Poll::Ready(()) } else { Poll::Pending }
         }))
+    }
+
+    /// The same of this one alone.
+    fn check_own(&self, token: &Verified, now: UnixTime) -> Result<(), RevocationError> {
+        let judged = Judged::of(token, now);
+        let stale = match self.revocations.check(&judged) {
+            Verdict::Revoked(why) => return Err(RevocationError::Revoked(why)),
+            Verdict::Fresh => None,
+            Verdict::Stale { age } => Some(age),
+        };
+        if let Some(missing) = self.missing(&judged) {
+            return Err(RevocationError::Irrevocable(missing));
+        }
+        if let Some(max_age) = self.max_age {
+            within(max_age, self.revocations.age(now))?;
+        }
+        match stale {
+            Some(age) if self.refuse_stale => Err(RevocationError::Stale { age }),
+            _ => Ok(()),
+        }
     }
 
     /// What a token must have, in words, and does not.
