@@ -221,7 +221,7 @@ async fn the_handle_and_the_metrics_say_how_much_is_known_and_how_old_it_is() ->
     let list = RevocationList::new();
     let metrics = Metrics::new("orders");
     let auth = protected(&idp, list.clone()).metrics(&metrics);
-    let _service = tower::Layer::layer(&auth, Router::new());
+    let _service = tower::Layer::layer(&auth, Router::<()>::new());
     let revoker = list.revoker(idp.issuer());
     revoker.subject("ada").await?;
     revoker.key("k").await?;
@@ -248,7 +248,7 @@ async fn the_handle_and_the_metrics_say_how_much_is_known_and_how_old_it_is() ->
     let metrics = Metrics::new("stock");
     let unknown = RevocationList::new().follow(SnapshotFile::new("/nowhere/revoked.jsonl"));
     let auth = protected(&idp, unknown).metrics(&metrics);
-    let _service = tower::Layer::layer(&auth, Router::new());
+    let _service = tower::Layer::layer(&auth, Router::<()>::new());
     ::metrics::with_local_recorder(&recorder, || metrics.flush());
     assert!(recorder.handle().render().contains(r#"countersign_revocation_age_seconds{layer="stock"} inf"#));
     Ok(())

@@ -18,7 +18,10 @@ async fn a_token_that_was_logged_out_is_over_and_its_neighbours_are_not() {
     assert_eq!(post(&client, example.url("/logout"), &one).await.content(), (200, r#"{"within_seconds":0}"#));
     let refused = client.get(&orders, &one).await;
     assert_eq!(refused.status, 401);
-    assert_eq!(refused.challenge(), r#"Bearer error="invalid_token", error_description="the token is not valid""#);
+    assert_eq!(
+        refused.challenge(),
+        r#"Bearer realm="api", error="invalid_token", error_description="the token is not valid""#
+    );
     assert_eq!(client.get(&orders, &another).await.status, 200);
     // Nothing in it may make another token of it: neither another key name, nor white space.
     assert_eq!(client.get(&orders, &one.clone().without_header("kid")).await.status, 401);
