@@ -208,7 +208,10 @@ impl Entries {
         if until.has_ended(over) {
             return Ok(());
         }
-        let issuer = || hashing.issuer(&entry.issuer);
+        let issuer = || {
+            hashing.remember(&entry.issuer);
+            hashing.issuer(&entry.issuer)
+        };
         match &entry.revokes {
             Revokes::Token { jwt_id } => self.tokens.push(Pending::new(issuer().token(jwt_id), until)),
             Revokes::Key { kid } => self.keys.push(Pending::new(issuer().key(kid), until)),
