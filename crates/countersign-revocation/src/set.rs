@@ -6,6 +6,9 @@ use crate::until::Until;
 /// lines of cache, one after the other.
 const KEYS_PER_PLACE: usize = 8;
 
+/// So many tails are compared at once: hardly any place has more keys.
+const WINDOW: usize = 16;
+
 /// More bits the index is never looked into with; 2^28 places are right for what a list takes at most.
 const MAX_INDEX_BITS: u32 = 28;
 
@@ -43,6 +46,7 @@ impl Value for Until {
 /// keys would not be. Only if these are the same, which for a key that is not there happens once in 8,192 look-ups, is the rest compared.
 pub(crate) struct Set<V> {
     heads: Box<[Head]>,
+    /// With a window at the end that is of no key.
     tails: Box<[Tail]>,
     values: Box<[V]>,
     /// Where the keys that begin with these bits are; one more, which is the end.
@@ -91,7 +95,7 @@ impl<V: Value> Set<V> {
     }
 
     fn from_sorted(sorted: Sorted<V>) -> Self {
-        let Sorted { heads, tails, values, ends } = sorted;
+        let Sorted { heads, mut tails, values, ends } = sorted;
         let index_bits = (heads.len() / KEYS_PER_PLACE).checked_ilog2().unwrap_or(0).clamp(1, MAX_INDEX_BITS);
         let mut index = Vec::with_capacity((1 << index_bits) + 1);
         for (at, (head, tail)) in heads.iter().zip(&tails).enumerate() {
@@ -101,6 +105,8 @@ impl<V: Value> Set<V> {
             }
         }
         index.resize((1 << index_bits) + 1, offset(heads.len()));
+        // There is a window behind each key.
+        tails.resize(tails.len() + WINDOW, 0);
         Self {
             heads: heads.into_boxed_slice(),
             tails: tails.into_boxed_slice(),
@@ -117,6 +123,11 @@ impl<V: Value> Set<V> {
         let &[from, to] = self.index.get(place..place + 2)? else { return None };
         let (head, tail) = split(key);
         let (from, to) = (from as usize, to as usize);
+        let window: &[Tail; WINDOW] = self.tails.get(from..)?.first_chunk()?;
+        // All of them at once, without a branch for each. What it finds beyond the place's own is sorted out below.
+        if !window.iter().fold(false, |found, one| found | (*one == tail)) && to - from <= WINDOW {
+            return None;
+        }
         let tails = self.tails.get(from..to)?.iter().enumerate();
         // There may be two with the same tail.
         let mut same = tails.filter(|(_, found)| **found == tail).map(|(at, _)| from + at);
@@ -186,7 +197,7 @@ impl<V: Value> Sorted<V> {
     fn with_capacity(capacity: usize) -> Self {
         Self {
             heads: Vec::with_capacity(capacity),
-            tails: Vec::with_capacity(capacity),
+            tails: Vec::with_capacity(capacity + WINDOW),
             values: Vec::with_capacity(capacity),
             ends: BTreeMap::new(),
         }
@@ -299,8 +310,8 @@ mod tests {
     fn a_million_entries_take_twenty_bytes_and_a_half_each() {
         let spread = |i: u128| i.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
         let set = Set::new((0..1 << 20).map(|i| Pending::new(spread(i), step(9))).collect(), Until::NOTHING);
-        // And the end of the index, and of what ends when.
-        assert!(set.bytes() <= (41 << 19) + 16, "{}", set.bytes() >> 20);
+        // And the end of the index, what ends when, and the last window.
+        assert!(set.bytes() <= (41 << 19) + 48, "{}", set.bytes() >> 20);
         assert_eq!(size_of::<Pending<Until>>(), 24);
     }
 }
