@@ -11,7 +11,7 @@ use crate::layered::Layered;
 use crate::set::{Pending, Value, unique};
 use crate::until::Until;
 
-/// Longer names are not taken: a token with such a claim would hardly fit into a header, which servers cut off at 8 KiB or so.
+/// Longer names are not taken: a whole token has no more, unless a verifier is told to take longer ones, and servers cut headers off there.
 pub(crate) const MAX_NAME_BYTES: usize = 8 * 1024;
 
 /// What one feed has said.
