@@ -1,8 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_claims::UnixTime;
 use countersign_claims::revocation::{Entry, Level, Revokes, SinkError};
+use countersign_claims::{MAX_LEEWAY, UnixTime};
 use tokio::time::Instant;
 
 use crate::filter::Fuse;
@@ -119,6 +119,11 @@ pub(crate) struct Known {
     pub(crate) overflowed: bool,
 }
 
+/// By more than clocks may differ. Whatever is from the future would keep out all that comes until then.
+pub(crate) fn is_ahead(as_of: UnixTime, now: UnixTime) -> bool {
+    as_of > now.saturating_add(MAX_LEEWAY)
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 enum AsOf {
     /// Nothing has been promised yet.
@@ -139,7 +144,7 @@ impl Known {
     pub(crate) fn learn(&mut self, as_of: UnixTime, now: UnixTime, instant: Instant) -> bool {
         let is_news = match self.as_of {
             AsOf::Never => true,
-            AsOf::Time { as_of: before, .. } => as_of > before,
+            AsOf::Time { as_of: before, .. } => as_of > before || is_ahead(before, now),
             AsOf::Always => false,
         };
         if is_news {
@@ -148,9 +153,11 @@ impl Known {
         is_news
     }
 
-    pub(crate) fn as_of(&self) -> Option<UnixTime> {
+    /// As of when everything is known; `None` too if that is in the future by now, because a clock was wrong then: it must not keep out what is
+    /// right.
+    pub(crate) fn as_of(&self, now: UnixTime) -> Option<UnixTime> {
         match self.as_of {
-            AsOf::Time { as_of, .. } => Some(as_of),
+            AsOf::Time { as_of, .. } => Some(as_of).filter(|as_of| !is_ahead(*as_of, now)),
             AsOf::Never | AsOf::Always => None,
         }
     }

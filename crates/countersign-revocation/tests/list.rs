@@ -235,6 +235,19 @@ fn an_older_snapshot_never_replaces_a_newer_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_delivered_while_the_clock_was_a_year_ahead_keeps_nothing_out_when_it_is_right_again() {
+    let (clock, options) = stopped();
+    let (list, [feed]) = list(options, ["feed"]);
+    let year = Duration::from_secs(365 * 86_400);
+    clock.advance(year);
+    replace(&feed, [token("t")], clock.now());
+    clock.turn_back(year);
+    replace(&feed, [token("u")], at(-1));
+    assert!(is_revoked(&list, "u") && !is_revoked(&list, "t"));
+    assert_eq!(list.age(START), secs(1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_feed_that_could_not_take_everything_has_no_age_until_the_next_whole_snapshot() {
     let (_, options) = stopped();
     let (list, [feed]) = list(options, ["feed"]);
