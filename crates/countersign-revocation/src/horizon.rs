@@ -1,28 +1,41 @@
+use std::time::Duration;
+
 use countersign_claims::UnixTime;
 use tokio::time::Instant;
+
+/// A clock that has been ahead for so long is right. A machine that begins in 1970 and then learns the time would otherwise not catch up with it for
+/// decades, and nothing would be swept; and one that is wrong for a day has refused every token in the meantime.
+const BELIEVED_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// The time up to which entries that have ended may be swept.
 ///
 /// What is swept never comes back, so a clock that is wrong for a minute must not sweep: a horizon moves towards the clock at most twice as fast
 /// as time passes, and falls back at once when the clock does. A clock that jumps ahead and is put right after a minute has moved it by
-/// another minute; a clock that was behind and is put right is caught up with. What it starts with it has to believe.
+/// another minute; a clock that was behind and is put right is caught up with, and if it was behind by years it is believed
+/// [after a day](BELIEVED_AFTER). What it starts with it has to believe.
 ///
 /// It is told the time; it reads no clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Horizon {
     at: UnixTime,
     seen: Instant,
+    /// Since when the clock has been ahead of this, without a break.
+    behind_since: Option<Instant>,
 }
 
 impl Horizon {
     pub(crate) fn new(wall: UnixTime, instant: Instant) -> Self {
-        Self { at: wall, seen: instant }
+        Self { at: wall, seen: instant, behind_since: None }
     }
 
     /// The clock shows `wall` at `instant`.
     pub(crate) fn observe(&mut self, wall: UnixTime, instant: Instant) -> UnixTime {
         let passed = instant.saturating_duration_since(self.seen);
-        self.at = wall.min(self.at.saturating_add(passed.saturating_mul(2)));
+        let reached = wall.min(self.at.saturating_add(passed.saturating_mul(2)));
+        let behind_since = (reached < wall).then(|| self.behind_since.unwrap_or(instant));
+        let is_believed = behind_since.is_some_and(|since| instant.saturating_duration_since(since) >= BELIEVED_AFTER);
+        self.at = if is_believed { wall } else { reached };
+        self.behind_since = behind_since.filter(|_| !is_believed);
         self.seen = self.seen.max(instant);
         self.at
     }
@@ -30,8 +43,6 @@ impl Horizon {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -76,5 +87,21 @@ mod tests {
         let minute = Duration::from_secs(60);
         assert_eq!(horizon.observe(START.saturating_add(year), begin + minute), START.saturating_add(2 * minute));
         assert_eq!(horizon.observe(START.saturating_add(minute), begin + minute), START.saturating_add(minute));
+    }
+
+    #[test]
+    fn a_clock_that_is_decades_ahead_is_believed_after_a_day_without_a_break() {
+        let begin = Instant::now();
+        let hours = |hours: u64| Duration::from_secs(3600 * hours);
+        let boot = UnixTime::from_secs(0);
+        let mut horizon = Horizon::new(boot, begin);
+        for hour in 0..23 {
+            assert!(horizon.observe(START, begin + hours(hour)) <= boot.saturating_add(hours(2 * hour)));
+        }
+        // A break: it begins anew.
+        horizon.observe(boot, begin + hours(23));
+        assert!(horizon.observe(START, begin + hours(24)) < START);
+        assert!(horizon.observe(START, begin + hours(47)) < START);
+        assert_eq!(horizon.observe(START, begin + hours(48)), START);
     }
 }

@@ -129,7 +129,7 @@ impl<V: Value> Layered<V> {
 
 impl<V: Value> Base<V> {
     pub(crate) fn new(set: Set<V>, front_from: Option<usize>) -> Self {
-        let front = front_from.filter(|from| set.len() >= *from).and_then(|_| Fuse::new(set.keys().iter().copied()));
+        let front = front_from.filter(|from| set.len() >= *from).and_then(|_| Fuse::new(set.keys()));
         Self { set, front }
     }
 

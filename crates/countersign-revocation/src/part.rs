@@ -1,8 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_claims::UnixTime;
 use countersign_claims::revocation::{Entry, Level, Revokes, SinkError};
+use countersign_claims::{MAX_LEEWAY, UnixTime};
 use tokio::time::Instant;
 
 use crate::filter::Fuse;
@@ -11,7 +11,7 @@ use crate::layered::Layered;
 use crate::set::{Pending, Value, unique};
 use crate::until::Until;
 
-/// Longer names are not taken: a token with such a claim would hardly fit into a header, which servers cut off at 8 KiB or so.
+/// Longer names are not taken: a whole token has no more, unless a verifier is told to take longer ones, and servers cut headers off there.
 pub(crate) const MAX_NAME_BYTES: usize = 8 * 1024;
 
 /// What one feed has said.
@@ -129,6 +129,11 @@ pub(crate) struct Known {
     pub(crate) overflowed: bool,
 }
 
+/// By more than clocks may differ. Whatever is from the future would keep out all that comes until then.
+pub(crate) fn is_ahead(as_of: UnixTime, now: UnixTime) -> bool {
+    as_of > now.saturating_add(MAX_LEEWAY)
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 enum AsOf {
     /// Nothing has been promised yet.
@@ -149,7 +154,7 @@ impl Known {
     pub(crate) fn learn(&mut self, as_of: UnixTime, now: UnixTime, instant: Instant) -> bool {
         let is_news = match self.as_of {
             AsOf::Never => true,
-            AsOf::Time { as_of: before, .. } => as_of > before,
+            AsOf::Time { as_of: before, .. } => as_of > before || is_ahead(before, now),
             AsOf::Always => false,
         };
         if is_news {
@@ -158,9 +163,11 @@ impl Known {
         is_news
     }
 
-    pub(crate) fn as_of(&self) -> Option<UnixTime> {
+    /// As of when everything is known; `None` too if that is in the future by now, because a clock was wrong then: it must not keep out what is
+    /// right.
+    pub(crate) fn as_of(&self, now: UnixTime) -> Option<UnixTime> {
         match self.as_of {
-            AsOf::Time { as_of, .. } => Some(as_of),
+            AsOf::Time { as_of, .. } => Some(as_of).filter(|as_of| !is_ahead(*as_of, now)),
             AsOf::Never | AsOf::Always => None,
         }
     }
@@ -218,7 +225,10 @@ impl Entries {
         if until.has_ended(over) {
             return Ok(());
         }
-        let issuer = || hashing.issuer(&entry.issuer);
+        let issuer = || {
+            hashing.remember(&entry.issuer);
+            hashing.issuer(&entry.issuer)
+        };
         match &entry.revokes {
             Revokes::Token { jwt_id } => self.tokens.push(Pending::new(issuer().token(jwt_id), until)),
             Revokes::Key { kid } => self.keys.push(Pending::new(issuer().key(kid), until)),

@@ -5,20 +5,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use countersign_claims::UnixTime;
 use countersign_claims::revocation::{Judged, SinkError, Verdict};
-use countersign_claims::{MAX_LEEWAY, UnixTime};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::compaction;
-use crate::compaction::{Done, Work};
+use crate::compaction::{self, Done, Work};
 use crate::filter::Fuse;
 use crate::hash::Hashing;
 use crate::horizon::Horizon;
 use crate::intake::ReplaceError;
 use crate::layered::{Base, Layered};
 use crate::options::{Filter, ListOptions};
-use crate::part::{Entries, Levels, Part};
+use crate::part::{Entries, Levels, Part, is_ahead};
 use crate::set::{Pending, Set, Value, unique};
 use crate::snapshot::Snapshot;
 use crate::status::{FeedStatus, ListStatus};
@@ -483,15 +482,10 @@ fn acceptable(snapshot: &Snapshot, at: usize, as_of: UnixTime, moment: Moment) -
     if is_ahead(as_of, moment.now) {
         return Err(ReplaceError::Ahead { as_of, now: moment.now });
     }
-    match snapshot.part(at).and_then(|part| part.known.as_of()) {
+    match snapshot.part(at).and_then(|part| part.known.as_of(moment.now)) {
         Some(in_force) if as_of < in_force => Err(ReplaceError::Older { as_of, in_force }),
         _ => Ok(moment.over.min(Until::over(as_of))),
     }
-}
-
-/// By more than clocks may differ. Whatever is from the future keeps out all that comes until then.
-fn is_ahead(as_of: UnixTime, now: UnixTime) -> bool {
-    as_of > now.saturating_add(MAX_LEEWAY)
 }
 
 /// Whether it has been put there.

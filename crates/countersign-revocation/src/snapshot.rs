@@ -86,7 +86,7 @@ impl Snapshot {
         self.parts.iter().try_fold(Duration::ZERO, |oldest, part| Some(oldest.max(part.known.age(now, instant)?)))
     }
 
-    fn revokes_key(&self, hashing: &Hashing, issuer: &OfIssuer, token: &Judged<'_>, over: Until) -> bool {
+    fn revokes_key(&self, hashing: &Hashing, issuer: &OfIssuer<'_>, token: &Judged<'_>, over: Until) -> bool {
         let has = |key: u128| {
             let mut found = self.parts.iter().filter_map(|part| part.keys.get(key));
             found.any(|until| !until.has_ended(over))
@@ -96,7 +96,7 @@ impl Snapshot {
     }
 
     /// The latest of the cut-offs that fit the token, and its last second; of several the widest.
-    fn cut_off(&self, issuer: &OfIssuer, token: &Judged<'_>, over: Until) -> Option<(Level, i64)> {
+    fn cut_off(&self, issuer: &OfIssuer<'_>, token: &Judged<'_>, over: Until) -> Option<(Level, i64)> {
         let mut latest: Option<(Level, i64)> = None;
         for level in Level::ALL {
             let name = match level {

@@ -257,9 +257,10 @@ impl Model {
 
     fn promise(&mut self, part: usize, as_of: UnixTime) {
         let age = self.now.saturating_since(as_of);
+        let latest = self.now.saturating_add(Duration::from_secs(300));
         let part = &mut self.parts[part];
-        let is_later = part.promised.is_none_or(|(before, ..)| before < as_of);
-        if as_of <= self.now.saturating_add(Duration::from_secs(300)) && is_later && !part.is_always {
+        let is_later = part.promised.is_none_or(|(before, ..)| before < as_of || before > latest);
+        if as_of <= latest && is_later && !part.is_always {
             part.promised = Some((as_of, age, self.passed));
         }
     }
@@ -276,9 +277,9 @@ impl Model {
     }
 
     fn replace(&mut self, part: usize, entries: &[Entry], as_of: UnixTime) -> bool {
-        if as_of > self.now.saturating_add(Duration::from_secs(300))
-            || self.parts[part].promised.is_some_and(|(before, ..)| as_of < before)
-        {
+        let latest = self.now.saturating_add(Duration::from_secs(300));
+        let in_force = self.parts[part].promised.filter(|(before, ..)| *before <= latest);
+        if as_of > latest || in_force.is_some_and(|(before, ..)| as_of < before) {
             return false;
         }
         self.parts[part].everything.clear();
