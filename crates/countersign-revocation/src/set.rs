@@ -311,7 +311,7 @@ mod tests {
         let spread = |i: u128| i.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
         let set = Set::new((0..1 << 20).map(|i| Pending::new(spread(i), step(9))).collect(), Until::NOTHING);
         // And the end of the index, what ends when, and the last window.
-        assert!(set.bytes() <= (41 << 19) + 48, "{}", set.bytes() >> 20);
+        assert!(set.bytes() <= (41 << 19) + 16 + 2 * WINDOW, "{}", set.bytes() >> 20);
         assert_eq!(size_of::<Pending<Until>>(), 24);
     }
 }
