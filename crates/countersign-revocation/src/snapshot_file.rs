@@ -11,8 +11,8 @@ use std::fmt;
 use countersign_claims::UnixTime;
 use countersign_claims::revocation::SinkError;
 
+pub use crate::fits::MAX_NAME_BYTES;
 pub use feed::{DEFAULT_INTERVAL, MIN_INTERVAL, SnapshotFile};
-pub use line::MAX_NAME_BYTES;
 pub use read::MAX_LINE_BYTES;
 pub use sink::{DEFAULT_CAPACITY, DEFAULT_HEARTBEAT, FileSink, FileSinkOptions, READ_ALLOWANCE};
 
