@@ -533,7 +533,7 @@ fn a_fraction_makes_a_cut_off_no_earlier_and_an_end_no_sooner() {
 #[tokio::test(start_paused = true)]
 async fn a_restart_forgets_nothing_and_what_is_over_is_left_out_some_time_later() {
     let directory = Directory::new();
-    let kept = super::sink::KEPT_LONGER.as_secs() as i64;
+    let kept = crate::until::SLACK.as_secs() as i64;
     FileSink::with(directory.file(), by_hand())
         .unwrap()
         .publish([token("a", NOW + 5), token("b", NOW + 90)].into())
