@@ -61,9 +61,8 @@ impl Part {
     /// has said once it does not say again.
     pub(crate) fn swept_until(&self, over: Until) -> Until {
         match self.known.as_of {
-            AsOf::Always => over,
+            AsOf::Always | AsOf::Never => over,
             AsOf::Time { as_of, .. } => over.min(Until::over(as_of)),
-            AsOf::Never => Until::NOTHING,
         }
     }
 

@@ -270,11 +270,12 @@ impl Shared {
         self.write(|writer, _, _| (None, writer.full(capacity)));
     }
 
-    /// What of a part is over for good.
+    /// What can be left out of a snapshot that is being read, before it has said of when it is.
     pub(crate) fn over(&self, at: usize) -> Until {
-        self.write(|_, snapshot, moment| {
-            (None, snapshot.part(at).map_or(Until::NOTHING, |part| part.swept_until(moment.over)))
-        })
+        let over = |part: &Arc<Part>, moment: Moment| {
+            if part.known.has_delivered() { part.swept_until(moment.over) } else { Until::NOTHING }
+        };
+        self.write(|_, snapshot, moment| (None, snapshot.part(at).map_or(Until::NOTHING, |part| over(part, moment))))
     }
 
     // Compaction; see there.

@@ -220,7 +220,7 @@ impl PartModel {
     fn over(&self, horizon: UnixTime) -> UnixTime {
         match self.promised {
             _ if self.is_always => horizon,
-            None => UnixTime::from_secs(0),
+            None => horizon,
             Some((as_of, ..)) => horizon.min(as_of),
         }
     }

@@ -93,13 +93,12 @@ fn what_is_over_makes_room_and_is_cleared_away() {
             clock.advance(Duration::from_secs(64));
             tokio::time::advance(Duration::from_secs(64)).await;
         }
-        // With a promise: nothing is swept of a feed before its own clock says that it is over.
-        feed.add(&[token("late")], Some(clock.now())).unwrap();
+        feed.add(&[token("late")], None).unwrap();
         assert_eq!(list.status().entries, 1);
-        // A thread does it, at the time that it takes.
-        let began = std::time::Instant::now();
+        // A thread does it, and takes the time that it takes.
+        let begun = std::time::Instant::now();
         while list.status().bytes > 1_000 {
-            assert!(began.elapsed() < Duration::from_secs(20), "it is never cleared away");
+            assert!(begun.elapsed() < Duration::from_secs(30), "it is not cleared away");
             std::thread::yield_now();
         }
         assert!(is_revoked(&list, "late"));
