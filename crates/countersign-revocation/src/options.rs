@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use countersign_claims::{Clock, UnixTime};
 
-/// How many entries a list takes unless told otherwise: at 20-odd bytes each some 400 MB, more than any plausible number of revoked tokens that
+/// How many entries a list takes unless told otherwise: at 20-odd bytes each some 330 MB, more than any plausible number of revoked tokens that
 /// live at the same time, and little enough that a publisher gone mad does not take the service with it.
 pub const DEFAULT_CAPACITY: usize = 16_000_000;
 
