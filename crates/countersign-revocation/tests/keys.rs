@@ -1,4 +1,5 @@
 //! What the revocation of a key reaches: with a real verifier, and an attacker who has the key and writes what they like.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the message")]
 
 mod common;
 
