@@ -120,7 +120,10 @@ fn a_token_without_what_is_demanded_cannot_be_revoked_and_is_refused() {
         (fresh().require_level(Level::Family), "family", r#"{"exp":2000,"family":"f"}"#),
     ] {
         assert_eq!(check(demanding.clone(), good), Ok(()), "{missing}");
-        assert_eq!(check(demanding, r#"{"exp":2000}"#), Err(RevocationError::Irrevocable(missing)));
+        assert_eq!(check(demanding.clone(), r#"{"exp":2000}"#), Err(RevocationError::Irrevocable(missing)));
+        // An empty name is none: no entry has one.
+        let empty = r#"{"exp":2000,"iss":"","jti":"","tid":"","azp":"","sub":"","sid":"","family":""}"#;
+        assert_eq!(check(demanding, empty), Err(RevocationError::Irrevocable(missing)));
     }
     let two = fresh().require_level(Level::Tenant).require_level(Level::Session);
     assert_eq!(check(two, r#"{"exp":2000,"tid":"t"}"#), Err(RevocationError::Irrevocable("session")));

@@ -13,6 +13,8 @@ use crate::intake::Intake;
 ///
 /// It remembers nothing: **lists follow it before anything is published.** One that comes later has missed something, so it is
 /// [incomplete](crate::ListStatus::incomplete). With no list there is nowhere to publish to, which is [`SinkError::Unavailable`].
+///
+/// Of several lists each takes all or none: when `publish` fails, those that have room have taken it.
 #[derive(Clone, Default)]
 pub struct InProcess(Arc<Mutex<Followers>>);
 

@@ -123,7 +123,9 @@ impl SnapshotBuilder {
         if !self.is_full && self.entries.len() >= capacity.saturating_add(MAX_KEYS) {
             // Before it is refused, what has come twice is put together; if that does not make much room it is not tried again.
             self.entries.put_together(self.over);
-            self.is_full = self.entries.len() >= capacity - capacity / 8;
+            // Keys have room of their own, and take none from the others.
+            let keys = self.entries.keys.len();
+            self.is_full = keys > MAX_KEYS || self.entries.len() - keys >= capacity - capacity / 8;
         }
         if self.is_full {
             list.no_room();

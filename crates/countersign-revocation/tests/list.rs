@@ -76,6 +76,16 @@ fn a_snapshot_that_is_endless_is_refused_while_it_is_read_unless_it_says_the_sam
     feed.replace(snapshot, at(0)).unwrap();
     assert_eq!(list.status().entries, 50);
 
+    // Nor do keys take room from tokens there.
+    let mut snapshot = feed.snapshot();
+    (0..1000).for_each(|i| snapshot.push(&key(i)).unwrap());
+    (0..100_000).for_each(|i| snapshot.push(&token(i % 50)).unwrap());
+    feed.replace(snapshot, at(0)).unwrap();
+    assert_eq!((list.status().entries, list.status().keys), (50, 1000));
+    let mut snapshot = feed.snapshot();
+    let refused = (0..100_000).position(|i| snapshot.push(&key(i)).is_err());
+    assert!(refused.is_some_and(|taken| taken < 10_000), "{refused:?}");
+
     let mut snapshot = feed.snapshot();
     let refused = (0..100_000).position(|i| snapshot.push(&token(i)).is_err());
     assert!(refused.is_some_and(|taken| taken < 10_000), "{refused:?}");

@@ -42,7 +42,7 @@ impl RevocationCheck {
         }
     }
 
-    /// Refuses tokens without `jti`, which cannot be revoked one by one.
+    /// Refuses tokens without `jti`, or with an empty one, which cannot be revoked one by one.
     #[must_use]
     pub fn require_jwt_id(mut self) -> Self {
         self.jwt_id = true;
@@ -56,7 +56,7 @@ impl RevocationCheck {
         self
     }
 
-    /// Refuses tokens that do not say which one of this level they are of, so that a cut-off of it would miss them. Called again, of that one too.
+    /// Refuses tokens that do not say which one of this level they are of, or leave it empty, so that a cut-off of it would miss them. Called again, of that one too.
     #[must_use]
     pub fn require_level(mut self, level: Level) -> Self {
         if !self.levels.contains(&level) {
@@ -161,13 +161,15 @@ impl RevocationCheck {
 
     /// What a token must have, in words, and does not.
     fn missing(&self, token: &Judged<'_>) -> Option<&'static str> {
-        if self.jwt_id && token.jwt_id.is_none() {
+        // An empty name is as good as none: no entry has one.
+        let is_missing = |name: Option<&str>| name.is_none_or(str::is_empty);
+        if self.jwt_id && is_missing(token.jwt_id) {
             return Some("jti");
         }
         if self.issued_at && token.issued_at.is_none() {
             return Some("iat");
         }
-        self.levels.iter().find(|level| token.level(**level).is_none()).map(|level| level.name())
+        self.levels.iter().find(|level| is_missing(token.level(**level))).map(|level| level.name())
     }
 }
 

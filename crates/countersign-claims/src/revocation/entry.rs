@@ -25,7 +25,8 @@ pub enum Revokes {
         /// Its `jti`.
         jwt_id: Box<str>,
     },
-    /// All tokens that a key of this name has signed, whenever they were issued.
+    /// All tokens of the issuer that a key of this name has verified, whenever they were issued. Whoever has stolen the key chooses their `iss`, so this
+    /// is enough only where verifiers demand an issuer ([`Policy::issuer`](crate::Policy::issuer)), or keys are bound to one.
     Key {
         /// The name that the issuer has published the key by.
         kid: Box<str>,

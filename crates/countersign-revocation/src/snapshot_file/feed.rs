@@ -15,6 +15,7 @@ use super::{NOTICED_WITHIN, SnapshotError};
 use crate::feed::Feed;
 use crate::hash::secret;
 use crate::intake::Intake;
+use crate::part::is_ahead;
 
 /// How often a file is looked at unless set.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
@@ -161,7 +162,7 @@ impl Follower {
             self.seen = seen;
             return Ok(Found::Nothing);
         }
-        let as_of = self.in_force.map(|content| content.as_of);
+        let as_of = self.believed(now);
         if let Some(in_force) = self.in_force {
             let (mut file, stat) = file::open(&self.path)?;
             // If anything is wrong with it, that is found again below.
@@ -194,6 +195,12 @@ impl Follower {
     /// What is from the future is from now: it would look fresh for a long time, and keep everything out that comes from the present.
     fn by_now(&self, content: Content, now: UnixTime) -> Content {
         let as_of = content.as_of.min(now);
-        Content { as_of: self.in_force.map_or(as_of, |in_force| as_of.max(in_force.as_of)), ..content }
+        Content { as_of: self.believed(now).map_or(as_of, |in_force| as_of.max(in_force)), ..content }
+    }
+
+    /// The time of what is in force, which nothing older takes the place of. One that has not come yet was read off a clock that was ahead, and would
+    /// keep out for so long what is revoked now.
+    fn believed(&self, now: UnixTime) -> Option<UnixTime> {
+        self.in_force.map(|content| content.as_of).filter(|as_of| !is_ahead(*as_of, now))
     }
 }

@@ -16,6 +16,7 @@ use super::file::{self, ReplaceFault, Stat};
 use super::line::{self, Header};
 use super::{DEFAULT_INTERVAL, NOTICED_WITHIN, SnapshotError, read};
 use crate::horizon::Horizon;
+use crate::part::is_ahead;
 use crate::until::SLACK;
 
 /// How many live entries a file may have unless set: some 100 MB, which are written anew for every revocation and every heartbeat.
@@ -125,6 +126,9 @@ impl fmt::Debug for FileSinkOptions {
 /// **One process at a time** is what is promised. Before it writes, a sink looks whether the file is still the one that it has written, and takes in what
 /// another has put there; so two publishers, as in a rolling deployment, lose nothing for longer than a heartbeat of both, but within that time one may
 /// undo what the other has just published. A file that cannot be read is never written over.
+///
+/// **Its clock has to be right.** Readers refuse a file from before the one in force, so what is published while the clock is set back, by more than
+/// [`MAX_LEEWAY`], reaches nobody whose own clock is right before it has caught up, whatever has been promised: that is an error in the log here, and makes readers stale.
 ///
 /// The file's path should not be a symbolic link: the link would be replaced, and not what it points to. A process that dies while it writes may leave
 /// a file `.NAME.….tmp` behind, which means nothing.
@@ -330,7 +334,17 @@ impl Shared {
     fn write(&self, state: &mut State, now: UnixTime) -> Result<(), ReplaceFault> {
         // Readers refuse a file from before the last one, so a clock that is set back a little must not show. If it was far ahead they did not
         // believe it, and what was wrong then is put right.
-        let as_of = if state.as_of > now.saturating_add(MAX_LEEWAY) { now } else { now.max(state.as_of) };
+        let as_of = if is_ahead(state.as_of, now) {
+            let before = state.as_of;
+            tracing::error!(
+                %before,
+                %now,
+                "the clock is behind the file of revocations: if it is wrong, readers refuse what is published until it is right"
+            );
+            now
+        } else {
+            now.max(state.as_of)
+        };
         let count = state.entries.len() as u64;
         let replaced = file::replace(&self.path, |file| {
             file.write_all(line::header(Header { as_of, entries: count }).as_bytes())?;

@@ -454,6 +454,23 @@ fn a_time_from_the_future_counts_as_now_and_keeps_nothing_out_that_comes_later()
     assert_eq!(look(&mut follower, NOW - 50), Ok(Some((NOW + 1, None))));
 }
 
+#[test]
+fn a_clock_that_was_far_ahead_for_a_while_at_both_ends_keeps_nothing_out() {
+    const YEAR: i64 = 365 * 86_400;
+    let directory = Directory::new();
+    let mut follower = Follower::new(&directory.file());
+    write(&directory.file(), NOW + YEAR, &[LINE]);
+    assert_eq!(look(&mut follower, NOW + YEAR), Ok(Some((NOW + YEAR, Some(1)))));
+    // Clocks are right again.
+    write(&directory.file(), NOW + 10, &[LINE]);
+    assert_eq!(look(&mut follower, NOW + 10), Ok(Some((NOW + 10, None))));
+    write(&directory.file(), NOW + 20, &[LINE, LINE]);
+    assert_eq!(look(&mut follower, NOW + 20), Ok(Some((NOW + 20, Some(2)))));
+    // And where a reader's alone is put back, what is new comes in all the same.
+    write(&directory.file(), NOW + 30, &[LINE]);
+    assert_eq!(look(&mut follower, NOW - 3600), Ok(Some((NOW - 3600, Some(1)))));
+}
+
 #[cfg(unix)]
 #[test]
 fn nothing_but_a_regular_file_is_read_and_nobody_waits_for_a_fifo() {
