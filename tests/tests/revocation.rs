@@ -172,7 +172,7 @@ async fn what_one_process_publishes_in_a_file_many_refuse_within_the_bound() -> 
     let path = directory.0.join("revoked.jsonl");
     let sink = FileSink::open(&path)?;
     let revoker = Revoker::new(sink, idp.issuer());
-    // A publisher that has never revoked anything has nothing to say yet, and neither have its readers.
+    // By default nobody waits for the first word.
     let lists = [(); 3].map(|()| RevocationList::new().follow(SnapshotFile::new(&path)));
     let mut urls = Vec::new();
     for list in &lists {

@@ -6,6 +6,11 @@ use countersign_claims::revocation::Level;
 use countersign_token::Thumbprint;
 use siphasher::sip128::{Hash128, SipHasher13};
 
+/// 64 bits that nobody else knows. A hash with random keys is the standard library's only source of randomness.
+pub(crate) fn secret() -> u64 {
+    RandomState::new().hash_one(0_u8)
+}
+
 /// How names become keys of a list: 128 bits of SipHash-1-3 under secrets that each list draws for itself.
 ///
 /// Whoever makes tokens chooses the names, but without the secrets cannot look for two that collide, nor for many that crowd into one place of a
@@ -28,8 +33,6 @@ const KINDS: usize = 2 + Level::ALL.len();
 impl Hashing {
     /// With new secrets, which come from the operating system.
     pub(crate) fn random() -> Self {
-        // Each is keyed with what the system has given, so what they make of anything is 64 secret bits.
-        let secret = || RandomState::new().hash_one(0_u8);
         let hasher = || SipHasher13::new_with_keys(secret(), secret());
         let kinds = std::array::from_fn(|_| u128::from(secret()) << 64 | u128::from(secret()));
         Self { issuers: hasher(), known: OnceLock::new(), materials: hasher(), kinds }

@@ -1,6 +1,5 @@
 use std::borrow::Cow;
 use std::fmt;
-use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -14,6 +13,7 @@ use super::file::{self, Stat};
 use super::read::{self, Content};
 use super::{NOTICED_WITHIN, SnapshotError};
 use crate::feed::Feed;
+use crate::hash::secret;
 use crate::intake::Intake;
 use crate::part::is_ahead;
 
@@ -127,9 +127,7 @@ pub(super) enum Found {
 
 impl Follower {
     pub(super) fn new(path: &Path) -> Self {
-        // All that the standard library has of randomness.
-        let [key, other] = [0, 1].map(|_| RandomState::new().hash_one(0_u8));
-        let digest = SipHasher13::new_with_keys(key, other);
+        let digest = SipHasher13::new_with_keys(secret(), secret());
         Self { path: path.to_owned(), seen: None, in_force: None, digest }
     }
 

@@ -2,12 +2,12 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufReader, BufWriter, Read, Take};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::SnapshotError;
+use crate::hash::secret;
 
 /// What tells a file from the one that was there before.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,8 +117,7 @@ fn beside(path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().ok_or_else(|| io::Error::other("a path without a file's name"))?;
     let mut beside = OsString::from(".");
     beside.push(name);
-    // A hash of nothing with random keys is the standard library's only source of randomness.
-    beside.push(format!(".{:016x}.tmp", RandomState::new().hash_one(())));
+    beside.push(format!(".{:016x}.tmp", secret()));
     Ok(path.with_file_name(beside))
 }
 
