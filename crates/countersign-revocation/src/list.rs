@@ -49,6 +49,15 @@ impl RevocationList {
         self.0.status()
     }
 
+    /// Waits until every feed has delivered once, but not longer than `deadline`. Whether it has.
+    ///
+    /// # Panics
+    /// When polled outside of a tokio runtime with time enabled.
+    #[must_use = "without every feed, it is not known what is revoked"]
+    pub async fn ready_within(&self, deadline: Duration) -> bool {
+        tokio::time::timeout(deadline, self.ready()).await.is_ok()
+    }
+
     /// Ends when every feed has delivered once, and not before: where there is no file yet, or no publisher, it waits for it. A start that must
     /// come to an end gives it a time, such as by `tokio::time::timeout`; what has not come by then is in the [status](Self::status).
     pub async fn ready(&self) {
@@ -86,7 +95,7 @@ impl Revocations for RevocationList {
     fn holdings(&self) -> Option<Holdings> {
         let status = self.status();
         let mut holdings = Holdings::default();
-        holdings.tokens = status.entries;
+        holdings.tokens = status.tokens;
         holdings.cut_offs = status.cut_offs;
         holdings.keys = status.keys;
         holdings.bytes = status.bytes;

@@ -158,7 +158,7 @@ impl Shared {
             last_error: feed.last_error.clone(),
         });
         ListStatus {
-            entries: sum(&|part| part.live_tokens(over)),
+            tokens: sum(&|part| part.live_tokens(over)),
             keys: sum(&|part| part.keys.live(over)),
             cut_offs: sum(&|part| part.cut_offs.live(over)),
             bytes: sum(&Part::bytes),
@@ -356,10 +356,14 @@ impl Shared {
 
     /// Whether there is room for what is more in `next`; if not, how much there is.
     fn has_room(&self, before: &Snapshot, next: &Snapshot, over: Until) -> Result<(), usize> {
+        // What is not swept yet takes room, whatever its time.
         let entries = |snapshot: &Snapshot| -> usize {
-            snapshot.parts().iter().map(|part| part.live_tokens(over) + part.cut_offs.live(over)).sum()
+            let of = |part: &Part, over| part.live_tokens(over) + part.cut_offs.live(over);
+            snapshot.parts().iter().map(|part| of(part, part.swept_until(over))).sum()
         };
-        let keys = |snapshot: &Snapshot| -> usize { snapshot.parts().iter().map(|part| part.keys.live(over)).sum() };
+        let keys = |snapshot: &Snapshot| -> usize {
+            snapshot.parts().iter().map(|part| part.keys.live(part.swept_until(over))).sum()
+        };
         for (capacity, before, next) in
             [(self.options.capacity, entries(before), entries(next)), (MAX_KEYS, keys(before), keys(next))]
         {

@@ -6,7 +6,7 @@ use std::time::Duration;
 #[non_exhaustive]
 pub struct ListStatus {
     /// How many tokens (`jti`s) are revoked.
-    pub entries: usize,
+    pub tokens: usize,
     /// How many keys.
     pub keys: usize,
     /// How many cut-offs there are.

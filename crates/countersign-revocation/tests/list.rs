@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use countersign_claims::revocation::{
     Entry, Level, RevocationSink as _, Revocations as _, Revokes, SinkError, Verdict,
 };
 use countersign_claims::{Clock as _, UnixTime};
-use countersign_revocation::{Filter, InProcess, ListOptions, ReplaceError, RevocationList};
+use countersign_revocation::{Feed, Filter, InProcess, Intake, ListOptions, ReplaceError, RevocationList};
 use countersign_testkit::ManualClock;
 
 fn secs(secs: u64) -> Option<Duration> {
@@ -74,14 +75,14 @@ fn a_snapshot_that_is_endless_is_refused_while_it_is_read_unless_it_says_the_sam
     let mut snapshot = feed.snapshot();
     (0..100_000).for_each(|i| snapshot.push(&token(i % 50)).unwrap());
     feed.replace(snapshot, at(0)).unwrap();
-    assert_eq!(list.status().entries, 50);
+    assert_eq!(list.status().tokens, 50);
 
     // Nor do keys take room from tokens there.
     let mut snapshot = feed.snapshot();
     (0..1000).for_each(|i| snapshot.push(&key(i)).unwrap());
     (0..100_000).for_each(|i| snapshot.push(&token(i % 50)).unwrap());
     feed.replace(snapshot, at(0)).unwrap();
-    assert_eq!((list.status().entries, list.status().keys), (50, 1000));
+    assert_eq!((list.status().tokens, list.status().keys), (50, 1000));
     let mut snapshot = feed.snapshot();
     let refused = (0..100_000).position(|i| snapshot.push(&key(i)).is_err());
     assert!(refused.is_some_and(|taken| taken < 10_000), "{refused:?}");
@@ -104,7 +105,7 @@ fn what_is_over_makes_room_and_is_cleared_away() {
             tokio::time::advance(Duration::from_secs(64)).await;
         }
         feed.add(&[token("late")], None).unwrap();
-        assert_eq!(list.status().entries, 1);
+        assert_eq!(list.status().tokens, 1);
         // A thread does it, and takes the time that it takes.
         let begun = std::time::Instant::now();
         while list.status().bytes > 1_000 {
@@ -158,7 +159,7 @@ fn with_nothing_but_a_filter_a_snapshot_takes_a_ninth_of_the_memory_and_what_com
     let [exact, filtered] = [Filter::Off, Filter::Only].map(|filter| list(options.clone().filter(filter), ["feed"]));
     for (list, [feed]) in [&exact, &filtered] {
         replace(feed, (0..TOKENS).map(token), at(0));
-        assert_eq!(list.status().entries, TOKENS);
+        assert_eq!(list.status().tokens, TOKENS);
         assert!((0..TOKENS).all(|jwt_id| is_revoked(list, jwt_id)));
     }
     let [exact, (filtered, [feed])] = [exact, filtered];
@@ -326,7 +327,9 @@ async fn a_list_is_ready_when_every_feed_has_delivered() {
     assert!(tokio::time::timeout(soon, &mut ready).await.is_err());
     replace(&other, [], at(0));
     tokio::time::timeout(soon, ready).await.unwrap();
-    tokio::time::timeout(soon, RevocationList::new().ready()).await.unwrap();
+    assert!(RevocationList::new().ready_within(Duration::ZERO).await);
+    let unready = RevocationList::new().follow(Silent);
+    assert!(!unready.ready_within(soon).await);
 }
 
 #[test]
@@ -409,7 +412,7 @@ async fn a_clock_that_jumps_ahead_and_back_loses_nothing_that_is_still_needed() 
     feed.confirm(clock.now());
     assert!((0..ENTRIES).all(|jwt_id| is_revoked(&list, jwt_id)));
     feed.add(&[until(1, at(601))], None).unwrap();
-    assert!(list.status().entries >= ENTRIES as usize);
+    assert!(list.status().tokens >= ENTRIES as usize);
 }
 
 #[test]
@@ -422,4 +425,15 @@ fn what_has_ended_is_no_longer_revoked_whether_it_is_still_there_or_not() {
         judged.now = at(secs);
         assert_eq!(matches!(list.check(&judged), Verdict::Revoked(_)), is_revoked, "{secs}");
     }
+}
+
+/// A feed that never says anything.
+struct Silent;
+
+impl Feed for Silent {
+    fn name(&self) -> Cow<'static, str> {
+        "silent".into()
+    }
+
+    fn start(self, _: Intake) {}
 }

@@ -149,7 +149,7 @@ async fn a_file_that_a_list_has_no_room_for_changes_nothing_and_is_an_alarm() {
     wait_until("it is an alarm", || list.status().full);
     wait_until("it is reported", || list.status().feeds.iter().any(|feed| feed.last_error.is_some()));
     assert!(matches!(check(&list, assurance.issued_until.unwrap()), Verdict::Revoked(_)));
-    assert_eq!((list.status().entries, list.status().cut_offs), (0, 1));
+    assert_eq!((list.status().tokens, list.status().cut_offs), (0, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use crate::answers::Answers;
 use crate::body::EmptyBody;
-use crate::fresh::NotFresh;
+use crate::fresh::RevocationRefusal;
 use crate::handler::{ExtractError, Forbidden, answers, verified};
 
 /// Demands something more of the callers of some routes: a layer inside of [`RequireJwtLayer`](crate::RequireJwtLayer), such as axum's
@@ -104,7 +104,9 @@ impl Demand {
             Self::Of(requirement) => {
                 requirement.check(verified).map_err(|denied| ExtractError::Denied(Forbidden::new(denied, verified)))
             }
-            Self::Fresh(max_age) => NotFresh::check(verified, *max_age).map_err(ExtractError::NotFresh),
+            Self::Fresh(max_age) => {
+                RevocationRefusal::check(verified, *max_age).map_err(ExtractError::RevocationRefusal)
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use countersign_claims::{ClaimsType, Permission};
 use http::request::Parts;
 
 use crate::answers::Answers;
-use crate::fresh::NotFresh;
+use crate::fresh::RevocationRefusal;
 use crate::grpc;
 use crate::handler::{Authenticated, Caller, Claims, ExtractError, Forbidden, Permit, answers};
 use crate::resource_metadata::ResourceMetadata;
@@ -171,10 +171,10 @@ impl IntoResponse for Forbidden {
     }
 }
 
-impl IntoResponse for NotFresh {
+impl IntoResponse for RevocationRefusal {
     fn into_response(self) -> Response {
         if self.refusal().is_none() {
-            return misconfigured(ExtractError::NotFresh(self));
+            return misconfigured(ExtractError::RevocationRefusal(self));
         }
         self.answer(None).map(|()| Body::empty())
     }

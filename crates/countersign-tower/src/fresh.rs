@@ -17,9 +17,6 @@ use crate::refusal::Refusal;
 /// [`Authenticated::require_fresh`](crate::handler::Authenticated::require_fresh) makes one, which then answers as its
 /// layer does (realm, resource metadata).
 ///
-/// It is about revocations, and not the `NotFresh` of `countersign-jwks`, which is about keys and is the one at the root of
-/// `countersign`; there, this one is `countersign::handler::NotFresh`.
-///
 /// What is known of revocations is too old, or not known: 503 with `Retry-After`, gRPC 14 `UNAVAILABLE`. The token has
 /// been revoked since the layer has let it in: 401 `invalid_token`, 16 `UNAUTHENTICATED`. The layer has nobody to ask,
 /// which is the service's own fault: 500, 13 `INTERNAL`.
@@ -27,13 +24,13 @@ use crate::refusal::Refusal;
 /// As axum's response it has seen no request, so it answers as plain HTTP, to gRPC callers too;
 /// [`into_response`](Self::into_response) has seen one.
 #[derive(Clone)]
-pub struct NotFresh {
+pub struct RevocationRefusal {
     /// None: there is no revocation check.
     refusal: Option<TokenRefusal>,
     answers: Option<Arc<Answers>>,
 }
 
-impl NotFresh {
+impl RevocationRefusal {
     /// Asks once more, by the clock of the layer.
     pub(crate) fn check(verified: &Verified, max_age: Duration) -> Result<(), Self> {
         let refused = |refusal| Self { refusal, answers: Answers::of(verified) };
@@ -59,7 +56,7 @@ impl NotFresh {
 
     pub(crate) fn answer(self, kind: Option<grpc::Kind>) -> Response<()> {
         let answers = self.answers.clone();
-        ExtractError::NotFresh(self).answer(answers.as_deref(), kind, "")
+        ExtractError::RevocationRefusal(self).answer(answers.as_deref(), kind, "")
     }
 
     /// Tells the observers, where the answer is made by somebody who does not know them.
@@ -72,16 +69,16 @@ impl NotFresh {
 }
 
 /// By what is wrong.
-impl PartialEq for NotFresh {
+impl PartialEq for RevocationRefusal {
     fn eq(&self, other: &Self) -> bool {
         self.refusal == other.refusal
     }
 }
 
-impl Eq for NotFresh {}
+impl Eq for RevocationRefusal {}
 
 /// For the operator, and for whoever forgot the revocation check.
-impl fmt::Display for NotFresh {
+impl fmt::Display for RevocationRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.refusal {
             Some(refusal) => refusal.fmt(f),
@@ -90,13 +87,13 @@ impl fmt::Display for NotFresh {
     }
 }
 
-impl fmt::Debug for NotFresh {
+impl fmt::Debug for RevocationRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("NotFresh").field(&self.refusal).finish()
+        f.debug_tuple("RevocationRefusal").field(&self.refusal).finish()
     }
 }
 
-impl std::error::Error for NotFresh {}
+impl std::error::Error for RevocationRefusal {}
 
 /// Told to the client as well: nobody but the service's own developers will ever read it.
 const NO_REVOCATION: &str = "this route's countersign layer asks nobody what has been revoked: its handler asks \

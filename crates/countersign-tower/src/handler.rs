@@ -3,7 +3,7 @@
 //! grant enough, or may be revoked.
 //!
 //! Under axum, these four are extractors; that takes the feature `axum`. Without a framework, and under tonic, they
-//! come from the request's extensions, and [`ExtractError`], [`Forbidden`], [`NotFresh`] and [`Refusal`] each have an
+//! come from the request's extensions, and [`ExtractError`], [`Forbidden`], [`RevocationRefusal`] and [`Refusal`] each have an
 //! `into_response` that answers this request, HTTP or gRPC, in one line. With the feature `tonic-0.14` these turn into
 //! `tonic::Status` by `?`.
 
@@ -23,7 +23,7 @@ use crate::refusal::Refusal;
 use crate::{grpc, response};
 
 pub use crate::caller::Caller;
-pub use crate::fresh::NotFresh;
+pub use crate::fresh::RevocationRefusal;
 pub use crate::permit::Permit;
 
 /// The claims of the request's token, read into `T`. Cheap to clone.
@@ -180,11 +180,11 @@ impl Authenticated {
     /// ```
     ///
     /// # Errors
-    /// [`NotFresh`]. A layer without a [revocation check](crate::RequireJwtLayer::revocation), its own or its
+    /// [`RevocationRefusal`]. A layer without a [revocation check](crate::RequireJwtLayer::revocation), its own or its
     /// verifier's, is a misconfiguration, which is answered with 500.
     #[must_use = "nobody is refused unless the error is answered with: put a `?` after it"]
-    pub fn require_fresh(&self, max_age: Duration) -> Result<(), NotFresh> {
-        NotFresh::check(&self.0, max_age)
+    pub fn require_fresh(&self, max_age: Duration) -> Result<(), RevocationRefusal> {
+        RevocationRefusal::check(&self.0, max_age)
     }
 }
 
@@ -227,7 +227,7 @@ pub enum ExtractError {
     /// The token is good, and does not do for this: HTTP 403, or 401 where its holder has to authenticate anew or better.
     Denied(Forbidden),
     /// The token is good, and may have been revoked.
-    NotFresh(NotFresh),
+    RevocationRefusal(RevocationRefusal),
 }
 
 impl ExtractError {
@@ -240,7 +240,7 @@ impl ExtractError {
             Self::Anonymous(refusal) => Some(refusal.clone()),
             Self::Claims(error) => Some(Refusal::Token(TokenRefusal::ClaimsType(error.clone()))),
             Self::Denied(forbidden) => Some(Refusal::Denied(forbidden.denied.clone())),
-            Self::NotFresh(not_fresh) => not_fresh.refusal(),
+            Self::RevocationRefusal(not_fresh) => not_fresh.refusal(),
         }
     }
 
@@ -283,7 +283,7 @@ impl fmt::Display for ExtractError {
             Self::Anonymous(refusal) => refusal.fmt(f),
             Self::Claims(error) => error.fmt(f),
             Self::Denied(forbidden) => forbidden.fmt(f),
-            Self::NotFresh(not_fresh) => not_fresh.fmt(f),
+            Self::RevocationRefusal(not_fresh) => not_fresh.fmt(f),
         }
     }
 }

@@ -36,7 +36,7 @@
 //!
 //! A [`Refusal`] is why a request was not let through, whoever has found out. A [`Denied`](countersign_claims::Denied)
 //! is the part of it that is about a good token which does not do for something; [`handler::Forbidden`] is that with
-//! what a handler needs to answer with it, [`handler::NotFresh`] is a token that may have been revoked, and
+//! what a handler needs to answer with it, [`handler::RevocationRefusal`] is a token that may have been revoked, and
 //! [`handler::ExtractError`] is whatever keeps a handler from getting what it asks for.
 //!
 //! # Backpressure
@@ -183,11 +183,11 @@
 //!
 //! `axum` and `tonic-0.14` bring what is in [`handler`] to the root as well.
 //!
-//! - `axum` (off): `Claims` and `Authenticated` are axum extractors, and `Forbidden` and `NotFresh` are axum responses.
+//! - `axum` (off): `Claims` and `Authenticated` are axum extractors, and `Forbidden` and `RevocationRefusal` are axum responses.
 //!   Costs `axum-core`. The layer works under axum without it, and what it does does not depend on it.
 //! - `metrics` (off): `RequestMetrics`, for a recorder of the `metrics` crate. Costs `metrics`; nothing is counted until it is an observer.
 //! - `tokio` (off): `Deadline`, at which connections end that outlive their request. Costs tokio with its timer, and `futures-core`.
-//! - `tonic-0.14` (off): [`Refusal`], `ExtractError`, `Forbidden` and `NotFresh` turn into `tonic::Status`. Costs tonic
+//! - `tonic-0.14` (off): [`Refusal`], `ExtractError`, `Forbidden` and `RevocationRefusal` turn into `tonic::Status`. Costs tonic
 //!   without its features, and tokio with it. The layer works under tonic without it, and answers gRPC in every build.
 //! - `tower-http-0.7` (off): `RequestAuthorizer`, for tower-http's own authorisation layers. Costs tower-http with these. The
 //!   layer stands among tower-http's others without it.
@@ -254,7 +254,7 @@ pub use future::ResponseFuture;
 // Always in `handler`. Here only with a framework's feature, so that whoever forgot it is told so by the compiler: an axum
 // handler over a `Claims` that is no extractor would make it complain of `Handler`, and of nothing that helps.
 #[cfg(any(feature = "axum", feature = "tonic-0.14"))] // with neither: `countersign_tower::handler`
-pub use handler::{Authenticated, Claims, ExtractError, Forbidden, NotFresh, Permit};
+pub use handler::{Authenticated, Claims, ExtractError, Forbidden, Permit, RevocationRefusal};
 pub use layer::RequireJwtLayer;
 pub use limit::{RefusalLimit, Refused};
 #[cfg(feature = "metrics")]

@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 
 #[cfg(feature = "tokio")]
 use crate::deadline::Ended;
-use crate::fresh::NotFresh;
+use crate::fresh::RevocationRefusal;
 use crate::handler::{ExtractError, Forbidden};
 use crate::refusal::Refusal;
 use crate::response::whole_seconds;
@@ -52,22 +52,22 @@ impl From<Forbidden> for Status {
 
 /// 14 `UNAVAILABLE` if it is not known well enough what has been revoked, 16 `UNAUTHENTICATED` if the token is, 13
 /// `INTERNAL` if nobody can be asked.
-impl From<NotFresh> for Status {
-    fn from(not_fresh: NotFresh) -> Self {
-        ExtractError::NotFresh(not_fresh).into()
+impl From<RevocationRefusal> for Status {
+    fn from(not_fresh: RevocationRefusal) -> Self {
+        ExtractError::RevocationRefusal(not_fresh).into()
     }
 }
 
 /// 16 `UNAUTHENTICATED` if there is no caller or the claims do not fit their type, as [`Forbidden`] if a
 /// [`Permit`](crate::handler::Permit) is denied, 13 `INTERNAL` if there is no layer, or only one that watches. Of a
-/// permit that is denied, and of a token that is [`NotFresh`], the layer's [observers](crate::Observer) hear, of the
+/// permit that is denied, and of a token that is [`RevocationRefusal`], the layer's [observers](crate::Observer) hear, of the
 /// others they do not.
 impl From<ExtractError> for Status {
     fn from(error: ExtractError) -> Self {
         if let ExtractError::Denied(forbidden) = error {
             return forbidden.into();
         }
-        if let ExtractError::NotFresh(not_fresh) = &error {
+        if let ExtractError::RevocationRefusal(not_fresh) = &error {
             not_fresh.report();
         }
         if let Some(refusal) = error.refusal() {

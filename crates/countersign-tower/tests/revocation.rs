@@ -21,7 +21,7 @@ use countersign_claims::revocation::{Changed, Judged, Level, RevocationCheck, Re
 use countersign_claims::{Clock, Policy, UnixTime, Verified, scope};
 use countersign_token::{Answer, KeySet};
 use countersign_tower::deadline::{Deadline, Ended, LOOK_AT_CLOCK, RECHECK_SPACING};
-use countersign_tower::handler::{Authenticated, Caller, ExtractError, NotFresh};
+use countersign_tower::handler::{Authenticated, Caller, ExtractError, RevocationRefusal};
 use countersign_tower::{Refusal, RequireJwtLayer, require_fresh};
 use countersign_verifier::{Refusal as TokenRefusal, Verifier};
 use http::{Method, Request, Response};
@@ -335,7 +335,7 @@ fn app(layer: RequireJwtLayer<KeySet>) -> Router {
         .layer(layer)
 }
 
-async fn handler(caller: Authenticated) -> Result<&'static str, NotFresh> {
+async fn handler(caller: Authenticated) -> Result<&'static str, RevocationRefusal> {
     caller.require_fresh(secs(10))?;
     Ok("in")
 }
@@ -448,7 +448,7 @@ async fn who_asks_of_revocations_where_nobody_knows_any_is_misconfigured() {
     let by_route = ask(&unasked, "/route", &token).await;
     assert_eq!((by_route.status().as_u16(), reason(&by_route)), (500, None));
     let error = by_route.extensions().get::<ExtractError>().unwrap();
-    assert!(matches!(error, ExtractError::NotFresh(not_fresh) if not_fresh.refusal().is_none()));
+    assert!(matches!(error, ExtractError::RevocationRefusal(not_fresh) if not_fresh.refusal().is_none()));
     let by_handler = ask(&unasked, "/handler", &token).await;
     assert_eq!(by_handler.status(), 500);
     let text = by_handler.into_body().collect().await.unwrap().to_bytes();

@@ -137,7 +137,7 @@ pub use countersign_tower::RequestAuthorizer;
 pub use countersign_tower::deadline::{self, Deadline, Ended};
 // Always in `handler`; here only with a framework's feature, so that whoever forgot it is told so by the compiler.
 #[cfg(any(feature = "axum", feature = "tonic-0.14"))] // with neither: `countersign::handler`
-pub use countersign_tower::handler::{Authenticated, Claims, ExtractError, Forbidden, Permit};
+pub use countersign_tower::handler::{Authenticated, Claims, ExtractError, Forbidden, Permit, RevocationRefusal};
 pub use countersign_tower::{
     Caller, Judged, Observer, OnRefusalLayer, Outcome, ProblemDetails, Refusal, RefusalLimit, RefusalResponse, Refused,
     RequireJwt, RequireJwtLayer, RequireLayer, ResourceMetadata, SystemClock, TokenPlace, handler, require,

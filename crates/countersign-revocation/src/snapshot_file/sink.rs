@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use countersign_claims::revocation::{Entry, Published, Publishing, RevocationSink, Revokes, SinkError};
-use countersign_claims::{Clock, MAX_LEEWAY, UnixTime};
+use countersign_claims::{Clock, UnixTime};
 use siphasher::sip128::SipHasher13;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
