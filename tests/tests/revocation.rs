@@ -100,7 +100,7 @@ async fn a_key_that_is_revoked_verifies_nothing_under_whatever_name() -> Result<
     let header = token.sign();
     let header: serde_json::Value = serde_json::from_slice(&B64.decode(header.split('.').next().ok_or("a header")?)?)?;
     list.revoker(idp.issuer()).key(header["kid"].as_str().ok_or("a kid")?).await?;
-    // A year from now too: whoever has the key signs what they like.
+    // Issued after the revocation too: whoever has the key signs what they like.
     let later = countersign::UnixTime::from(std::time::SystemTime::now()).saturating_add(Duration::from_secs(10));
     for token in [&token, &unnamed, &token.clone().issued_at(later, Duration::from_secs(3600))] {
         assert_eq!(status(&url, &token.sign()).await?, 401);

@@ -9,7 +9,8 @@ use crate::intake::Intake;
 ///
 /// What a feed owes:
 /// - everything it has ever said stays until it is over, or until the feed [replaces](Intake::replace) all of it;
-/// - an `as_of` is a promise: everything that was revoked by then has been handed on;
+/// - an `as_of` is a promise: everything that was revoked by then has been handed on. It is also what lets memory be used again: once
+///   a feed has promised anything, what has ended is swept only when a promise is later than that, so it goes on promising;
 /// - what it could not hand on it does not hide: [`Intake::failed`], and [`Intake::overflowed`] if it is lost.
 pub trait Feed: Send + 'static {
     /// What it is called in status and log.

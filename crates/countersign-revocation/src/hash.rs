@@ -12,8 +12,8 @@ use siphasher::sip128::{Hash128, SipHasher13};
 /// set. By accident it happens once in 2^128 pairs. The key is what a token *says* (`iss` and `jti`), never its bytes.
 ///
 /// The hash of an issuer is the secret under which its names are hashed, so no name can be moved across the border between the two, and each
-/// is hashed in one go, which is twice as fast as in pieces. What kind of name it is comes in afterwards, as a secret that is added: two kinds of name
-/// collide only if their hashes differ by the very sum of two secrets.
+/// is hashed in one go, which is twice as fast as in pieces. What kind of name it is comes in afterwards, as a secret that is added (XOR): two kinds of
+/// name collide only if their hashes differ by the very sum of two secrets.
 pub(crate) struct Hashing {
     issuers: SipHasher13,
     /// An issuer of which something has been revoked, and its hash, so that a service that has one issuer need not hash it with every request.

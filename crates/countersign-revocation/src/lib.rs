@@ -62,6 +62,7 @@
 mod compaction;
 mod feed;
 mod filter;
+mod fits;
 mod hash;
 mod horizon;
 mod in_process;
@@ -81,6 +82,7 @@ mod tests;
 mod until;
 
 pub use feed::Feed;
+pub use fits::MAX_NAME_BYTES;
 pub use in_process::InProcess;
 pub use intake::{Intake, ReplaceError, SnapshotBuilder};
 pub use list::RevocationList;

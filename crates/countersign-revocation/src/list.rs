@@ -49,7 +49,8 @@ impl RevocationList {
         self.0.status()
     }
 
-    /// Ends when every feed has delivered once.
+    /// Ends when every feed has delivered once, and not before: where there is no file yet, or no publisher, it waits for it. A start that must
+    /// come to an end gives it a time, such as by `tokio::time::timeout`; what has not come by then is in the [status](Self::status).
     pub async fn ready(&self) {
         let mut deliveries = self.0.deliveries();
         while !self.0.has_delivered() {

@@ -6,13 +6,11 @@ use countersign_claims::{MAX_LEEWAY, UnixTime};
 use tokio::time::Instant;
 
 use crate::filter::Fuse;
+use crate::fits::fits;
 use crate::hash::Hashing;
 use crate::layered::Layered;
 use crate::set::{Pending, Value, unique};
 use crate::until::Until;
-
-/// Longer names are not taken: a whole token has no more, unless a verifier is told to take longer ones, and servers cut headers off there.
-pub(crate) const MAX_NAME_BYTES: usize = 8 * 1024;
 
 /// What one feed has said.
 #[derive(Clone)]
@@ -243,26 +241,5 @@ impl Entries {
             _ => return Err(SinkError::Unfit("a revocation of a new kind")),
         }
         Ok(())
-    }
-}
-
-fn fits(entry: &Entry) -> Result<(), SinkError> {
-    let name = |what, name: &str| match name.len() {
-        1..=MAX_NAME_BYTES => Ok(()),
-        _ => Err(SinkError::Unfit(what)),
-    };
-    if entry.issuer.len() > MAX_NAME_BYTES {
-        return Err(SinkError::Unfit("the issuer"));
-    }
-    match &entry.revokes {
-        Revokes::Token { jwt_id } => name("the `jti`", jwt_id),
-        Revokes::Key { kid } => name("the `kid`", kid),
-        // With a name it is a mistake for another level, and would cut off everybody.
-        Revokes::CutOff { level: Level::Issuer, name, .. } if name.is_empty() => Ok(()),
-        Revokes::CutOff { level: Level::Issuer, .. } => {
-            Err(SinkError::Unfit("the name in an issuer's cut-off, which has none,"))
-        }
-        Revokes::CutOff { level, name: of, .. } => name(level.name(), of),
-        _ => Ok(()),
     }
 }

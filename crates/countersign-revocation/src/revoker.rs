@@ -6,8 +6,8 @@ use countersign_claims::revocation::{Entry, Level, RevocationSink, Revokes, Sink
 use countersign_claims::{Clock, UnixTime, Verified};
 use countersign_token::Thumbprint;
 
+use crate::fits::fits;
 use crate::list::RevocationList;
-use crate::snapshot_file::MAX_NAME_BYTES;
 
 /// How long the longest token of an issuer lives unless set: a day.
 pub const DEFAULT_MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -105,7 +105,7 @@ impl Revoker {
     ///
     /// # Errors
     /// [`SinkError`], as of all methods; [`SinkError::Unfit`] if a name is empty or longer than
-    /// [`MAX_NAME_BYTES`].
+    /// [`MAX_NAME_BYTES`](crate::MAX_NAME_BYTES).
     pub async fn jwt_id(&self, jti: &str, exp: UnixTime) -> Result<Assurance, SinkError> {
         self.publish([self.entry(Revokes::Token { jwt_id: jti.into() }, Some(exp))]).await
     }
@@ -191,7 +191,7 @@ impl Revoker {
     /// [`SinkError`].
     pub async fn publish(&self, entries: impl Into<Arc<[Entry]>>) -> Result<Assurance, SinkError> {
         let entries = entries.into();
-        entries.iter().try_for_each(check)?;
+        entries.iter().try_for_each(fits)?;
         let issued_until = entries.iter().filter_map(issued_until).max();
         let until = entries.iter().map(|entry| entry.until).reduce(|a, b| Some(a?.max(b?))).flatten();
         let within = self.sink.publish(entries).await?.within;
@@ -244,19 +244,4 @@ fn issued_until(entry: &Entry) -> Option<UnixTime> {
         Revokes::CutOff { issued_until, .. } => Some(UnixTime::from_secs(issued_until.as_secs())),
         _ => None,
     }
-}
-
-fn check(entry: &Entry) -> Result<(), SinkError> {
-    let (what, name) = match &entry.revokes {
-        Revokes::Token { jwt_id } => ("the `jti`", jwt_id),
-        Revokes::Key { kid } => ("the `kid`", kid),
-        Revokes::CutOff { level, name, .. } if *level != Level::Issuer => (level.name(), name),
-        _ => return check_issuer(entry),
-    };
-    if name.is_empty() || name.len() > MAX_NAME_BYTES { Err(SinkError::Unfit(what)) } else { check_issuer(entry) }
-}
-
-/// It may be empty: of tokens that have none.
-fn check_issuer(entry: &Entry) -> Result<(), SinkError> {
-    if entry.issuer.len() > MAX_NAME_BYTES { Err(SinkError::Unfit("the issuer")) } else { Ok(()) }
 }

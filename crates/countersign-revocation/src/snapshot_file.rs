@@ -7,14 +7,18 @@ mod read;
 mod sink;
 
 use std::fmt;
+use std::time::Duration;
 
 use countersign_claims::UnixTime;
 use countersign_claims::revocation::SinkError;
 
+pub use crate::fits::MAX_NAME_BYTES;
 pub use feed::{DEFAULT_INTERVAL, MIN_INTERVAL, SnapshotFile};
-pub use line::MAX_NAME_BYTES;
 pub use read::MAX_LINE_BYTES;
 pub use sink::{DEFAULT_CAPACITY, DEFAULT_HEARTBEAT, FileSink, FileSinkOptions, READ_ALLOWANCE};
+
+/// How soon a thread notices that its list or its sink is gone, however long it has to wait for something else.
+const NOTICED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why a snapshot file is not taken. It says where, and nothing of what is there.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ const STEP: Duration = Duration::from_secs(64);
 
 /// How much longer than its tokens an entry counts: the most leeway that a verifier grants them, and as much again for a verifier's clock that is
 /// behind that of the list.
-const SLACK: Duration = Duration::from_secs(2 * MAX_LEEWAY.as_secs());
+pub(crate) const SLACK: Duration = Duration::from_secs(2 * MAX_LEEWAY.as_secs());
 
 /// When an entry ends, or where the time is, in steps since 1970. 32 bits of them last until the year 10680.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

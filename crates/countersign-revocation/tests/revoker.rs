@@ -180,6 +180,10 @@ async fn a_name_that_is_empty_or_too_long_is_unfit_and_nothing_is_published() {
     let foreign = Revoker::new(sink.clone(), long);
     assert_eq!(foreign.issuer().await, Err(SinkError::Unfit("the issuer")));
     assert_eq!(foreign.subject("x").await, Err(SinkError::Unfit("the issuer")));
+    // With a name it was meant for another level.
+    let revokes = Revokes::CutOff { level: Level::Issuer, name: "x".into(), issued_until: secs(100) };
+    let outcome = sound.publish([Entry { issuer: ISSUER.into(), revokes, until: None }]).await;
+    assert!(matches!(outcome, Err(SinkError::Unfit(_))), "{outcome:?}");
     assert!(sink.published.lock().unwrap().is_empty());
     assert!(sound.subject(&"x".repeat(MAX_NAME_BYTES)).await.is_ok());
 }

@@ -141,7 +141,33 @@ impl DangerousFakeAuth {
     }
 
     /// Has whatever asks once more, such as `require_fresh` and deadlines, ask this. Unless it is set, nothing is ever revoked, and that is always
-    /// known. The layer itself does not ask: it refuses nobody.
+    /// known. The layer itself does not ask: it refuses nobody, so a handler that asks nothing once more is reached by a revoked caller too.
+    ///
+    /// What revokes it has to be of its issuer, which is nobody's unless it is [set](Self::issuer); a revoker's `token` takes that of the token:
+    ///
+    /// ```
+    /// use axum::body::Body;
+    /// use axum::http::{Request, StatusCode};
+    /// use axum::{Router, routing::post};
+    /// use countersign::{RevocationList, require_fresh};
+    /// use countersign_testkit::DangerousFakeAuth;
+    /// use std::time::Duration;
+    /// use tower::ServiceExt as _;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let list = RevocationList::new();
+    /// let ada = DangerousFakeAuth::subject("ada").revocation(list.clone());
+    /// # let ada = ada.even_in_release_builds();
+    /// list.revoker("").token(&ada.verified()).await?;
+    ///
+    /// let pay = post(async || "paid").layer(require_fresh(Duration::from_secs(10)));
+    /// let app = Router::new().route("/pay", pay).layer(ada);
+    /// let response = app.oneshot(Request::post("/pay").body(Body::empty())?).await?;
+    /// assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn revocation(self, check: impl Into<RevocationCheck>) -> Self {
         Self { revocation: Arc::new(check.into()), verified: Arc::default(), ..self }
     }

@@ -74,7 +74,7 @@ pub fn require(requirement: Requirement) -> RequireLayer {
 /// # let list = RevocationList;
 /// # let app: Router =
 /// Router::new()
-///     .route("/payments", post(async || "paid").layer(require_fresh(Duration::from_secs(10))))
+///     .route("/payments", post(async || "paid").layer(require_fresh(Duration::from_secs(15))))
 ///     .route("/orders", get(async || "none"))
 ///     .layer(RequireJwtLayer::new(verifier).revocation(list))
 /// # ;

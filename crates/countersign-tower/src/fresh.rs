@@ -17,6 +17,9 @@ use crate::refusal::Refusal;
 /// [`Authenticated::require_fresh`](crate::handler::Authenticated::require_fresh) makes one, which then answers as its
 /// layer does (realm, resource metadata).
 ///
+/// It is about revocations, and not the `NotFresh` of `countersign-jwks`, which is about keys and is the one at the root of
+/// `countersign`; there, this one is `countersign::handler::NotFresh`.
+///
 /// What is known of revocations is too old, or not known: 503 with `Retry-After`, gRPC 14 `UNAVAILABLE`. The token has
 /// been revoked since the layer has let it in: 401 `invalid_token`, 16 `UNAUTHENTICATED`. The layer has nobody to ask,
 /// which is the service's own fault: 500, 13 `INTERNAL`.

@@ -172,7 +172,7 @@ impl Authenticated {
     /// use http::{HeaderMap, Method, Response};
     ///
     /// fn pay(caller: &Authenticated, method: &Method, headers: &HeaderMap) -> Response<String> {
-    ///     match caller.require_fresh(Duration::from_secs(10)) {
+    ///     match caller.require_fresh(Duration::from_secs(15)) {
     ///         Ok(()) => Response::new(String::from("paid")),
     ///         Err(not_fresh) => not_fresh.into_response(method, headers),
     ///     }

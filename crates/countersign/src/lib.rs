@@ -68,7 +68,7 @@
 //!
 //! A signed token is good until its `exp`, unless somebody says otherwise. [`JwtAuth::revocation`] takes a [`RevocationList`]: tokens (`jti`), subjects, clients,
 //! sessions, tenants and keys that count no more, in memory beside the verifier, which asks it with each request in some ten nanoseconds. A [`Revoker`] puts them there,
-//! [`SnapshotFile`] brings them from elsewhere. [`revocation`] says what is guaranteed, and
+//! [`SnapshotFile`] brings them from elsewhere, where a [`FileSink`] has written them. [`revocation`] says what is guaranteed, and
 //! [REVOCATION.md](https://github.com/countersign-rs/countersign/blob/main/REVOCATION.md) how to go about it.
 //!
 //! # In a handler
@@ -126,7 +126,7 @@ pub use countersign_jwks::{
     CacheError, CacheFuture, FileCache, ImportError, Issuers, KeyCache, KeyEvent, KeyEvents, KeyState, KeyStatus, Keys,
     KeysHandle, Local, NotFresh, NotReady, RefreshError, Remote, SourceError, Tenants,
 };
-pub use countersign_revocation::{RevocationCheck, RevocationList, Revoker, SnapshotFile};
+pub use countersign_revocation::{FileSink, RevocationCheck, RevocationList, Revoker, SnapshotFile};
 pub use countersign_token::{Algorithm, AlgorithmSet, JwkSet, KeySet, Origin, SigningKey, VerifyingKey};
 #[cfg(feature = "axum")]
 pub use countersign_tower::ExtractRejection;

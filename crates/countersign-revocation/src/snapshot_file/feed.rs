@@ -10,9 +10,9 @@ use countersign_claims::revocation::{Entry, SinkError};
 use countersign_claims::{Clock, UnixTime};
 use siphasher::sip128::SipHasher13;
 
-use super::SnapshotError;
 use super::file::{self, Stat};
 use super::read::{self, Content};
+use super::{NOTICED_WITHIN, SnapshotError};
 use crate::feed::Feed;
 use crate::intake::Intake;
 use crate::part::is_ahead;
@@ -22,9 +22,6 @@ pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The shortest interval. It is the length of a look that counts, and more often would be a loop.
 pub const MIN_INTERVAL: Duration = Duration::from_millis(100);
-
-/// How soon it is noticed that the list is gone, however long the interval is.
-const NOTICED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Follows a [snapshot file](super): reads it whenever it has changed, and puts all of it in place of what it said before, or nothing.
 ///

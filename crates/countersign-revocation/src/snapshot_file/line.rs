@@ -4,11 +4,10 @@ use std::borrow::Cow;
 
 use countersign_claims::revocation::{Entry, Level, Revokes, SinkError};
 use countersign_claims::{MAX_NUMERIC_DATE, UnixTime};
+use countersign_token::Thumbprint;
 use countersign_token::json::{self, ObjectError, Raw};
-use countersign_token::{DEFAULT_MAX_TOKEN_BYTES, Thumbprint};
 
-/// The longest name of anything, in octets: no token has a longer one, as long as it is no longer itself than tokens may be by default.
-pub const MAX_NAME_BYTES: usize = DEFAULT_MAX_TOKEN_BYTES;
+use crate::fits::{MAX_NAME_BYTES, fits};
 
 const VERSION: u64 = 1;
 
@@ -100,14 +99,13 @@ pub(super) fn trailer(entries: u64) -> String {
 /// # Errors
 /// [`SinkError::Unfit`] if a name is empty or too long.
 pub(super) fn head(entry: &Entry) -> Result<Box<str>, SinkError> {
+    fits(entry)?;
     let (member, name) = match &entry.revokes {
         Revokes::Token { jwt_id } => ("jti", &**jwt_id),
         Revokes::Key { kid } => ("kid", &**kid),
         Revokes::KeyMaterial { thumbprint } => return Ok(format!("{{\"jkt\":\"{thumbprint}\"").into()),
         Revokes::CutOff { level, name, .. } => match level {
-            Level::Issuer if name.is_empty() => ("", ""),
-            // A mistake for another level, and it would cut off everybody.
-            Level::Issuer => return Err(SinkError::Unfit("the name in an issuer's cut-off, which has none,")),
+            Level::Issuer => ("", &**name),
             Level::Tenant => ("tid", &**name),
             Level::Client => ("client_id", &**name),
             Level::Subject => ("sub", &**name),
@@ -116,14 +114,8 @@ pub(super) fn head(entry: &Entry) -> Result<Box<str>, SinkError> {
         },
         _ => return Err(SinkError::Unfit("what is revoked, which is of a kind that a snapshot file does not know,")),
     };
-    if entry.issuer.len() > MAX_NAME_BYTES {
-        return Err(SinkError::Unfit("the issuer"));
-    }
     let mut head = format!("{{\"iss\":{}", quoted(&entry.issuer)?);
     if !member.is_empty() {
-        if name.is_empty() || name.len() > MAX_NAME_BYTES {
-            return Err(SinkError::Unfit(member));
-        }
         head.extend([",\"", member, "\":", &quoted(name)?]);
     }
     Ok(head.into())

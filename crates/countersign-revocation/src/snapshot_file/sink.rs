@@ -14,9 +14,10 @@ use tokio::time::Instant;
 
 use super::file::{self, ReplaceFault, Stat};
 use super::line::{self, Header};
-use super::{DEFAULT_INTERVAL, SnapshotError, read};
+use super::{DEFAULT_INTERVAL, NOTICED_WITHIN, SnapshotError, read};
 use crate::horizon::Horizon;
 use crate::part::is_ahead;
+use crate::until::SLACK;
 
 /// How many live entries a file may have unless set: some 100 MB, which are written anew for every revocation and every heartbeat.
 pub const DEFAULT_CAPACITY: usize = 1_000_000;
@@ -30,12 +31,6 @@ const MIN_HEARTBEAT: Duration = Duration::from_secs(1);
 /// How long reading is allowed for in what is promised, for every million entries that there may be: a reader that has just begun to read the
 /// file before reads that to its end, waits for its interval, and reads the new one. A million take it about half a second.
 pub const READ_ALLOWANCE: Duration = Duration::from_secs(2);
-
-/// How long an entry outlives the tokens that it concerns: the largest leeway that a verifier may have, and once more for clocks that differ.
-pub(super) const KEPT_LONGER: Duration = MAX_LEEWAY.saturating_mul(2);
-
-/// How soon the heartbeat's thread notices that the sink is gone.
-const NOTICED_WITHIN: Duration = Duration::from_secs(1);
 
 /// How a [`FileSink`] works.
 #[derive(Clone)]
@@ -277,7 +272,7 @@ impl Shared {
     fn publish(&self, entries: &[Entry], now: UnixTime) -> Result<(), SinkError> {
         let news = entries.iter().map(kept).collect::<Result<Vec<_>, _>>()?;
         let mut state = self.lock();
-        let ended = state.horizon.observe(now, Instant::now()).saturating_sub(KEPT_LONGER).as_secs();
+        let ended = state.horizon.observe(now, Instant::now()).saturating_sub(SLACK).as_secs();
         self.absorb(&mut state, ended).map_err(unavailable)?;
         state.entries.retain(|_, kept| kept.until >= ended);
         let mut before = Vec::new();

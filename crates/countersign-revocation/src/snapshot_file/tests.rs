@@ -550,7 +550,7 @@ fn a_fraction_makes_a_cut_off_no_earlier_and_an_end_no_sooner() {
 #[tokio::test(start_paused = true)]
 async fn a_restart_forgets_nothing_and_what_is_over_is_left_out_some_time_later() {
     let directory = Directory::new();
-    let kept = super::sink::KEPT_LONGER.as_secs() as i64;
+    let kept = crate::until::SLACK.as_secs() as i64;
     FileSink::with(directory.file(), by_hand())
         .unwrap()
         .publish([token("a", NOW + 5), token("b", NOW + 90)].into())
@@ -632,9 +632,9 @@ fn all_or_none_are_published() {
     let named = publish(&sink, &[token("e", NOW), cut_off(Level::Issuer, "x", NOW, NOW)]);
     assert!(matches!(named, Err(SinkError::Unfit(_))), "it would cut off everybody");
     let unfit = publish(&sink, &[token("e", NOW), token("", NOW)]);
-    assert_eq!(unfit, Err(SinkError::Unfit("jti")));
+    assert_eq!(unfit, Err(SinkError::Unfit("the `jti`")));
     let long = "x".repeat(MAX_NAME_BYTES + 1);
-    assert_eq!(publish(&sink, &[token("e", NOW), token(&long, NOW)]), Err(SinkError::Unfit("jti")));
+    assert_eq!(publish(&sink, &[token("e", NOW), token(&long, NOW)]), Err(SinkError::Unfit("the `jti`")));
     sink.beat(secs(NOW)).unwrap();
     assert_eq!(content(&directory.file()), [token("a", NOW), token("b", NOW)]);
     // The longest that is allowed, and the worst to write, fit a line.
