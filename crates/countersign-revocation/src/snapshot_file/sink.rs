@@ -128,8 +128,9 @@ impl fmt::Debug for FileSinkOptions {
 /// another has put there; so two publishers, as in a rolling deployment, lose nothing for longer than a heartbeat of both, but within that time one may
 /// undo what the other has just published. A file that cannot be read is never written over.
 ///
-/// **Its clock has to be right.** Readers refuse a file from before the one in force, so what is published while the clock is set back, by more than
-/// [`MAX_LEEWAY`](countersign_claims::MAX_LEEWAY), reaches nobody whose own clock is right before it has caught up, whatever has been promised: that is an error in the log here, and makes readers stale.
+/// **Its clock has to be right.** Readers refuse a file from before the one in force. So what is published while the clock is set back, by more than
+/// [`MAX_LEEWAY`](countersign_claims::MAX_LEEWAY), reaches nobody whose own clock is right before this one has caught up, whatever has been
+/// promised: that is an error in the log here, and makes readers stale.
 ///
 /// The file's path should not be a symbolic link: the link would be replaced, and not what it points to. A process that dies while it writes may leave
 /// a file `.NAME.….tmp` behind, which means nothing.
