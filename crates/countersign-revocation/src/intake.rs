@@ -45,7 +45,7 @@ impl Intake {
     pub fn snapshot(&self) -> SnapshotBuilder {
         let list = self.list.upgrade();
         let over = list.map_or(Until::NOTHING, |list| list.over(self.part));
-        SnapshotBuilder { list: self.list.clone(), over, entries: Entries::default(), is_full: false }
+        SnapshotBuilder { list: self.list.clone(), part: self.part, over, entries: Entries::default(), is_full: false }
     }
 
     /// Puts a whole snapshot in place of everything that has been handed on here. Checks that begin after this has returned see it, and none sees
@@ -105,6 +105,7 @@ impl fmt::Debug for Intake {
 /// A whole snapshot that is being read; see [`Intake::snapshot`]. Entries are hashed at once, so that it takes 24 bytes for each.
 pub struct SnapshotBuilder {
     list: Weak<Shared>,
+    part: usize,
     /// What was over when it was begun.
     over: Until,
     entries: Entries,
@@ -128,7 +129,7 @@ impl SnapshotBuilder {
             self.is_full = keys > MAX_KEYS || self.entries.len() - keys >= capacity - capacity / 8;
         }
         if self.is_full {
-            list.no_room();
+            list.no_room(self.part);
             return Err(SinkError::Full { capacity });
         }
         self.entries.push(&list.hashing, entry, self.over)

@@ -53,7 +53,8 @@ struct Writer {
     horizon: Horizon,
     /// For each part but the list's own.
     feeds: Vec<FeedState>,
-    is_full: bool,
+    /// The parts that something had no room in, until something has: that another has room is no end of it.
+    full: Vec<usize>,
     is_compacting: bool,
     /// Snapshots that were replaced, until no check holds them any more: to free hundreds of megabytes is not a request's business.
     retired: Vec<Arc<Snapshot>>,
@@ -80,7 +81,7 @@ impl Shared {
         let writer = Writer {
             horizon: Horizon::new(options.clock.now(), Instant::now()),
             feeds: Vec::new(),
-            is_full: false,
+            full: Vec::new(),
             is_compacting: false,
             retired: Vec::new(),
         };
@@ -163,7 +164,7 @@ impl Shared {
             cut_offs: sum(&|part| part.cut_offs.live(over)),
             bytes: sum(&Part::bytes),
             age,
-            full: writer.is_full,
+            full: !writer.full.is_empty(),
             incomplete: parts.iter().any(|part| part.known.overflowed),
             feeds: feeds.collect(),
         }
@@ -188,10 +189,10 @@ impl Shared {
             if is_more {
                 let more = snapshot.with(at, part.clone());
                 if let Err(capacity) = self.has_room(snapshot, &more, moment.over) {
-                    writer.full(capacity);
+                    writer.full(at, capacity);
                     return (None, Err(SinkError::Full { capacity }));
                 }
-                writer.not_full();
+                writer.not_full(at);
             }
             let is_promised = as_of.is_some_and(|as_of| writer.promise(at, &mut part, as_of, moment));
             ((is_more || is_promised).then(|| snapshot.with(at, part)), Ok(is_more))
@@ -216,10 +217,10 @@ impl Shared {
             writer.promise(at, &mut part, as_of, moment);
             let next = snapshot.with(at, part);
             if let Err(capacity) = self.has_room(snapshot, &next, moment.over) {
-                writer.full(capacity);
+                writer.full(at, capacity);
                 return (None, Err(ReplaceError::Full { capacity }));
             }
-            writer.not_full();
+            writer.not_full(at);
             (Some(next), Ok(()))
         })?;
         self.look_at_age();
@@ -265,9 +266,9 @@ impl Shared {
     }
 
     /// There was no room for a snapshot that is being read.
-    pub(crate) fn no_room(&self) {
+    pub(crate) fn no_room(&self, at: usize) {
         let capacity = self.options.capacity;
-        self.write(|writer, _, _| (None, writer.full(capacity)));
+        self.write(|writer, _, _| (None, writer.full(at, capacity)));
     }
 
     /// What can be left out of a snapshot that is being read, before it has said of when it is.
@@ -467,18 +468,21 @@ impl Writer {
         feed.last_error = Some(why);
     }
 
-    fn full(&mut self, capacity: usize) {
-        if !self.is_full {
+    fn full(&mut self, at: usize, capacity: usize) {
+        if self.full.is_empty() {
             tracing::error!(capacity, "no room for more revocations: tokens may be accepted that were to be revoked");
         }
-        self.is_full = true;
+        if !self.full.contains(&at) {
+            self.full.push(at);
+        }
     }
 
-    fn not_full(&mut self) {
-        if self.is_full {
+    fn not_full(&mut self, at: usize) {
+        let was_full = !self.full.is_empty();
+        self.full.retain(|part| *part != at);
+        if was_full && self.full.is_empty() {
             tracing::info!("there is room for revocations again");
         }
-        self.is_full = false;
     }
 }
 

@@ -69,6 +69,19 @@ fn a_snapshot_that_has_no_room_leaves_everything_as_it_was() {
 }
 
 #[test]
+fn that_there_was_no_room_is_an_alarm_until_the_feed_that_had_none_has_some() {
+    let (_, options) = stopped();
+    let (list, [feed, other]) = list(options.capacity(2), ["feed", "other"]);
+    let mut snapshot = feed.snapshot();
+    (0..3).for_each(|i| snapshot.push(&token(i)).unwrap());
+    assert!(feed.replace(snapshot, at(0)).is_err());
+    other.add(&[token("t"), key("k")], None).unwrap();
+    assert!(list.status().full, "what it had is still not here");
+    replace(&feed, [token("u")], at(0));
+    assert!(!list.status().full);
+}
+
+#[test]
 fn a_snapshot_that_is_endless_is_refused_while_it_is_read_unless_it_says_the_same_again_and_again() {
     let (_, options) = stopped();
     let (list, [feed]) = list(options.capacity(100), ["feed"]);

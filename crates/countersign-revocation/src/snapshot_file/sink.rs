@@ -17,6 +17,7 @@ use super::line::{self, Header};
 use super::{DEFAULT_INTERVAL, NOTICED_WITHIN, SnapshotError, read};
 use crate::horizon::Horizon;
 use crate::part::is_ahead;
+use crate::shared::MAX_KEYS;
 use crate::until::SLACK;
 
 /// How many live entries a file may have unless set: some 100 MB, which are written anew for every revocation and every heartbeat.
@@ -76,7 +77,7 @@ impl FileSinkOptions {
         self
     }
 
-    /// How many live entries there may be; [`DEFAULT_CAPACITY`] unless set. None is ever dropped to make room for another.
+    /// How many live entries there may be, apart from keys, which are counted apart so that there is always room for them; [`DEFAULT_CAPACITY`] unless set. None is ever dropped to make room for another.
     #[must_use]
     pub fn capacity(mut self, entries: usize) -> Self {
         self.capacity = entries;
@@ -127,8 +128,9 @@ impl fmt::Debug for FileSinkOptions {
 /// another has put there; so two publishers, as in a rolling deployment, lose nothing for longer than a heartbeat of both, but within that time one may
 /// undo what the other has just published. A file that cannot be read is never written over.
 ///
-/// **Its clock has to be right.** Readers refuse a file from before the one in force, so what is published while the clock is set back, by more than
-/// [`MAX_LEEWAY`], reaches nobody whose own clock is right before it has caught up, whatever has been promised: that is an error in the log here, and makes readers stale.
+/// **Its clock has to be right.** Readers refuse a file from before the one in force. So what is published while the clock is set back, by more than
+/// [`MAX_LEEWAY`](countersign_claims::MAX_LEEWAY), reaches nobody whose own clock is right before this one has caught up, whatever has been
+/// promised: that is an error in the log here, and makes readers stale.
 ///
 /// The file's path should not be a symbolic link: the link would be replaced, and not what it points to. A process that dies while it writes may leave
 /// a file `.NAME.….tmp` behind, which means nothing.
@@ -160,6 +162,7 @@ struct State {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Kept {
+    is_key: bool,
     issued_until: Option<i64>,
     until: i64,
 }
@@ -281,15 +284,16 @@ impl Shared {
                 before.push((head.clone(), merge(&mut state.entries, head, kept)));
             }
         }
-        let outcome = if state.entries.len() > self.options.capacity {
-            Err(SinkError::Full { capacity: self.options.capacity })
-        } else {
-            match self.write(&mut state, now) {
+        // What adds nothing is written in any case: without it the file would get stale.
+        let room = if before.is_empty() { Ok(()) } else { self.has_room(&state.entries) };
+        let outcome = match room {
+            Err(full) => Err(full),
+            Ok(()) => match self.write(&mut state, now) {
                 Ok(()) => return Ok(()),
                 // They are in the file, and the next one must not be without them.
                 Err(fault @ ReplaceFault::Behind(_)) => return Err(unavailable(fault.error())),
                 Err(fault @ ReplaceFault::Before(_)) => Err(unavailable(fault.error())),
-            }
+            },
         };
         // From the last to the first: one may have been changed twice.
         for (head, earlier) in before.into_iter().rev() {
@@ -299,6 +303,16 @@ impl Shared {
             };
         }
         outcome
+    }
+
+    /// As a list has it: keys have room of their own, and more of them no list would take.
+    fn has_room(&self, entries: &BTreeMap<Box<str>, Kept>) -> Result<(), SinkError> {
+        let keys = entries.values().filter(|kept| kept.is_key).count();
+        let capacity = self.options.capacity;
+        if keys > MAX_KEYS {
+            return Err(SinkError::Full { capacity: MAX_KEYS });
+        }
+        if entries.len() - keys > capacity { Err(SinkError::Full { capacity }) } else { Ok(()) }
     }
 
     /// Takes in what is in the file and has not ended, unless it is what was last read or written here.
@@ -318,7 +332,7 @@ impl Shared {
             if kept.until >= ended {
                 merge(&mut found, head, kept);
             }
-            if found.len() > capacity { Err(SinkError::Full { capacity }) } else { Ok(()) }
+            if found.len() > capacity.saturating_add(MAX_KEYS) { Err(SinkError::Full { capacity }) } else { Ok(()) }
         })?;
         if !stat.is_still(&file) {
             return Err(SnapshotError::changed());
@@ -371,13 +385,15 @@ fn kept(entry: &Entry) -> Result<(Box<str>, Kept), SinkError> {
         _ => None,
     };
     let until = entry.until.and_then(line::whole_until).unwrap_or(FOR_GOOD);
-    Ok((line::head(entry)?, Kept { issued_until, until }))
+    let is_key = matches!(entry.revokes, Revokes::Key { .. } | Revokes::KeyMaterial { .. });
+    Ok((line::head(entry)?, Kept { is_key, issued_until, until }))
 }
 
 /// Of two entries about the same, the later cut-off and the later end count. Answers with the one that was there.
 fn merge(entries: &mut BTreeMap<Box<str>, Kept>, head: Box<str>, new: Kept) -> Option<Kept> {
     let earlier = entries.get(&head).copied();
     let merged = earlier.map_or(new, |earlier| Kept {
+        is_key: new.is_key,
         issued_until: earlier.issued_until.max(new.issued_until),
         until: earlier.until.max(new.until),
     });

@@ -15,6 +15,7 @@ use siphasher::sip128::SipHasher13;
 use super::feed::{Follower, Found};
 use super::file::ReplaceFault;
 use super::{DEFAULT_INTERVAL, FileSink, FileSinkOptions, MAX_LINE_BYTES, MAX_NAME_BYTES, SnapshotError, read};
+use crate::shared::MAX_KEYS;
 
 const NOW: i64 = 1_800_000_000;
 const JKT: &str = "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs";
@@ -641,6 +642,20 @@ fn all_or_none_are_published() {
     let worst = "\u{1}".repeat(MAX_NAME_BYTES);
     publish(&sink, &[entry(&worst, Revokes::Token { jwt_id: worst.as_str().into() }, Some(NOW))]).unwrap();
     assert_eq!(content(&directory.file()).len(), 3);
+}
+
+#[test]
+fn keys_have_room_of_their_own_and_no_more_than_readers_have() {
+    let key = |kid: usize| entry("https://issuer.example", Revokes::Key { kid: kid.to_string().into() }, None);
+    let directory = Directory::new();
+    let sink = FileSink::with(directory.file(), by_hand().capacity(2)).unwrap();
+    publish(&sink, &[token("a", NOW), token("b", NOW)]).unwrap();
+    assert_eq!(publish(&sink, &[token("c", NOW)]), Err(SinkError::Full { capacity: 2 }));
+    let keys: Vec<_> = (0..MAX_KEYS).map(key).collect();
+    publish(&sink, &keys).unwrap();
+    assert_eq!(publish(&sink, &[key(MAX_KEYS)]), Err(SinkError::Full { capacity: MAX_KEYS }));
+    assert_eq!(content(&directory.file()).len(), 2 + MAX_KEYS);
+    FileSink::with(directory.file(), by_hand().capacity(2)).unwrap();
 }
 
 #[test]
