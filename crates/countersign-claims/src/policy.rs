@@ -385,6 +385,7 @@ impl Policy {
             scope_rules: self.scope_rules.clone(),
             leeway: self.leeway_in_force(),
             accepted_until: self.accepted_until(&registered),
+            issuer_is_certain: self.issuers.len() == 1 || payload.key().issuer().is_some(),
         };
         Ok(Verified::new(payload, registered, terms, now))
     }

@@ -43,6 +43,8 @@ pub(crate) struct Terms {
     pub(crate) scope_rules: Option<Arc<ScopeRules>>,
     pub(crate) leeway: Duration,
     pub(crate) accepted_until: Option<UnixTime>,
+    /// Whether nobody but the issuer of its key could have got this `iss` past the policy.
+    pub(crate) issuer_is_certain: bool,
 }
 
 impl Verified {
@@ -311,6 +313,10 @@ impl Verified {
 
     pub(crate) fn leeway(&self) -> Duration {
         self.inner.terms.leeway
+    }
+
+    pub(crate) fn issuer_is_certain(&self) -> bool {
+        self.inner.terms.issuer_is_certain
     }
 
     fn text<'a>(&'a self, text: Option<&'a Text>) -> Option<&'a str> {

@@ -24,6 +24,7 @@ pub(crate) struct Hashing {
     /// An issuer of which something has been revoked, and its hash, so that a service that has one issuer need not hash it with every request.
     known: OnceLock<(Box<str>, Hash128)>,
     materials: SipHasher13,
+    kids: SipHasher13,
     kinds: [u128; KINDS],
 }
 
@@ -35,7 +36,7 @@ impl Hashing {
     pub(crate) fn random() -> Self {
         let hasher = || SipHasher13::new_with_keys(secret(), secret());
         let kinds = std::array::from_fn(|_| u128::from(secret()) << 64 | u128::from(secret()));
-        Self { issuers: hasher(), known: OnceLock::new(), materials: hasher(), kinds }
+        Self { issuers: hasher(), known: OnceLock::new(), materials: hasher(), kids: hasher(), kinds }
     }
 
     /// Hashes the issuer, once for all that is asked of it.
@@ -51,6 +52,11 @@ impl Hashing {
     /// Something of this issuer is revoked. The first that is heard of is remembered; no token has a say in that.
     pub(crate) fn remember(&self, issuer: &str) {
         self.known.get_or_init(|| (issuer.into(), self.issuers.hash(issuer.as_bytes())));
+    }
+
+    /// A key by its `kid`, whoever's it is.
+    pub(crate) fn kid(&self, kid: &str) -> u128 {
+        self.kids.hash(kid.as_bytes()).into()
     }
 
     /// A key by what it is, whoever's it is.

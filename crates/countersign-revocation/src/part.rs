@@ -21,6 +21,8 @@ pub(crate) struct Part {
     pub(crate) cut_offs: Layered<CutOff>,
     /// Names and thumbprints.
     pub(crate) keys: Layered<Until>,
+    /// Names of keys alone, for tokens of which it is not certain whose key has verified them. There are no more of them than of keys.
+    pub(crate) kids: Layered<Until>,
     /// Of which levels there are cut-offs, or have been.
     pub(crate) levels: Levels,
     pub(crate) known: Known,
@@ -33,6 +35,7 @@ impl Part {
             sealed: None,
             cut_offs: Layered::empty(),
             keys: Layered::empty(),
+            kids: Layered::empty(),
             levels: Levels::default(),
             known: Known::default(),
         }
@@ -47,6 +50,7 @@ impl Part {
     pub(crate) fn take(&mut self, entries: Entries, over: Until) -> bool {
         let (tokens, cut_offs) = (self.tokens.with(entries.tokens, over), self.cut_offs.with(entries.cut_offs, over));
         let keys = self.keys.with(entries.keys, over);
+        let kids = self.kids.with(entries.kids, over);
         let is_news = tokens.is_some() || cut_offs.is_some() || keys.is_some();
         if cut_offs.is_some() {
             self.levels = self.levels.and(entries.levels);
@@ -54,6 +58,7 @@ impl Part {
         self.tokens = tokens.unwrap_or_else(|| self.tokens.clone());
         self.cut_offs = cut_offs.unwrap_or_else(|| self.cut_offs.clone());
         self.keys = keys.unwrap_or_else(|| self.keys.clone());
+        self.kids = kids.unwrap_or_else(|| self.kids.clone());
         is_news
     }
 
@@ -69,7 +74,7 @@ impl Part {
     /// Of memory.
     pub(crate) fn bytes(&self) -> usize {
         let sealed = self.sealed.as_ref().map_or(0, |(fuse, _)| fuse.bytes());
-        self.tokens.bytes() + sealed + self.cut_offs.bytes() + self.keys.bytes()
+        self.tokens.bytes() + sealed + self.cut_offs.bytes() + self.keys.bytes() + self.kids.bytes()
     }
 }
 
@@ -200,6 +205,7 @@ pub(crate) struct Entries {
     pub(crate) tokens: Vec<Pending<Until>>,
     pub(crate) cut_offs: Vec<Pending<CutOff>>,
     pub(crate) keys: Vec<Pending<Until>>,
+    pub(crate) kids: Vec<Pending<Until>>,
     pub(crate) levels: Levels,
 }
 
@@ -213,6 +219,7 @@ impl Entries {
         self.tokens = unique(std::mem::take(&mut self.tokens), over);
         self.cut_offs = unique(std::mem::take(&mut self.cut_offs), over);
         self.keys = unique(std::mem::take(&mut self.keys), over);
+        self.kids = unique(std::mem::take(&mut self.kids), over);
     }
 
     /// Hashes one. What has ended is left out.
@@ -228,7 +235,10 @@ impl Entries {
         };
         match &entry.revokes {
             Revokes::Token { jwt_id } => self.tokens.push(Pending::new(issuer().token(jwt_id), until)),
-            Revokes::Key { kid } => self.keys.push(Pending::new(issuer().key(kid), until)),
+            Revokes::Key { kid } => {
+                self.keys.push(Pending::new(issuer().key(kid), until));
+                self.kids.push(Pending::new(hashing.kid(kid), until));
+            }
             Revokes::KeyMaterial { thumbprint } => {
                 self.keys.push(Pending::new(hashing.key_material(thumbprint), until));
             }

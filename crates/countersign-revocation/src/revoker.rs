@@ -168,8 +168,8 @@ impl Revoker {
         self.cut_off(Level::Issuer, "").await
     }
 
-    /// Revokes, for good, the issuer's key of this name, and with it all tokens of the issuer that it has signed or will sign. Where verifiers demand no
-    /// issuer, or have the key under other names too, [`key_material`](Self::key_material) is the one that reaches it.
+    /// Revokes, for good, the issuer's key of this name, and with it all tokens that it has signed or will sign. Where verifiers have the key under other
+    /// names too, [`key_material`](Self::key_material) is the one that reaches it.
     ///
     /// # Errors
     /// [`SinkError`].

@@ -56,6 +56,8 @@ struct Writer {
     /// The parts that something had no room in, until something has: that another has room is no end of it.
     full: Vec<usize>,
     is_compacting: bool,
+    /// What there is to say in the log, once nobody is kept waiting.
+    said: Vec<Said>,
     /// Snapshots that were replaced, until no check holds them any more: to free hundreds of megabytes is not a request's business.
     retired: Vec<Arc<Snapshot>>,
 }
@@ -63,6 +65,41 @@ struct Writer {
 struct FeedState {
     name: Cow<'static, str>,
     last_error: Option<Cow<'static, str>>,
+}
+
+/// For the log.
+enum Said {
+    Failed { feed: Cow<'static, str>, why: Cow<'static, str>, again: bool },
+    Full { capacity: usize },
+    NotFull,
+    Overflowed { feed: Option<Cow<'static, str>> },
+}
+
+impl Said {
+    fn tell(self) {
+        match self {
+            // Said aloud once, until something goes well again.
+            Self::Failed { feed, why, again: false } => {
+                tracing::warn!(feed = &*feed, error = &*why, "a feed of revocations has failed");
+            }
+            Self::Failed { feed, why, again: true } => {
+                tracing::debug!(feed = &*feed, error = &*why, "a feed of revocations has failed again");
+            }
+            Self::Full { capacity } => {
+                tracing::error!(
+                    capacity,
+                    "no room for more revocations: tokens may be accepted that were to be revoked"
+                );
+            }
+            Self::NotFull => tracing::info!("there is room for revocations again"),
+            Self::Overflowed { feed } => {
+                tracing::error!(
+                    feed = feed.as_deref(),
+                    "not everything that is revoked could be taken: tokens may be accepted that are revoked"
+                );
+            }
+        }
+    }
 }
 
 /// The time when something is changed.
@@ -83,6 +120,7 @@ impl Shared {
             feeds: Vec::new(),
             full: Vec::new(),
             is_compacting: false,
+            said: Vec::new(),
             retired: Vec::new(),
         };
         Self {
@@ -143,11 +181,11 @@ impl Shared {
     }
 
     pub(crate) fn status(&self) -> ListStatus {
+        let (now, instant) = (self.options.clock.now(), Instant::now());
+        self.look_at_age();
         let writer = self.lock();
         let snapshot = self.snapshot.load_full();
-        let (now, instant) = (self.options.clock.now(), Instant::now());
         let age = snapshot.age(now);
-        self.is_stale(age);
         let mut horizon = writer.horizon;
         let over = Until::over(horizon.observe(now, instant));
         let parts = snapshot.parts();
@@ -247,11 +285,8 @@ impl Shared {
             let is_news = !part.known.overflowed;
             if is_news {
                 part.known.overflowed = true;
-                let feed = writer.feed(at).map(|feed| &*feed.name);
-                tracing::error!(
-                    feed,
-                    "not everything that is revoked could be taken: tokens may be accepted that are revoked"
-                );
+                let feed = writer.feed(at).map(|feed| feed.name.clone());
+                writer.said.push(Said::Overflowed { feed });
             }
             is_news
         });
@@ -342,6 +377,7 @@ impl Shared {
         part.levels = entries.levels;
         part.cut_offs = Layered::new(Base::new(Set::new(entries.cut_offs, over), None));
         part.keys = Layered::new(Base::new(Set::new(entries.keys, over), None));
+        part.kids = Layered::new(Base::new(Set::new(entries.kids, over), None));
         if matches!(self.options.filter, Filter::Only) {
             entries.tokens = unique(entries.tokens, over);
             let is_large = entries.tokens.len() >= self.options.filter_from;
@@ -403,9 +439,11 @@ impl Shared {
         } else {
             drop(before);
         }
-        let unused = writer.unused();
+        let (unused, said) = (writer.unused(), std::mem::take(&mut writer.said));
         drop(writer);
         drop(unused);
+        // Whoever hears of it may ask the list in turn.
+        said.into_iter().for_each(Said::tell);
         if has_delivered {
             self.deliveries.send_replace(());
         }
@@ -459,18 +497,14 @@ impl Writer {
 
     fn failed(&mut self, at: usize, why: Cow<'static, str>) {
         let Some(feed) = self.feed(at) else { return };
-        // Said aloud once, until something goes well again.
-        if feed.last_error.is_none() {
-            tracing::warn!(feed = &*feed.name, error = &*why, "a feed of revocations has failed");
-        } else {
-            tracing::debug!(feed = &*feed.name, error = &*why, "a feed of revocations has failed again");
-        }
-        feed.last_error = Some(why);
+        let again = feed.last_error.replace(why.clone()).is_some();
+        let feed = feed.name.clone();
+        self.said.push(Said::Failed { feed, why, again });
     }
 
     fn full(&mut self, at: usize, capacity: usize) {
         if self.full.is_empty() {
-            tracing::error!(capacity, "no room for more revocations: tokens may be accepted that were to be revoked");
+            self.said.push(Said::Full { capacity });
         }
         if !self.full.contains(&at) {
             self.full.push(at);
@@ -481,7 +515,7 @@ impl Writer {
         let was_full = !self.full.is_empty();
         self.full.retain(|part| *part != at);
         if was_full && self.full.is_empty() {
-            tracing::info!("there is room for revocations again");
+            self.said.push(Said::NotFull);
         }
     }
 }

@@ -6,6 +6,7 @@ use countersign_claims::revocation::{Judged, Level, Revoked};
 use tokio::time::Instant;
 
 use crate::hash::{Hashing, OfIssuer};
+use crate::layered::Layered;
 use crate::part::{CutOff, Levels, Part};
 use crate::set::Value as _;
 use crate::until::Until;
@@ -87,12 +88,17 @@ impl Snapshot {
     }
 
     fn revokes_key(&self, hashing: &Hashing, issuer: &OfIssuer<'_>, token: &Judged<'_>, over: Until) -> bool {
-        let has = |key: u128| {
-            let mut found = self.parts.iter().filter_map(|part| part.keys.get(key));
+        let has = |of: fn(&Part) -> &Layered<Until>, key: u128| {
+            let mut found = self.parts.iter().filter_map(|part| of(part).get(key));
             found.any(|until| !until.has_ended(over))
         };
-        token.kid.is_some_and(|kid| has(issuer.key(kid)))
-            || token.thumbprint.is_some_and(|thumbprint| has(hashing.key_material(thumbprint)))
+        token.kid.is_some_and(|kid| {
+            if token.issuer_is_certain {
+                has(|part| &part.keys, issuer.key(kid))
+            } else {
+                has(|part| &part.kids, hashing.kid(kid))
+            }
+        }) || token.thumbprint.is_some_and(|thumbprint| has(|part| &part.keys, hashing.key_material(thumbprint)))
     }
 
     /// The latest of the cut-offs that fit the token, and its last second; of several the widest.

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use common::{START, at, judged, list, replace, token};
 use countersign_claims::revocation::{Revocations as _, Verdict};
-use countersign_revocation::ListOptions;
+use countersign_revocation::{ListOptions, RevocationList};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
 /// What has been said, from `INFO` on.
 #[derive(Clone, Default)]
-struct Said(Arc<Mutex<Vec<(Level, String)>>>);
+struct Said(Arc<Mutex<Vec<(Level, String)>>>, Arc<Mutex<Option<RevocationList>>>);
 
 impl Said {
     fn take(&self) -> Vec<(Level, String)> {
@@ -39,6 +39,11 @@ impl Subscriber for Said {
         let mut message = Message(String::new());
         event.record(&mut message);
         self.0.lock().expect("nobody panics with it").push((*event.metadata().level(), message.0));
+        // Once, because what it hears then is an event too.
+        let asked = self.1.lock().expect("nobody panics with it").take();
+        if let Some(list) = asked {
+            assert!(list.status().tokens <= 1);
+        }
     }
 
     fn enter(&self, _: &Id) {}
@@ -88,4 +93,22 @@ async fn each_trouble_is_told_once_and_so_is_its_end() {
     list.check(&judged("x"));
     assert_eq!(list.status().age, None);
     assert_eq!(levels(), [Level::WARN], "so it is stale");
+}
+
+#[test]
+fn whoever_hears_of_trouble_may_ask_the_list() {
+    let said = Said::default();
+    let _guard = tracing::subscriber::set_default(said.clone());
+    let (list, [feed]) = list(ListOptions::new().capacity(1), ["feed"]);
+    let ask = || *said.1.lock().expect("nobody panics with it") = Some(list.clone());
+    let is_asked = || said.1.lock().expect("nobody panics with it").is_none();
+    ask();
+    feed.failed("no answer");
+    assert!(is_asked());
+    ask();
+    assert!(feed.add(&[token("a"), token("b")], None).is_err());
+    assert!(is_asked());
+    ask();
+    feed.overflowed();
+    assert!(is_asked());
 }

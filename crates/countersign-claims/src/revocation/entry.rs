@@ -25,8 +25,8 @@ pub enum Revokes {
         /// Its `jti`.
         jwt_id: Box<str>,
     },
-    /// All tokens of the issuer that a key of this name has verified, whenever they were issued. Whoever has stolen the key chooses their `iss`, so this
-    /// is enough only where verifiers demand an issuer ([`Policy::issuer`](crate::Policy::issuer)), or keys are bound to one.
+    /// All tokens that the issuer's key of this name has verified, whenever they were issued. Whoever has stolen the key chooses their `iss`: where it is
+    /// [not certain](super::Judged::issuer_is_certain) whose key it was, those of any key of this name.
     Key {
         /// The name that the issuer has published the key by.
         kid: Box<str>,

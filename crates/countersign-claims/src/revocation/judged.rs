@@ -14,6 +14,9 @@ use crate::verified::Verified;
 pub struct Judged<'v> {
     /// `iss`, which is the configured issuer, or that of the key, where one is.
     pub issuer: Option<&'v str>,
+    /// Whether it is the issuer of the key for certain: the only one that is configured, or the one that the key is bound to. Otherwise whoever has a key can
+    /// write another, so a key that is revoked by its name is revoked whoever's it is said to be.
+    pub issuer_is_certain: bool,
     /// The name of the key that *verified* the token, not the one in its header.
     pub kid: Option<&'v str>,
     /// That key's thumbprint.
@@ -44,6 +47,7 @@ impl<'v> Judged<'v> {
     pub fn at(now: UnixTime) -> Self {
         Self {
             issuer: None,
+            issuer_is_certain: true,
             kid: None,
             thumbprint: None,
             jwt_id: None,
@@ -64,6 +68,7 @@ impl<'v> Judged<'v> {
         let key = verified.key();
         Self {
             issuer: verified.issuer(),
+            issuer_is_certain: verified.issuer_is_certain(),
             kid: key.kid(),
             thumbprint: Some(key.thumbprint()),
             jwt_id: verified.jwt_id(),
