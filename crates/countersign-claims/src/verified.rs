@@ -90,8 +90,11 @@ impl Verified {
     #[must_use]
     pub fn client(&self) -> Option<&str> {
         let registered = &self.inner.registered;
-        let default = || registered.client_id.as_ref().or(registered.azp.as_ref());
-        self.text(registered.client.as_ref().map_or_else(default, Option::as_ref))
+        let client_id = || self.client_id().filter(|client_id| !client_id.is_empty());
+        match &registered.client {
+            Some(named) => self.text(named.as_ref()),
+            None => client_id().or_else(|| self.text(registered.azp.as_ref())),
+        }
     }
 
     /// The session that it belongs to: `sid` (OpenID Connect Front-Channel Logout §3), or the claim that the policy

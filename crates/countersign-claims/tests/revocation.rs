@@ -31,6 +31,7 @@ fn by_default_levels_are_the_claims_that_issuers_write() {
     let claims = r#"{"exp":2000,"iss":"i","tid":"t","client_id":"c","azp":"a","sub":"s","sid":"n","family":"f"}"#;
     assert_eq!(levels(&Policy::new(), claims), some(["i", "t", "c", "s", "n", "f"]));
     assert_eq!(levels(&Policy::new(), r#"{"exp":2000,"azp":"a"}"#), some(["", "", "a", "", "", ""]));
+    assert_eq!(levels(&Policy::new(), r#"{"exp":2000,"client_id":"","azp":"a"}"#), some(["", "", "a", "", "", ""]));
     assert_eq!(levels(&Policy::new(), r#"{"exp":2000}"#), some([""; 6]));
 }
 

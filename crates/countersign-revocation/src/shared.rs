@@ -149,21 +149,16 @@ impl Shared {
         self.snapshot.load().age(now)
     }
 
-    /// Whether that age is too much; when it begins to be, and when it ends, that is said in the log, by whoever sees it first.
+    /// Whether that age is too much. When it begins to be, that is said in the log, by whoever sees it first; when it ends, by
+    /// [`look_at_age`](Self::look_at_age) alone, so that checks by clocks that differ do not say the one and the other in turn.
     fn is_stale(&self, age: Option<Duration>) -> bool {
         let is_stale = age.is_none_or(|age| age > self.options.stale_after);
         // It is read first, so that checks do not write.
-        if self.is_stale.load(Ordering::Relaxed) != is_stale
-            && self.is_stale.swap(is_stale, Ordering::Relaxed) != is_stale
-        {
-            if is_stale {
-                tracing::warn!(
-                    ?age,
-                    "what is known of revocations is out of date: tokens may be accepted that are revoked"
-                );
-            } else {
-                tracing::info!(?age, "what is known of revocations is up to date again");
-            }
+        if is_stale && !self.is_stale.load(Ordering::Relaxed) && !self.is_stale.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                ?age,
+                "what is known of revocations is out of date: tokens may be accepted that are revoked"
+            );
         }
         is_stale
     }
@@ -236,6 +231,9 @@ impl Shared {
             ((is_more || is_promised).then(|| snapshot.with(at, part)), Ok(is_more))
         });
         compaction::begin(self);
+        if as_of.is_some() {
+            self.look_at_age();
+        }
         if taken? {
             self.changes.send_replace(());
         }
@@ -366,9 +364,12 @@ impl Shared {
 
     // Helpers.
 
-    /// So that the log says it too when nobody asks.
+    /// By the list's own clock, also when nobody asks.
     fn look_at_age(&self) {
-        self.is_stale(self.age(self.options.clock.now()));
+        let age = self.age(self.options.clock.now());
+        if !self.is_stale(age) && self.is_stale.swap(false, Ordering::Relaxed) {
+            tracing::info!(?age, "what is known of revocations is up to date again");
+        }
     }
 
     /// A part that consists of these. It takes long.

@@ -75,6 +75,14 @@ async fn each_trouble_is_told_once_and_so_is_its_end() {
     tokio::time::advance(Duration::from_secs(31)).await;
     (0..3).for_each(|_| assert_eq!(list.check(&judged("u")), Verdict::Stale { age: Some(Duration::from_secs(31)) }));
     assert_eq!(levels(), [Level::WARN], "stale");
+    // Whoever asks by another clock does not make it young for all others, nor old again.
+    let mut later = judged("u");
+    later.now = later.now.saturating_add(Duration::from_secs(3600));
+    (0..3).for_each(|_| {
+        list.check(&later);
+        list.check(&judged("u"));
+    });
+    assert_eq!(said.take(), [], "and no more than that");
     feed.confirm(at(1));
     list.check(&judged("u"));
     assert_eq!(levels(), [Level::INFO], "and fresh again");
