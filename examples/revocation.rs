@@ -50,7 +50,7 @@ async fn logout_everywhere(State(revoker): State<Revoker>, caller: Authenticated
     let answer = revoker.subject(caller.subject().unwrap_or_default()).await?;
     Ok(Json(json!({
         "within_seconds": answer.within.as_secs(),
-        "log_in_again_from": answer.reissue_from.map(|from| from.as_secs()),
+        "log_in_again_from": answer.reissue_from.map(countersign::UnixTime::as_secs),
     })))
 }
 
