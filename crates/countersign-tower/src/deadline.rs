@@ -125,7 +125,8 @@ impl<C: Clock> Deadline<C> {
         self.at
     }
 
-    /// Whether it has passed at the time `now`, whatever the clocks say, or the token has been revoked.
+    /// Whether it has passed at the time `now`, whatever the clocks say, or the token would be refused by then because it has been revoked, or
+    /// because that is not known well enough where it must be.
     #[must_use]
     pub fn has_passed(&self, now: UnixTime) -> bool {
         self.at.is_some_and(|at| now >= at)

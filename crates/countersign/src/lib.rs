@@ -35,11 +35,11 @@
 //! | has a good token | passed on, with [`Verified`] in its extensions | the same |
 //! | has no bearer token | 401, a challenge without `error` | 16 |
 //! | has two tokens, or something that is no token syntax | 400 `invalid_request` | 16 |
-//! | has a token that is malformed, expired, badly signed, for somebody else, or of a key that was looked for and not found | 401 `invalid_token` | 16 |
+//! | has a token that is malformed, expired, revoked, badly signed, for somebody else, or of a key that was looked for and not found | 401 `invalid_token` | 16 |
 //! | lacks a scope, a role, or whatever else is required | 403 `insufficient_scope` | 7 |
 //! | is of an authentication that is too weak or too old (RFC 9470) | 401 `insufficient_user_authentication` | 16 |
 //! | names a key that could not be looked for in time | 429 with `Retry-After` | 14 |
-//! | comes while there are no usable keys at all | 503 with `Retry-After` | 14 |
+//! | comes while there are no usable keys at all, or, where that is refused, while it is not known what has been revoked | 503 with `Retry-After` | 14 |
 //!
 //! A request is gRPC if it is a POST with gRPC's content type; its refusals are HTTP 200, as gRPC wants them.
 //! [REFUSALS.md](https://github.com/countersign-rs/countersign/blob/main/REFUSALS.md) has each to the letter. [`middleware`] says in which order
