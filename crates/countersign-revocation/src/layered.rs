@@ -20,6 +20,9 @@ pub(crate) struct Layered<V> {
     recent: Arc<Set<V>>,
     /// How many are in both.
     twice: usize,
+    /// Most lists have something in one layer of one part, and a look at what is empty is one for nothing.
+    has_base: bool,
+    has_recent: bool,
 }
 
 pub(crate) struct Base<V> {
@@ -30,7 +33,7 @@ pub(crate) struct Base<V> {
 /// No `V: Clone` is needed for it.
 impl<V> Clone for Layered<V> {
     fn clone(&self) -> Self {
-        Self { base: Arc::clone(&self.base), recent: Arc::clone(&self.recent), twice: self.twice }
+        Self { base: Arc::clone(&self.base), recent: Arc::clone(&self.recent), ..*self }
     }
 }
 
@@ -40,14 +43,19 @@ impl<V: Value> Layered<V> {
     }
 
     pub(crate) fn new(base: Base<V>) -> Self {
-        Self { base: Arc::new(base), recent: Arc::new(Set::empty()), twice: 0 }
+        Self::of(Arc::new(base), Set::empty(), 0)
+    }
+
+    fn of(base: Arc<Base<V>>, recent: Set<V>, twice: usize) -> Self {
+        Self { has_base: base.set.len() > 0, has_recent: recent.len() > 0, base, recent: Arc::new(recent), twice }
     }
 
     /// What is known of a key, also when it has ended. What came later takes into account what was there, so it outweighs that.
     #[inline]
     pub(crate) fn get(&self, key: u128) -> Option<V> {
-        match self.recent.get(key) {
-            None => self.base.get(key),
+        let recent = if self.has_recent { self.recent.get(key) } else { None };
+        match recent {
+            None if self.has_base => self.base.get(key),
             found => found,
         }
     }
@@ -74,7 +82,7 @@ impl<V: Value> Layered<V> {
         }
         // What hides a part of the base has to stay as long as that: it is not swept here, but with it.
         let recent = Set::merged(&self.recent, &Set::new(news, over), Until::NOTHING);
-        Some(Self { base: Arc::clone(&self.base), recent: Arc::new(recent), twice })
+        Some(Self::of(Arc::clone(&self.base), recent, twice))
     }
 
     /// How many have not ended. Of those in both layers the base's is taken off, even if it has ended, so it may be a few too low until they are
@@ -107,8 +115,7 @@ impl<V: Value> Layered<V> {
         let since = self.recent.iter().filter(|(key, value)| earlier.recent.get(*key) != Some(*value));
         let since: Vec<_> = since.map(|(key, value)| Pending::new(key, value)).collect();
         let twice = since.iter().filter(|entry| merged.set.get(entry.key()).is_some()).count();
-        let recent = Arc::new(Set::new(since, Until::NOTHING));
-        Some(Self { base: Arc::new(merged), recent, twice })
+        Some(Self::of(Arc::new(merged), Set::new(since, Until::NOTHING), twice))
     }
 
     /// Of memory.
