@@ -56,7 +56,8 @@ impl RevocationCheck {
         self
     }
 
-    /// Refuses tokens that do not say which one of this level they are of, or leave it empty, so that a cut-off of it would miss them. Called again, of that one too.
+    /// Refuses tokens that do not say which one of this level they are of, or leave it empty, so that a cut-off of it would miss them. Called again, of
+    /// that level too.
     #[must_use]
     pub fn require_level(mut self, level: Level) -> Self {
         if !self.levels.contains(&level) {
@@ -82,7 +83,7 @@ impl RevocationCheck {
     }
 
     /// Asks `other` as well, behind this one and with the settings of its own; the first that does not accept a token
-    /// says why.
+    /// says why, unless a later one knows that it is revoked.
     #[must_use]
     pub fn and(mut self, other: impl Into<RevocationCheck>) -> Self {
         let next = match self.next.take() {
