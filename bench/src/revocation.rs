@@ -323,8 +323,8 @@ fn readers(list: &Measured, effort: &Effort) -> Result<String, Failure> {
         let done = thread::scope(|scope| -> Result<u64, Failure> {
             let worker = work.map(|work| scope.spawn(move || work.until(over, list)));
             let (mut names, start) = (list.misses.forever(NAMES), Instant::now());
-            // Long enough for a few replacements.
-            while times.len() < calls || (worker.is_some() && start.elapsed() < MEANWHILE) {
+            // Long enough for a few replacements; all rows alike, or the first would be the one with cold caches.
+            while times.len() < calls || start.elapsed() < MEANWHILE {
                 let name = names.next().expect("for ever");
                 times.push(nanoseconds(|| assert_eq!(list.check(name), Verdict::Fresh)));
             }
@@ -343,7 +343,7 @@ fn readers(list: &Measured, effort: &Effort) -> Result<String, Failure> {
     Ok(table + "\nWith what a measurement takes.\n")
 }
 
-/// How long revocations come.
+/// How long checks are timed, and revocations come.
 const MEANWHILE: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy)]
