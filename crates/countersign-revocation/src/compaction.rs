@@ -16,6 +16,8 @@ pub(crate) struct Work {
     pub(crate) keys: Option<Layered<Until>>,
     /// What may be swept.
     pub(crate) over: Until,
+    /// Whether that has become less since.
+    pub(crate) fallen: u64,
 }
 
 /// Work, and what has come of it.

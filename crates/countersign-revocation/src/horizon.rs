@@ -28,6 +28,10 @@ impl Horizon {
         Self { at: wall, seen: instant, behind_since: None }
     }
 
+    pub(crate) fn at(&self) -> UnixTime {
+        self.at
+    }
+
     /// The clock shows `wall` at `instant`.
     pub(crate) fn observe(&mut self, wall: UnixTime, instant: Instant) -> UnixTime {
         let passed = instant.saturating_duration_since(self.seen);

@@ -7,7 +7,6 @@ use countersign_claims::revocation::{Entry, SinkError};
 
 use crate::part::Entries;
 use crate::shared::{MAX_KEYS, Shared};
-use crate::until::Until;
 
 /// A feed's own part of a list: what is handed on here replaces only what has been handed on here. Clones are the same part.
 ///
@@ -35,7 +34,7 @@ impl Intake {
         let list = self.list.upgrade().ok_or_else(|| SinkError::Unavailable("the list is gone".into()))?;
         let mut hashed = Entries::default();
         for entry in entries {
-            hashed.push(&list.hashing, entry, Until::NOTHING)?;
+            hashed.push(&list.hashing, entry)?;
         }
         list.add(self.part, hashed, as_of)
     }
@@ -43,9 +42,7 @@ impl Intake {
     /// Begins a whole snapshot, to [replace](Self::replace) everything of this part.
     #[must_use]
     pub fn snapshot(&self) -> SnapshotBuilder {
-        let list = self.list.upgrade();
-        let over = list.map_or(Until::NOTHING, |list| list.over(self.part));
-        SnapshotBuilder { list: self.list.clone(), part: self.part, over, entries: Entries::default(), is_full: false }
+        SnapshotBuilder { list: self.list.clone(), part: self.part, entries: Entries::default(), is_full: false }
     }
 
     /// Puts a whole snapshot in place of everything that has been handed on here. Checks that begin after this has returned see it, and none sees
@@ -106,14 +103,12 @@ impl fmt::Debug for Intake {
 pub struct SnapshotBuilder {
     list: Weak<Shared>,
     part: usize,
-    /// What was over when it was begun.
-    over: Until,
     entries: Entries,
     is_full: bool,
 }
 
 impl SnapshotBuilder {
-    /// One entry more. What is over already is left out.
+    /// One entry more. What is over is left out when it is all there, since it is not known before of when it is.
     ///
     /// # Errors
     /// [`SinkError::Full`] if there is no room, [`SinkError::Unfit`] if it has a name that no token could have, [`SinkError::Unavailable`] if the list
@@ -123,7 +118,7 @@ impl SnapshotBuilder {
         let capacity = list.options.capacity;
         if !self.is_full && self.entries.len() >= capacity.saturating_add(MAX_KEYS) {
             // Before it is refused, what has come twice is put together; if that does not make much room it is not tried again.
-            self.entries.put_together(self.over);
+            self.entries.put_together();
             // Keys have room of their own, and take none from the others.
             let keys = self.entries.keys.len();
             self.is_full = keys > MAX_KEYS || self.entries.len() - keys >= capacity - capacity / 8;
@@ -132,7 +127,7 @@ impl SnapshotBuilder {
             list.no_room(self.part);
             return Err(SinkError::Full { capacity });
         }
-        self.entries.push(&list.hashing, entry, self.over)
+        self.entries.push(&list.hashing, entry)
     }
 }
 

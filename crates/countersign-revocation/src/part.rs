@@ -178,9 +178,14 @@ impl Known {
         !matches!(self.as_of, AsOf::Never)
     }
 
+    /// Whether everything is known at any time, but for what could not be taken.
+    pub(crate) fn is_always(&self) -> bool {
+        matches!(self.as_of, AsOf::Always)
+    }
+
     /// Whether it is up to date whatever the time is.
     pub(crate) fn is_timeless(&self) -> bool {
-        matches!(self.as_of, AsOf::Always) && !self.overflowed
+        self.is_always() && !self.overflowed
     }
 
     /// A clock that is put back makes nothing younger: by another one, at least so much has passed.
@@ -215,20 +220,17 @@ impl Entries {
     }
 
     /// What has come twice is there once.
-    pub(crate) fn put_together(&mut self, over: Until) {
-        self.tokens = unique(std::mem::take(&mut self.tokens), over);
-        self.cut_offs = unique(std::mem::take(&mut self.cut_offs), over);
-        self.keys = unique(std::mem::take(&mut self.keys), over);
-        self.kids = unique(std::mem::take(&mut self.kids), over);
+    pub(crate) fn put_together(&mut self) {
+        self.tokens = unique(std::mem::take(&mut self.tokens), Until::NOTHING);
+        self.cut_offs = unique(std::mem::take(&mut self.cut_offs), Until::NOTHING);
+        self.keys = unique(std::mem::take(&mut self.keys), Until::NOTHING);
+        self.kids = unique(std::mem::take(&mut self.kids), Until::NOTHING);
     }
 
-    /// Hashes one. What has ended is left out.
-    pub(crate) fn push(&mut self, hashing: &Hashing, entry: &Entry, over: Until) -> Result<(), SinkError> {
+    /// Hashes one.
+    pub(crate) fn push(&mut self, hashing: &Hashing, entry: &Entry) -> Result<(), SinkError> {
         fits(entry)?;
         let until = Until::end(entry.until);
-        if until.has_ended(over) {
-            return Ok(());
-        }
         let issuer = || {
             hashing.remember(&entry.issuer);
             hashing.issuer(&entry.issuer)

@@ -51,6 +51,8 @@ pub(crate) struct Shared {
 /// What only those who change a list need. There is one at a time, and no check waits for it.
 struct Writer {
     horizon: Horizon,
+    /// How often what may be swept has become less: a compaction that began before must not end, as what it leaves out may have been added again.
+    fallen: u64,
     /// For each part but the list's own.
     feeds: Vec<FeedState>,
     /// The parts that something had no room in, until something has: that another has room is no end of it.
@@ -117,6 +119,7 @@ impl Shared {
         own.known.always();
         let writer = Writer {
             horizon: Horizon::new(options.clock.now(), Instant::now()),
+            fallen: 0,
             feeds: Vec::new(),
             full: Vec::new(),
             is_compacting: false,
@@ -304,14 +307,6 @@ impl Shared {
         self.write(|writer, _, _| (None, writer.full(at, capacity)));
     }
 
-    /// What can be left out of a snapshot that is being read, before it has said of when it is.
-    pub(crate) fn over(&self, at: usize) -> Until {
-        let over = |part: &Arc<Part>, moment: Moment| {
-            if part.known.has_delivered() { part.swept_until(moment.over) } else { Until::NOTHING }
-        };
-        self.write(|_, snapshot, moment| (None, snapshot.part(at).map_or(Until::NOTHING, |part| over(part, moment))))
-    }
-
     // Compaction; see there.
 
     /// What is due of the first part of which something is. Nothing ends this compaction; and to begin one there is nothing while one is under way.
@@ -326,7 +321,7 @@ impl Shared {
                 let (tokens, cut_offs) = (part.tokens.if_due(over, from), part.cut_offs.if_due(over, from));
                 let keys = part.keys.if_due(over, from);
                 let is_due = tokens.is_some() || cut_offs.is_some() || keys.is_some();
-                is_due.then_some(Work { at, tokens, cut_offs, keys, over })
+                is_due.then_some(Work { at, tokens, cut_offs, keys, over, fallen: writer.fallen })
             });
             writer.is_compacting = work.is_some();
             (None, work)
@@ -336,17 +331,30 @@ impl Shared {
     /// All of a part, due or not.
     #[cfg(test)]
     pub(crate) fn work_by_hand(&self, at: usize) -> Work {
-        self.write(|_, snapshot, moment| {
+        self.write(|writer, snapshot, moment| {
             let part = snapshot.part(at).unwrap();
             let (tokens, cut_offs) = (Some(part.tokens.clone()), Some(part.cut_offs.clone()));
-            (None, Work { at, tokens, cut_offs, keys: Some(part.keys.clone()), over: part.swept_until(moment.over) })
+            (
+                None,
+                Work {
+                    at,
+                    tokens,
+                    cut_offs,
+                    keys: Some(part.keys.clone()),
+                    over: part.swept_until(moment.over),
+                    fallen: writer.fallen,
+                },
+            )
         })
     }
 
     /// Puts what was two layers there as one; what has come since stays, and so does what has been replaced.
     pub(crate) fn settle(&self, done: Done) {
         let Done { work, tokens, cut_offs, keys } = done;
-        self.change(work.at, |_, part, _| {
+        self.change(work.at, |writer, part, _| {
+            if writer.fallen != work.fallen {
+                return false;
+            }
             let mut is_changed = put(&mut part.tokens, work.tokens.as_ref(), tokens);
             is_changed |= put(&mut part.cut_offs, work.cut_offs.as_ref(), cut_offs);
             is_changed |= put(&mut part.keys, work.keys.as_ref(), keys);
@@ -427,7 +435,9 @@ impl Shared {
     fn write<T>(&self, write: impl FnOnce(&mut Writer, &Snapshot, Moment) -> (Option<Snapshot>, T)) -> T {
         let mut writer = self.lock();
         let (now, instant) = (self.options.clock.now(), Instant::now());
+        let horizon = writer.horizon.at();
         let over = Until::over(writer.horizon.observe(now, instant));
+        writer.fallen += u64::from(writer.horizon.at() < horizon);
         let before = self.snapshot.load_full();
         let (next, told) = write(&mut writer, &before, Moment { now, instant, over });
         let mut has_delivered = false;
@@ -493,7 +503,10 @@ impl Writer {
         if let Some(feed) = self.feed(at) {
             feed.last_error = None;
         }
-        part.known.learn(as_of, moment.now, moment.instant)
+        let before = part.swept_until(moment.over);
+        let is_news = part.known.learn(as_of, moment.now, moment.instant);
+        self.fallen += u64::from(part.swept_until(moment.over) < before);
+        is_news
     }
 
     fn failed(&mut self, at: usize, why: Cow<'static, str>) {
@@ -526,8 +539,11 @@ fn acceptable(snapshot: &Snapshot, at: usize, as_of: UnixTime, moment: Moment) -
     if is_ahead(as_of, moment.now) {
         return Err(ReplaceError::Ahead { as_of, now: moment.now });
     }
-    match snapshot.part(at).and_then(|part| part.known.as_of(moment.now)) {
+    let Some(part) = snapshot.part(at) else { return Ok(moment.over) };
+    match part.known.as_of(moment.now) {
         Some(in_force) if as_of < in_force => Err(ReplaceError::Older { as_of, in_force }),
+        // In this process there is no other clock than ours.
+        _ if part.known.is_always() => Ok(moment.over),
         _ => Ok(moment.over.min(Until::over(as_of))),
     }
 }

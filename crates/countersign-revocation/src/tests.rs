@@ -259,10 +259,13 @@ impl Model {
         let age = self.now.saturating_since(as_of);
         let latest = self.now.saturating_add(Duration::from_secs(300));
         let part = &mut self.parts[part];
+        let over = part.over(self.horizon.0);
         let is_later = part.promised.is_none_or(|(before, ..)| before < as_of || before > latest);
         if as_of <= latest && is_later && !part.is_always {
             part.promised = Some((as_of, age, self.passed));
         }
+        // Something may have been forgotten by then that would not be any more.
+        self.has_fallen_back |= part.over(self.horizon.0) < over;
     }
 
     fn add(&mut self, part: usize, entries: &[Entry]) {
@@ -493,6 +496,29 @@ fn a_clock_that_is_ahead_from_the_start_makes_nothing_forgotten_that_the_feed_st
     clock.set(UnixTime::from_secs(START + 10));
     intakes[1].confirm(UnixTime::from_secs(START + 10));
     let mut token = Judged::at(UnixTime::from_secs(START + 10));
+    (token.issuer, token.jwt_id) = (Some("i"), Some("x"));
+    assert_eq!(list.check(&token), Verdict::Revoked(Revoked::Token));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_added_again_while_a_compaction_leaves_it_out_stays_when_the_clock_has_fallen_back() {
+    let clock = ManualClock::new(UnixTime::from_secs(START));
+    let (list, intakes) = list(Filter::Off, &clock);
+    let entry = |until| Entry {
+        issuer: "i".into(),
+        revokes: Revokes::Token { jwt_id: "x".into() },
+        until: Some(UnixTime::from_secs(START + until)),
+    };
+    intakes[OWN].add(&[entry(-160)], None).unwrap();
+    let passed = Duration::from_secs(500);
+    tokio::time::advance(passed).await;
+    clock.advance(passed);
+    let done = list.shared().work_by_hand(OWN).done(None);
+    clock.set(UnixTime::from_secs(START));
+    // It says nothing new, and is there still.
+    intakes[OWN].add(&[entry(-160)], None).unwrap();
+    list.shared().settle(done);
+    let mut token = Judged::at(UnixTime::from_secs(START));
     (token.issuer, token.jwt_id) = (Some("i"), Some("x"));
     assert_eq!(list.check(&token), Verdict::Revoked(Revoked::Token));
 }
