@@ -21,7 +21,7 @@ pub(crate) struct Part {
     pub(crate) cut_offs: Layered<CutOff>,
     /// Names and thumbprints.
     pub(crate) keys: Layered<Until>,
-    /// Names of keys alone, for tokens of which it is not certain whose key has verified them. There are no more of them than of keys.
+    /// Names of keys alone, for tokens of which it is not certain whose key has verified them. They are swept whenever there are more.
     pub(crate) kids: Layered<Until>,
     /// Of which levels there are cut-offs, or have been.
     pub(crate) levels: Levels,
@@ -58,7 +58,10 @@ impl Part {
         self.tokens = tokens.unwrap_or_else(|| self.tokens.clone());
         self.cut_offs = cut_offs.unwrap_or_else(|| self.cut_offs.clone());
         self.keys = keys.unwrap_or_else(|| self.keys.clone());
-        self.kids = kids.unwrap_or_else(|| self.kids.clone());
+        if let Some(kids) = kids {
+            // They are few, so they are swept here, and no compaction need know of them.
+            self.kids = Layered::new(kids.merged(over, None));
+        }
         is_news
     }
 
@@ -253,5 +256,26 @@ impl Entries {
             _ => return Err(SinkError::Unfit("a revocation of a new kind")),
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_keys_that_are_over_take_no_memory() {
+        let hashing = Hashing::random();
+        let mut part = Part::new();
+        for number in 0..2_000_i64 {
+            let until = UnixTime::from_secs(number * 1_000);
+            let revokes = Revokes::Key { kid: format!("k{number}").into() };
+            let mut entries = Entries::default();
+            entries.push(&hashing, &Entry { issuer: "i".into(), revokes, until: Some(until) }).expect("it fits");
+            assert!(part.take(entries, Until::over(until)));
+        }
+        // With what ends within the slack, of ten minutes and a step.
+        assert_eq!(part.kids.live(Until::NOTHING), 1);
+        assert!(part.kids.bytes() < 1_000, "{}", part.kids.bytes());
     }
 }
