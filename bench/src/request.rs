@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use countersign::Verified;
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 use serde_json::json;
 use tower_service::Service;
 
@@ -36,11 +36,11 @@ pub fn claims(now: u64) -> serde_json::Value {
 /// Six header fields, one of them the token.
 pub fn headers(token: &str) -> Result<HeaderMap, header::InvalidHeaderValue> {
     let mut headers = HeaderMap::new();
-    headers.insert(header::HOST, "orders.example".parse()?);
-    headers.insert(header::USER_AGENT, "bench/1.0".parse()?);
-    headers.insert(header::ACCEPT, "application/json".parse()?);
-    headers.insert(header::ACCEPT_ENCODING, "gzip".parse()?);
-    headers.insert("x-request-id", "7f4e4c539d3a".parse()?);
+    headers.insert(header::HOST, HeaderValue::from_static("orders.example"));
+    headers.insert(header::USER_AGENT, HeaderValue::from_static("bench/1.0"));
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+    headers.insert("x-request-id", HeaderValue::from_static("7f4e4c539d3a"));
     headers.insert(header::AUTHORIZATION, format!("Bearer {token}").parse()?);
     Ok(headers)
 }

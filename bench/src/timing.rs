@@ -1,6 +1,10 @@
 //! How time is measured: contenders take turns, and the median of many rounds counts.
+//!
+//! It is the thread's own time on a processor: what a shared machine gives to others meanwhile is not counted.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// How much is measured.
 pub struct Effort {
@@ -32,8 +36,8 @@ pub fn medians(contenders: &mut [Contender<'_>], effort: &Effort) -> Vec<f64> {
     let repeats: Vec<u32> = contenders
         .iter_mut()
         .map(|contender| {
-            let (mut count, start) = (0, Instant::now());
-            while start.elapsed() < effort.round {
+            let (mut count, start) = (0, on_processor());
+            while on_processor() - start < effort.round {
                 (contender.once)();
                 count += 1;
             }
@@ -43,14 +47,20 @@ pub fn medians(contenders: &mut [Contender<'_>], effort: &Effort) -> Vec<f64> {
     let mut times: Vec<Vec<f64>> = vec![Vec::with_capacity(effort.rounds); contenders.len()];
     for _ in 0..effort.rounds {
         for (at, contender) in contenders.iter_mut().enumerate() {
-            let start = Instant::now();
+            let start = on_processor();
             for _ in 0..repeats[at] {
                 (contender.once)();
             }
-            times[at].push(start.elapsed().as_secs_f64() * 1e6 / f64::from(repeats[at]));
+            times[at].push((on_processor() - start).as_secs_f64() * 1e6 / f64::from(repeats[at]));
         }
     }
     times.iter_mut().map(|times| median(times)).collect()
+}
+
+/// For how long this thread has been on a processor.
+pub fn on_processor() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 /// The middle one; sorts them.

@@ -82,6 +82,7 @@ pub(crate) struct Terms {
     /// If it has any.
     pub(crate) scope_rules: Option<Arc<ScopeRules>>,
     pub(crate) leeway: Duration,
+    pub(crate) accepted_from: Option<UnixTime>,
     pub(crate) accepted_until: Option<UnixTime>,
     /// Whether nobody but the issuer of its key could have got this `iss` past the policy.
     pub(crate) issuer_is_certain: bool,
@@ -107,9 +108,14 @@ impl Verified {
     }
 
     /// The same token, judged at another time, and with nothing attached to it.
-    pub(crate) fn judged_again(&self, judged_at: UnixTime) -> Self {
-        let inner = Arc::clone(&self.inner);
-        Self { inner, judged_at, revocation: Attached::Nothing, context: Attached::Nothing }
+    pub(crate) fn judged_again(self, judged_at: UnixTime) -> Self {
+        Self { inner: self.inner, judged_at, revocation: Attached::Nothing, context: Attached::Nothing }
+    }
+
+    /// Whether the time alone gives no reason to refuse it, by the policy that has accepted it.
+    pub(crate) fn is_timely(&self, now: UnixTime) -> bool {
+        let terms = &self.inner.terms;
+        terms.accepted_from.is_none_or(|from| from <= now) && terms.accepted_until.is_none_or(|until| now < until)
     }
 
     pub(crate) fn registered(&self) -> &Registered {
