@@ -8,7 +8,8 @@ use std::hash::{Hash, Hasher};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use countersign_claims::Verified;
+use countersign_claims::{Remembered, Verified};
+use countersign_token::Stamp;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, Equivalent, OptionsBuilder, Weighter};
 
@@ -75,9 +76,9 @@ impl TokenCache {
     }
 
     /// This very token, as it was accepted before. Without waiting: somebody who changes the same shard at this moment makes it a miss.
-    pub(crate) fn find(&self, token: &[u8]) -> Option<Verified> {
+    pub(crate) fn find(&self, token: &[u8]) -> Option<Remembered> {
         let known = &self.tokens.get()?.known;
-        known.try_get(&Octets(token)).ok().flatten().map(|known| known.verified)
+        known.try_get(&Octets(token)).ok().flatten().map(|known| known.token)
     }
 
     /// That a token which was found needs no verification.
@@ -88,14 +89,17 @@ impl TokenCache {
     }
 
     /// Remembers a token that was just accepted, if it was accepted before: one that comes once only must not take the place of one that comes again.
-    pub(crate) fn remember(&self, token: &str, verified: &Verified) {
+    /// It was verified with the keys of this stamp.
+    pub(crate) fn remember(&self, token: &str, verified: &Verified, keys: Stamp) {
         let tokens = self.tokens.get_or_init(|| Tokens::new(self.limits));
         let mark = Mark::of(token.as_bytes());
         tokens.counts.of(mark).misses.fetch_add(1, Ordering::Relaxed);
         if tokens.seen.is_again(mark) {
-            let weight = (ENTRY_BYTES + token.len() + verified.memory()).max(self.limits.share()) as u64;
+            let accepted = verified.remember();
+            accepted.note_key_found_in(keys);
+            let weight = (ENTRY_BYTES + token.len() + accepted.memory()).max(self.limits.share()) as u64;
             // Whoever is in the way now is not next time.
-            let _ = tokens.known.try_insert(Token(token.into()), Known { verified: verified.clone(), weight });
+            let _ = tokens.known.try_insert(Token(token.into()), Known { token: accepted, weight });
         }
     }
 
@@ -157,7 +161,7 @@ struct Octets<'t>(&'t [u8]);
 /// What is known of a token. The weight is kept, because claims that somebody reads later must not change it.
 #[derive(Clone)]
 struct Known {
-    verified: Verified,
+    token: Remembered,
     weight: u64,
 }
 

@@ -3,7 +3,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_claims::revocation::RevocationCheck;
-use countersign_claims::{ClaimError, ClaimsType, ClaimsTypeError, Clock, ConfigError, Policy, UnixTime, Verified};
+use countersign_claims::{
+    ClaimError, ClaimsType, ClaimsTypeError, Clock, ConfigError, Policy, Remembered, UnixTime, Verified,
+};
 use countersign_token::{
     AlgorithmSet, Answer, Ask, DEFAULT_MAX_TOKEN_BYTES, HeaderScratch, KeySet, KeySource, Miss, SignatureError,
     UnverifiedToken,
@@ -239,14 +241,14 @@ impl<K: KeySource> Verifier<K> {
     }
 
     /// Whether the key that has verified this token is in the set in force, and the first that would be tried again.
-    fn is_key_in_force(&self, accepted: &Verified, token: &[u8]) -> bool {
+    fn is_key_in_force(&self, accepted: &Remembered, token: &[u8]) -> bool {
         let keys = self.keys.snapshot_for_issuer(|| accepted.issuer());
         keys.is_some_and(|keys| accepted.is_key_found_in(keys.stamp())) || self.is_key_found(accepted, token)
     }
 
     /// The same where the set is another one than it was, or where the source has to see the token. Only the first key that fits counts: of those behind
     /// it, it is not known whether the first is one that would verify the token too, and with another result.
-    fn is_key_found(&self, accepted: &Verified, token: &[u8]) -> bool {
+    fn is_key_found(&self, accepted: &Remembered, token: &[u8]) -> bool {
         let mut scratch = HeaderScratch::new();
         let Ok(token) = std::str::from_utf8(token) else { return false };
         let Ok(token) = self.parse(token, &mut scratch) else { return false };
@@ -260,7 +262,7 @@ impl<K: KeySource> Verifier<K> {
         is_found
     }
 
-    fn judge_again(&self, accepted: Verified, now: UnixTime) -> Result<Verified, Refusal> {
+    fn judge_again(&self, accepted: Remembered, now: UnixTime) -> Result<Verified, Refusal> {
         let verified = self.policy.judge_again(accepted, now)?;
         self.check_revocation(verified, now)
     }
@@ -288,8 +290,7 @@ impl<K: KeySource> Verifier<K> {
         let generation = Some(keys.generation());
         let outcome = self.try_keys(&keys, token, now).ok_or(generation)?;
         if let (Some(cache), Ok(verified)) = (&self.cache, &outcome) {
-            verified.note_key_found_in(keys.stamp());
-            cache.remember(token.text(), verified);
+            cache.remember(token.text(), verified, keys.stamp());
         }
         // What no key can have signed says nothing of ours.
         if let Err(Refusal::Signature(SignatureError::Mismatch)) = outcome {
