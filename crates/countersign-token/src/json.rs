@@ -10,7 +10,7 @@ use std::fmt;
 
 use smallvec::SmallVec;
 
-use crate::scan::{Nested, Scanner};
+use crate::scan::{self, Nested, Scanner};
 
 /// The deepest nesting of arrays and objects that is read. Honest tokens stay below ten.
 pub const MAX_DEPTH: usize = 64;
@@ -108,7 +108,8 @@ impl<'a> Members<'a> {
     fn read_into(&mut self, bytes: &'a [u8], limit: usize, nested: Option<&mut Nested<'a>>) -> Result<(), ObjectError> {
         let text = std::str::from_utf8(bytes).map_err(|_| ObjectError::NotAnObject)?;
         let members = &mut self.0;
-        let rest = Scanner::new(text).object(nested, |member| {
+        let scanner = Scanner::new(text);
+        let end = scanner.object(nested, |member| {
             if members.len() == limit {
                 return Err(ObjectError::TooManyMembers);
             }
@@ -118,7 +119,7 @@ impl<'a> Members<'a> {
         if Name::have_duplicates(members.iter().map(|member| &member.name)) {
             return Err(ObjectError::DuplicateMember);
         }
-        if rest.is_at_end() { Ok(()) } else { Err(ObjectError::NotAnObject) }
+        if scanner.ends_at(end) { Ok(()) } else { Err(ObjectError::NotAnObject) }
     }
 }
 
@@ -237,8 +238,7 @@ impl<'a> Raw<'a> {
     /// The elements, if it is an array.
     #[must_use]
     pub fn elements(self) -> Option<Elements<'a>> {
-        let mut scanner = Scanner::new(self.0);
-        scanner.enter_array().then_some(Elements(scanner))
+        Scanner::new(self.0).elements().map(Elements)
     }
 
     /// The value, if it is `true` or `false`.
@@ -265,13 +265,13 @@ impl<'a> Raw<'a> {
 }
 
 /// The elements of an array, one after the other. Made by [`Raw::elements`].
-pub struct Elements<'a>(Scanner<'a>);
+pub struct Elements<'a>(scan::Elements<'a>);
 
 impl<'a> Iterator for Elements<'a> {
     type Item = Raw<'a>;
 
     fn next(&mut self) -> Option<Raw<'a>> {
-        self.0.element()
+        self.0.next()
     }
 }
 

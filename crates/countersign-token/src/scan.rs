@@ -13,163 +13,138 @@ use crate::json::{MAX_DEPTH, Member, Name, ObjectError, Raw};
 #[derive(Debug)]
 pub(crate) struct NotJson;
 
-/// Where the reading of a text has come to. A [`str`], so what is cut out of it between two ASCII characters is one too.
-pub(crate) struct Scanner<'a> {
-    text: &'a str,
-    at: usize,
-}
-
-/// What is asked of the objects inside of a member.
-pub(crate) struct Nested<'a> {
-    /// Of all objects that are open, one behind the other.
-    names: SmallVec<[Name<'a>; 16]>,
-    /// Where those of each begin.
-    starts: SmallVec<[usize; 16]>,
-    /// The first that was found.
-    fault: Option<ObjectError>,
-}
+/// A text that is read. What is cut out of it between two ASCII characters is a `str` too. All places are passed on by value: a
+/// counter in memory would be what the reading waits for.
+#[derive(Clone, Copy)]
+pub(crate) struct Scanner<'a>(&'a str);
 
 impl<'a> Scanner<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
+        Self(text)
     }
 
-    /// Hands over the members of the one object that the text is, the last of them before it is known whether that is all of it.
-    /// Without `nested`, only the names of this object itself have to differ.
+    /// Hands over the members of the object that begins the text, the last of them before it is known whether the object ends well.
+    /// Without `nested`, only the names of this object itself have to differ. Returns where it ends.
     pub(crate) fn object(
-        mut self,
+        self,
         mut nested: Option<&mut Nested<'a>>,
         mut member: impl FnMut(Member<'a>) -> Result<(), ObjectError>,
-    ) -> Result<Self, ObjectError> {
-        self.space();
-        self.expect(b'{')?;
-        self.space();
-        if self.skip(b'}') {
-            return Ok(self);
+    ) -> Result<usize, ObjectError> {
+        let mut at = self.expect(self.space(0), b'{')?;
+        at = self.space(at);
+        if self.peek(at) == Some(b'}') {
+            return Ok(at + 1);
         }
         loop {
-            let name = self.name()?.ok_or(ObjectError::NotAnObject)?;
-            let value = self.value(nested.as_deref_mut())?;
-            // Only now: whatever is not even JSON is that, and nothing else.
-            if let Some(fault) = nested.as_deref_mut().and_then(|nested| nested.fault) {
-                return Err(fault);
+            let (name, start) = self.name(at)?;
+            let name = name.ok_or(ObjectError::NotAnObject)?;
+            at = match (self.peek(start), nested.as_deref_mut()) {
+                (Some(b'{' | b'['), Some(nested)) => {
+                    let end = self.container(start, nested)?;
+                    // Only now: whatever is not even JSON is that, and nothing else.
+                    if let Some(fault) = nested.fault {
+                        return Err(fault);
+                    }
+                    end
+                }
+                _ => self.value(start)?,
+            };
+            member(Member { name, value: Raw::new(self.cut(start, at)?) })?;
+            at = self.space(at);
+            if self.peek(at) == Some(b'}') {
+                return Ok(at + 1);
             }
-            member(Member { name, value })?;
-            self.space();
-            if self.skip(b'}') {
-                return Ok(self);
-            }
-            self.expect(b',')?;
-            self.space();
+            at = self.space(self.expect(at, b',')?);
         }
     }
 
-    /// Whether nothing but space follows.
-    pub(crate) fn is_at_end(mut self) -> bool {
-        self.space();
-        self.at == self.text.len()
+    /// Whether there is nothing but space from here on.
+    pub(crate) fn ends_at(self, at: usize) -> bool {
+        self.space(at) == self.0.len()
     }
 
-    /// Into the array that begins here, if it is one.
-    pub(crate) fn enter_array(&mut self) -> bool {
-        self.skip(b'[')
+    /// The elements of the array that begins the text, if one does; it is known to be well formed.
+    pub(crate) fn elements(self) -> Option<Elements<'a>> {
+        (self.peek(0) == Some(b'[')).then_some(Elements { scanner: self, at: 1 })
     }
 
-    /// The next element of the array that was entered; `None` at its end. The array is known to be well formed.
-    pub(crate) fn element(&mut self) -> Option<Raw<'a>> {
-        self.space();
-        if self.skip(b',') {
-            self.space();
-        } else if self.skip(b']') {
-            return None;
-        }
-        self.value(None).ok()
-    }
-
-    /// A name and the colon behind it. `Ok(None)` for a name that is no text: half of a surrogate pair.
-    fn name(&mut self) -> Result<Option<Name<'a>>, NotJson> {
-        let start = self.at;
-        let escaped = self.string()?;
-        let inner = self.text.get(start + 1..self.at - 1).ok_or(NotJson)?;
+    /// A name, and where its value begins. No name if it is no text: half of a surrogate pair.
+    #[inline]
+    fn name(self, start: usize) -> Result<(Option<Name<'a>>, usize), NotJson> {
+        let (end, escaped) = self.string(start)?;
         let name = if escaped {
-            self.text.get(start..self.at).and_then(|quoted| Raw::new(quoted).string())
+            Raw::new(self.cut(start, end)?).string()
         } else {
-            Some(Cow::Borrowed(inner))
+            Some(Cow::Borrowed(self.cut(start + 1, end - 1)?))
         };
-        self.space();
-        self.expect(b':')?;
-        self.space();
-        Ok(name.map(Name::new))
+        let at = self.space(end);
+        Ok((name.map(Name::new), self.space(self.expect(at, b':')?)))
     }
 
-    fn value(&mut self, nested: Option<&mut Nested<'a>>) -> Result<Raw<'a>, NotJson> {
-        let start = self.at;
-        match self.peek() {
-            Some(b'{' | b'[') => match nested {
-                Some(nested) => self.container(nested)?,
-                None => self.container(&mut Anything)?,
-            },
-            _ => self.scalar()?,
+    /// To behind the value that begins here.
+    #[inline]
+    fn value(self, at: usize) -> Result<usize, NotJson> {
+        match self.peek(at) {
+            Some(b'{' | b'[') => self.container(at, &mut Anything),
+            _ => self.scalar(at),
         }
-        self.text.get(start..self.at).map(Raw::new).ok_or(NotJson)
     }
 
-    fn scalar(&mut self) -> Result<(), NotJson> {
-        match self.peek() {
-            Some(b'"') => self.string().map(drop),
-            Some(b'-' | b'0'..=b'9') => self.number(),
-            Some(b't') => self.word("true"),
-            Some(b'f') => self.word("false"),
-            Some(b'n') => self.word("null"),
+    #[inline]
+    fn scalar(self, at: usize) -> Result<usize, NotJson> {
+        match self.peek(at) {
+            Some(b'"') => self.string(at).map(|(end, _)| end),
+            Some(b'-' | b'0'..=b'9') => self.number(at),
+            Some(b't') => self.word(at, "true"),
+            Some(b'f') => self.word(at, "false"),
+            Some(b'n') => self.word(at, "null"),
             _ => Err(NotJson),
         }
     }
 
     /// An array or an object with all that is in it: a loop, because a stack would end where hostile input wants it to.
-    fn container(&mut self, watcher: &mut impl Watcher<'a>) -> Result<(), NotJson> {
+    fn container(self, mut at: usize, watcher: &mut impl Watcher<'a>) -> Result<usize, NotJson> {
         let mut open = Brackets::default();
+        let name = |watcher: &mut _, at| {
+            let (name, value) = self.name(at)?;
+            Watcher::name(watcher, name);
+            Ok(value)
+        };
         loop {
             // Here begins a value.
-            match self.peek() {
-                Some(b'{') => {
-                    self.at += 1;
-                    open.push(true);
-                    watcher.open(open.depth, true);
-                    self.space();
-                    if self.peek() != Some(b'}') {
-                        watcher.name(self.name()?);
+            match self.peek(at) {
+                Some(bracket @ (b'{' | b'[')) => {
+                    let is_object = bracket == b'{';
+                    open.push(is_object);
+                    watcher.open(open.depth, is_object);
+                    at = self.space(at + 1);
+                    // In ASCII, brackets stand two from each other.
+                    if self.peek(at) != Some(bracket + 2) {
+                        if is_object {
+                            at = name(watcher, at)?;
+                        }
                         continue;
                     }
                 }
-                Some(b'[') => {
-                    self.at += 1;
-                    open.push(false);
-                    watcher.open(open.depth, false);
-                    self.space();
-                    if self.peek() != Some(b']') {
-                        continue;
-                    }
-                }
-                _ => self.scalar()?,
+                _ => at = self.scalar(at)?,
             }
             // Here one has ended, or an empty bracket closes.
             loop {
-                self.space();
+                at = self.space(at);
                 let in_object = open.is_object();
-                match (self.peek(), in_object) {
+                match (self.peek(at), in_object) {
                     (Some(b'}'), true) | (Some(b']'), false) => {
-                        self.at += 1;
+                        at += 1;
                         watcher.close(in_object);
                         open.pop();
                         if open.depth == 0 {
-                            return Ok(());
+                            return Ok(at);
                         }
                     }
                     (Some(b','), _) => {
-                        self.at += 1;
-                        self.space();
+                        at = self.space(at + 1);
                         if in_object {
-                            watcher.name(self.name()?);
+                            at = name(watcher, at)?;
                         }
                         break;
                     }
@@ -179,97 +154,121 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// To behind the string that begins here; whether it has escapes.
-    fn string(&mut self) -> Result<bool, NotJson> {
-        self.expect(b'"')?;
-        let bytes = self.text.as_bytes();
+    /// To behind the string that begins here, and whether it has escapes.
+    #[inline]
+    fn string(self, at: usize) -> Result<(usize, bool), NotJson> {
+        let bytes = self.0.as_bytes();
+        let mut at = self.expect(at, b'"')?;
         let mut escaped = false;
         loop {
-            while let Some(eight) = bytes.get(self.at..).and_then(<[u8]>::first_chunk) {
+            while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
                 let marks = ends_of_plain_text(u64::from_le_bytes(*eight));
                 if marks != 0 {
-                    self.at += marks.trailing_zeros() as usize / 8;
+                    at += marks.trailing_zeros() as usize / 8;
                     break;
                 }
-                self.at += 8;
+                at += 8;
             }
-            match bytes.get(self.at) {
-                Some(b'"') => {
-                    self.at += 1;
-                    return Ok(escaped);
-                }
+            match bytes.get(at) {
+                Some(b'"') => return Ok((at + 1, escaped)),
                 Some(b'\\') => {
                     escaped = true;
-                    self.at += match bytes.get(self.at + 1) {
-                        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
-                        Some(b'u') => {
-                            let digits = bytes.get(self.at + 2..self.at + 6).ok_or(NotJson)?;
-                            if !digits.iter().all(u8::is_ascii_hexdigit) {
-                                return Err(NotJson);
-                            }
-                            6
-                        }
-                        _ => return Err(NotJson),
-                    };
+                    at = self.escape(at)?;
                 }
-                Some(b' '..) => self.at += 1,
+                Some(b' '..) => at += 1,
                 _ => return Err(NotJson),
             }
         }
     }
 
-    fn number(&mut self) -> Result<(), NotJson> {
-        self.skip(b'-');
-        if !self.skip(b'0') {
-            self.digits()?;
-        }
-        if self.skip(b'.') {
-            self.digits()?;
-        }
-        if let Some(b'e' | b'E') = self.peek() {
-            self.at += 1;
-            if let Some(b'+' | b'-') = self.peek() {
-                self.at += 1;
+    fn escape(self, at: usize) -> Result<usize, NotJson> {
+        let bytes = self.0.as_bytes();
+        match bytes.get(at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
+            Some(b'u') => {
+                let digits = bytes.get(at + 2..at + 6).ok_or(NotJson)?;
+                if digits.iter().all(u8::is_ascii_hexdigit) { Ok(at + 6) } else { Err(NotJson) }
             }
-            self.digits()?;
+            _ => Err(NotJson),
         }
-        Ok(())
+    }
+
+    fn number(self, mut at: usize) -> Result<usize, NotJson> {
+        if self.peek(at) == Some(b'-') {
+            at += 1;
+        }
+        at = if self.peek(at) == Some(b'0') { at + 1 } else { self.digits(at)? };
+        if self.peek(at) == Some(b'.') {
+            at = self.digits(at + 1)?;
+        }
+        if let Some(b'e' | b'E') = self.peek(at) {
+            at += 1;
+            if let Some(b'+' | b'-') = self.peek(at) {
+                at += 1;
+            }
+            at = self.digits(at)?;
+        }
+        Ok(at)
     }
 
     /// One or more.
-    fn digits(&mut self) -> Result<(), NotJson> {
-        let start = self.at;
-        while let Some(b'0'..=b'9') = self.peek() {
-            self.at += 1;
+    #[inline]
+    fn digits(self, start: usize) -> Result<usize, NotJson> {
+        let mut at = start;
+        while let Some(b'0'..=b'9') = self.peek(at) {
+            at += 1;
         }
-        if self.at == start { Err(NotJson) } else { Ok(()) }
+        if at == start { Err(NotJson) } else { Ok(at) }
     }
 
-    fn word(&mut self, word: &str) -> Result<(), NotJson> {
-        let follows = self.text.as_bytes().get(self.at..).is_some_and(|rest| rest.starts_with(word.as_bytes()));
-        self.at += word.len();
-        if follows { Ok(()) } else { Err(NotJson) }
+    fn word(self, at: usize, word: &str) -> Result<usize, NotJson> {
+        let follows = self.0.as_bytes().get(at..).is_some_and(|rest| rest.starts_with(word.as_bytes()));
+        if follows { Ok(at + word.len()) } else { Err(NotJson) }
     }
 
-    fn space(&mut self) {
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
-            self.at += 1;
+    #[inline]
+    fn space(self, mut at: usize) -> usize {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek(at) {
+            at += 1;
         }
+        at
     }
 
-    fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
+    #[inline]
+    fn peek(self, at: usize) -> Option<u8> {
+        self.0.as_bytes().get(at).copied()
     }
 
-    /// Whether this octet was next.
-    fn skip(&mut self, octet: u8) -> bool {
-        let is_next = self.peek() == Some(octet);
-        self.at += usize::from(is_next);
-        is_next
+    #[inline]
+    fn expect(self, at: usize, octet: u8) -> Result<usize, NotJson> {
+        if self.peek(at) == Some(octet) { Ok(at + 1) } else { Err(NotJson) }
     }
 
-    fn expect(&mut self, octet: u8) -> Result<(), NotJson> {
-        if self.skip(octet) { Ok(()) } else { Err(NotJson) }
+    #[inline]
+    fn cut(self, start: usize, end: usize) -> Result<&'a str, NotJson> {
+        self.0.get(start..end).ok_or(NotJson)
+    }
+}
+
+/// The elements of an array, one after the other.
+pub(crate) struct Elements<'a> {
+    scanner: Scanner<'a>,
+    at: usize,
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Raw<'a>;
+
+    fn next(&mut self) -> Option<Raw<'a>> {
+        let scanner = self.scanner;
+        let mut at = scanner.space(self.at);
+        match scanner.peek(at)? {
+            b']' => return None,
+            b',' => at = scanner.space(at + 1),
+            _ => {}
+        }
+        self.at = scanner.value(at).ok()?;
+        scanner.cut(at, self.at).ok().map(Raw::new)
     }
 }
 
@@ -282,7 +281,9 @@ const fn ends_of_plain_text(eight: u64) -> u64 {
     const fn below(octets: u64, limit: u8) -> u64 {
         octets.wrapping_sub(ONES * limit as u64) & !octets
     }
-    (below(eight, b' ') | below(eight ^ (ONES * b'"' as u64), 1) | below(eight ^ (ONES * b'\\' as u64), 1)) & HIGH
+    // With that bit turned, a quote comes right behind the control characters.
+    const TURNED: u8 = b'"' ^ b' ';
+    (below(eight ^ (ONES * TURNED as u64), b' ' + 1) | below(eight ^ (ONES * b'\\' as u64), 1)) & HIGH
 }
 
 /// Which of the brackets that are open are objects, a bit for each.
@@ -332,6 +333,16 @@ impl<'a> Watcher<'a> for Anything {
     fn open(&mut self, _: usize, _: bool) {}
     fn name(&mut self, _: Option<Name<'a>>) {}
     fn close(&mut self, _: bool) {}
+}
+
+/// What is asked of the objects inside of a member.
+pub(crate) struct Nested<'a> {
+    /// Of all objects that are open, one behind the other.
+    names: SmallVec<[Name<'a>; 16]>,
+    /// Where those of each begin.
+    starts: SmallVec<[usize; 16]>,
+    /// The first that was found.
+    fault: Option<ObjectError>,
 }
 
 impl Nested<'_> {
