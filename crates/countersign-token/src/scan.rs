@@ -36,8 +36,9 @@ impl<'a> Scanner<'a> {
             return Ok(at + 1);
         }
         loop {
-            let (name, start) = self.name(at)?;
-            let name = name.ok_or(ObjectError::NotAnObject)?;
+            let (end, escaped) = self.string(at)?;
+            let name = self.name(at, end, escaped).ok_or(ObjectError::NotAnObject)?;
+            let start = self.colon(end)?;
             at = match (self.peek(start), nested.as_deref_mut()) {
                 (Some(b'{' | b'['), Some(nested)) => {
                     let end = self.container(start, nested)?;
@@ -68,17 +69,19 @@ impl<'a> Scanner<'a> {
         (self.peek(0) == Some(b'[')).then_some(Elements { scanner: self, at: 1 })
     }
 
-    /// A name, and where its value begins. No name if it is no text: half of a surrogate pair.
+    /// The name between these places; none if it is no text: half of a surrogate pair.
     #[inline]
-    fn name(self, start: usize) -> Result<(Option<Name<'a>>, usize), NotJson> {
-        let (end, escaped) = self.string(start)?;
-        let name = if escaped {
-            Raw::new(self.cut(start, end)?).string()
-        } else {
-            Some(Cow::Borrowed(self.cut(start + 1, end - 1)?))
-        };
-        let at = self.space(end);
-        Ok((name.map(Name::new), self.space(self.expect(at, b':')?)))
+    fn name(self, start: usize, end: usize, escaped: bool) -> Option<Name<'a>> {
+        if escaped {
+            return Raw::new(self.cut(start, end).ok()?).string().map(Name::new);
+        }
+        Some(Name::new(Cow::Borrowed(self.cut(start + 1, end - 1).ok()?)))
+    }
+
+    /// From behind a name to where its value begins.
+    #[inline]
+    fn colon(self, at: usize) -> Result<usize, NotJson> {
+        Ok(self.space(self.expect(self.space(at), b':')?))
     }
 
     /// To behind the value that begins here.
@@ -106,9 +109,9 @@ impl<'a> Scanner<'a> {
     fn container(self, mut at: usize, watcher: &mut impl Watcher<'a>) -> Result<usize, NotJson> {
         let mut open = Brackets::default();
         let name = |watcher: &mut _, at| {
-            let (name, value) = self.name(at)?;
-            Watcher::name(watcher, name);
-            Ok(value)
+            let (end, escaped) = self.string(at)?;
+            Watcher::name(watcher, self.name(at, end, escaped));
+            self.colon(end)
         };
         loop {
             // Here begins a value.
@@ -157,19 +160,27 @@ impl<'a> Scanner<'a> {
     /// To behind the string that begins here, and whether it has escapes.
     #[inline]
     fn string(self, at: usize) -> Result<(usize, bool), NotJson> {
-        let bytes = self.0.as_bytes();
         let mut at = self.expect(at, b'"')?;
+        while let Some(eight) = self.0.as_bytes().get(at..).and_then(<[u8]>::first_chunk) {
+            let marks = ends_of_plain_text(u64::from_le_bytes(*eight));
+            if marks != 0 {
+                at += marks.trailing_zeros() as usize / 8;
+                if self.peek(at) == Some(b'"') {
+                    return Ok((at + 1, false));
+                }
+                break;
+            }
+            at += 8;
+        }
+        self.rest_of_string(at)
+    }
+
+    /// The same from somewhere inside of it: where there is an escape, or little text left.
+    #[inline(never)]
+    fn rest_of_string(self, mut at: usize) -> Result<(usize, bool), NotJson> {
         let mut escaped = false;
         loop {
-            while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
-                let marks = ends_of_plain_text(u64::from_le_bytes(*eight));
-                if marks != 0 {
-                    at += marks.trailing_zeros() as usize / 8;
-                    break;
-                }
-                at += 8;
-            }
-            match bytes.get(at) {
+            match self.peek(at) {
                 Some(b'"') => return Ok((at + 1, escaped)),
                 Some(b'\\') => {
                     escaped = true;
