@@ -204,29 +204,37 @@ fn print(name: &[u8]) -> u64 {
 
 /// The exact text of one JSON value, known to be well formed.
 #[derive(Clone, Copy)]
-pub struct Raw<'a>(&'a str);
+pub struct Raw<'a> {
+    text: &'a str,
+    /// Whether it has a backslash somewhere, if it is a string.
+    escaped: bool,
+}
 
 impl<'a> Raw<'a> {
-    /// `text` is one well-formed value, without space around it.
-    pub(crate) fn new(text: &'a str) -> Self {
-        Self(text)
+    /// `text` is one well-formed value, without space around it; a string with escapes or not.
+    pub(crate) fn new(text: &'a str, escaped: bool) -> Self {
+        Self { text, escaped }
     }
 
     /// The text, without white space around it.
     #[must_use]
     pub fn text(self) -> &'a str {
-        self.0
+        self.text
     }
 
     /// The value, if it is a string; borrowed unless it has escapes.
     #[must_use]
     pub fn string(self) -> Option<Cow<'a, str>> {
-        let inner = self.0.strip_prefix('"')?.strip_suffix('"')?;
-        if inner.as_bytes().contains(&b'\\') {
-            serde_json::from_str(self.0).ok().map(Cow::Owned)
-        } else {
-            Some(Cow::Borrowed(inner))
+        if self.escaped {
+            return serde_json::from_str(self.text).ok().map(Cow::Owned);
         }
+        self.plain_string().map(Cow::Borrowed)
+    }
+
+    /// The value, if it is a string without escapes.
+    #[must_use]
+    pub fn plain_string(self) -> Option<&'a str> {
+        if self.escaped { None } else { self.text.strip_prefix('"')?.strip_suffix('"') }
     }
 
     /// The elements, if it is an array of strings.
@@ -238,13 +246,13 @@ impl<'a> Raw<'a> {
     /// The elements, if it is an array.
     #[must_use]
     pub fn elements(self) -> Option<Elements<'a>> {
-        Scanner::new(self.0).elements().map(Elements)
+        Scanner::new(self.text).elements().map(Elements)
     }
 
     /// The value, if it is `true` or `false`.
     #[must_use]
     pub fn boolean(self) -> Option<bool> {
-        match self.0 {
+        match self.text {
             "true" => Some(true),
             "false" => Some(false),
             _ => None,
@@ -254,13 +262,13 @@ impl<'a> Raw<'a> {
     /// Whether it is `null`.
     #[must_use]
     pub fn is_null(self) -> bool {
-        self.0 == "null"
+        self.text == "null"
     }
 
     /// Whether it is a number.
     #[must_use]
     pub fn is_number(self) -> bool {
-        self.0.starts_with(|first: char| first == '-' || first.is_ascii_digit())
+        self.text.starts_with(|first: char| first == '-' || first.is_ascii_digit())
     }
 }
 
@@ -496,7 +504,7 @@ mod tests {
         #[test]
         fn an_array_comes_apart_into_its_elements(json in value()) {
             let theirs = serde_json::from_str::<Vec<&serde_json::value::RawValue>>(&json).ok();
-            let ours = Raw::new(json.trim()).elements().map(Iterator::collect::<Vec<_>>);
+            let ours = Raw::new(json.trim(), false).elements().map(Iterator::collect::<Vec<_>>);
             prop_assert_eq!(
                 ours.map(|elements| elements.into_iter().map(Raw::text).collect::<Vec<_>>()),
                 theirs.map(|elements| elements.into_iter().map(serde_json::value::RawValue::get).collect::<Vec<_>>())

@@ -39,18 +39,19 @@ impl<'a> Scanner<'a> {
             let (end, escaped) = self.string(at)?;
             let name = self.name(at, end, escaped).ok_or(ObjectError::NotAnObject)?;
             let start = self.colon(end)?;
-            at = match (self.peek(start), nested.as_deref_mut()) {
+            let escaped;
+            (at, escaped) = match (self.peek(start), nested.as_deref_mut()) {
                 (Some(b'{' | b'['), Some(nested)) => {
                     let end = self.container(start, nested)?;
                     // Only now: whatever is not even JSON is that, and nothing else.
                     if let Some(fault) = nested.fault {
                         return Err(fault);
                     }
-                    end
+                    (end, false)
                 }
                 _ => self.value(start)?,
             };
-            member(Member { name, value: Raw::new(self.cut(start, at)?) })?;
+            member(Member { name, value: Raw::new(self.cut(start, at)?, escaped) })?;
             at = self.space(at);
             if self.peek(at) == Some(b'}') {
                 return Ok(at + 1);
@@ -73,7 +74,7 @@ impl<'a> Scanner<'a> {
     #[inline]
     fn name(self, start: usize, end: usize, escaped: bool) -> Option<Name<'a>> {
         if escaped {
-            return Raw::new(self.cut(start, end).ok()?).string().map(Name::new);
+            return Raw::new(self.cut(start, end).ok()?, true).string().map(Name::new);
         }
         Some(Name::new(Cow::Borrowed(self.cut(start + 1, end - 1).ok()?)))
     }
@@ -84,25 +85,26 @@ impl<'a> Scanner<'a> {
         Ok(self.space(self.expect(self.space(at), b':')?))
     }
 
-    /// To behind the value that begins here.
+    /// To behind the value that begins here, and whether it is a string with escapes.
     #[inline]
-    fn value(self, at: usize) -> Result<usize, NotJson> {
+    fn value(self, at: usize) -> Result<(usize, bool), NotJson> {
         match self.peek(at) {
-            Some(b'{' | b'[') => self.container(at, &mut Anything),
+            Some(b'{' | b'[') => Ok((self.container(at, &mut Anything)?, false)),
             _ => self.scalar(at),
         }
     }
 
     #[inline]
-    fn scalar(self, at: usize) -> Result<usize, NotJson> {
-        match self.peek(at) {
-            Some(b'"') => self.string(at).map(|(end, _)| end),
-            Some(b'-' | b'0'..=b'9') => self.number(at),
-            Some(b't') => self.word(at, "true"),
-            Some(b'f') => self.word(at, "false"),
-            Some(b'n') => self.word(at, "null"),
-            _ => Err(NotJson),
-        }
+    fn scalar(self, at: usize) -> Result<(usize, bool), NotJson> {
+        let end = match self.peek(at) {
+            Some(b'"') => return self.string(at),
+            Some(b'-' | b'0'..=b'9') => self.number(at)?,
+            Some(b't') => self.word(at, "true")?,
+            Some(b'f') => self.word(at, "false")?,
+            Some(b'n') => self.word(at, "null")?,
+            _ => return Err(NotJson),
+        };
+        Ok((end, false))
     }
 
     /// An array or an object with all that is in it: a loop, because a stack would end where hostile input wants it to.
@@ -129,7 +131,7 @@ impl<'a> Scanner<'a> {
                         continue;
                     }
                 }
-                _ => at = self.scalar(at)?,
+                _ => (at, _) = self.scalar(at)?,
             }
             // Here one has ended, or an empty bracket closes.
             loop {
@@ -278,8 +280,9 @@ impl<'a> Iterator for Elements<'a> {
             b',' => at = scanner.space(at + 1),
             _ => {}
         }
-        self.at = scanner.value(at).ok()?;
-        scanner.cut(at, self.at).ok().map(Raw::new)
+        let (end, escaped) = scanner.value(at).ok()?;
+        self.at = end;
+        scanner.cut(at, end).ok().map(|text| Raw::new(text, escaped))
     }
 }
 
@@ -308,7 +311,7 @@ struct Brackets {
 
 impl Brackets {
     fn push(&mut self, is_object: bool) {
-        if self.depth > 0 && self.depth % 64 == 0 {
+        if self.depth > 0 && self.depth.is_multiple_of(64) {
             self.outer.push(self.inner);
         }
         self.inner = self.inner << 1 | u64::from(is_object);
@@ -318,7 +321,7 @@ impl Brackets {
     fn pop(&mut self) {
         self.depth = self.depth.saturating_sub(1);
         self.inner >>= 1;
-        if self.depth % 64 == 0
+        if self.depth.is_multiple_of(64)
             && let Some(outer) = self.outer.pop()
         {
             self.inner = outer;
