@@ -59,6 +59,7 @@ pub mod revocation;
 mod rules;
 mod scopes;
 mod time;
+mod typed;
 mod value;
 mod verified;
 

@@ -14,6 +14,7 @@ use crate::remembered::Remembered;
 use crate::revocation::{RevocationCheck, RevocationError};
 use crate::scopes::{self, ScopeRules};
 use crate::time::UnixTime;
+use crate::typed;
 use crate::value::{self, ClaimValue, Place};
 
 /// A token that was signed by a known key and whose claims satisfied the policy. Cheap to clone.
@@ -121,6 +122,13 @@ impl Verified {
     #[must_use]
     pub fn remember(&self) -> Remembered {
         Remembered::new(Arc::clone(&self.inner))
+    }
+
+    /// With the claims, read already.
+    pub(crate) fn with_typed<T: ClaimsType>(self, claims: T) -> Self {
+        // It is new, so there is no other.
+        let _ = self.inner.typed.set(Arc::new(claims));
+        self
     }
 
     /// `iss`.
@@ -325,8 +333,8 @@ impl Verified {
         {
             return Ok(claims);
         }
-        let claims =
-            Arc::new(serde_json::from_slice::<T>(&self.inner.payload).map_err(|error| ClaimsTypeError::new(&error))?);
+        let claims = typed::read_payload::<T>(&self.inner.payload).map_err(|error| ClaimsTypeError::new(&error))?;
+        let claims = Arc::new(claims);
         // If somebody else was faster, theirs stays, and ours is as good.
         let _ = self.inner.typed.set(Arc::clone(&claims) as Arc<dyn Any + Send + Sync>);
         Ok(claims)
@@ -428,7 +436,7 @@ pub struct ClaimsTypeError {
 
 impl ClaimsTypeError {
     /// Keeps the place, and the name of a missing field; the rest of serde's message may quote the claims.
-    fn new(error: &serde_json::Error) -> Self {
+    pub(crate) fn new(error: &serde_json::Error) -> Self {
         let text = error.to_string();
         let missing_field = text.strip_prefix("missing field `").and_then(|rest| rest.split_once('`'));
         Self { missing_field: missing_field.map(|(name, _)| name.into()), column: error.column() }

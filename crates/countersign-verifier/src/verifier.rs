@@ -8,7 +8,7 @@ use countersign_claims::{
 };
 use countersign_token::{
     AlgorithmSet, Answer, Ask, DEFAULT_MAX_TOKEN_BYTES, HeaderScratch, KeySet, KeySource, Miss, SignatureError,
-    UnverifiedToken,
+    UnverifiedToken, VerifiedPayload,
 };
 
 use crate::cache::{TokenCache, TokenCacheStatus};
@@ -21,13 +21,13 @@ pub struct Verifier<K> {
     pub(crate) algorithms: AlgorithmSet,
     pub(crate) max_token_bytes: usize,
     pub(crate) kid_required: bool,
-    /// Reads the claims into the user's type, so that a token that does not fit is refused here.
+    /// Judges and reads the claims into the user's type, so that a token that does not fit is refused here.
     pub(crate) read_claims: Option<ReadClaims>,
     pub(crate) revocation: Option<Arc<RevocationCheck>>,
     cache: Option<TokenCache>,
 }
 
-type ReadClaims = fn(&Verified) -> Result<(), ClaimsTypeError>;
+type ReadClaims = fn(&Policy, VerifiedPayload<'_>, UnixTime) -> Result<Result<Verified, ClaimsTypeError>, ClaimError>;
 
 /// How far a judgement came without waiting.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl<K: KeySource> Verifier<K> {
     /// somebody asks for them ([`Verified::claims`]).
     #[must_use]
     pub fn with_claims<T: ClaimsType>(mut self) -> Self {
-        self.read_claims = Some(|verified| verified.claims::<T>().map(drop));
+        self.read_claims = Some(Policy::judge_as::<T>);
         self.anew()
     }
 
@@ -332,11 +332,11 @@ impl<K: KeySource> Verifier<K> {
         }
     }
 
-    fn judge(&self, payload: countersign_token::VerifiedPayload<'_>, now: UnixTime) -> Result<Verified, Refusal> {
-        let verified = self.policy.judge(payload, now)?;
-        if let Some(read_claims) = self.read_claims {
-            read_claims(&verified)?;
-        }
+    fn judge(&self, payload: VerifiedPayload<'_>, now: UnixTime) -> Result<Verified, Refusal> {
+        let verified = match self.read_claims {
+            Some(read_claims) => read_claims(&self.policy, payload, now)??,
+            None => self.policy.judge(payload, now)?,
+        };
         self.check_revocation(verified, now)
     }
 
