@@ -14,7 +14,7 @@ use crate::scopes::{ScopeRules, is_scope_token};
 use crate::time::UnixTime;
 use crate::typed;
 use crate::value::{self, Place};
-use crate::verified::{ClaimsType, ClaimsTypeError, Terms, Verified};
+use crate::verified::{ClaimsType, ClaimsTypeError, Terms, Verified, Window};
 
 /// The default tolerance for clocks that disagree: what machines kept by NTP never need, and few others exceed.
 pub const DEFAULT_LEEWAY: Duration = Duration::from_secs(30);
@@ -376,8 +376,8 @@ impl Policy {
     /// # Errors
     /// The first [`ClaimError`], in the order given on the [crate's page](crate).
     pub fn judge(&self, payload: VerifiedPayload<'_>, now: UnixTime) -> Result<Verified, ClaimError> {
-        let (registered, terms) = self.check_all(&payload, &mut Members::new(), now)?;
-        Ok(Verified::new(payload, registered, terms, now))
+        let (registered, window, terms) = self.check_all(&payload, &mut Members::new(), now)?;
+        Ok(Verified::new(payload, registered, window, terms, now))
     }
 
     /// The same, and reads the claims of a token that is good enough into a `T` on the way, where
@@ -391,11 +391,11 @@ impl Policy {
         now: UnixTime,
     ) -> Result<Result<Verified, ClaimsTypeError>, ClaimError> {
         let mut members = Members::new();
-        let (registered, terms) = self.check_all(&payload, &mut members, now)?;
+        let (registered, window, terms) = self.check_all(&payload, &mut members, now)?;
         let claims = typed::read::<T>(payload.bytes(), &members);
         drop(members);
         Ok(claims
-            .map(|claims| Verified::new(payload, registered, terms, now).with_typed(claims))
+            .map(|claims| Verified::new(payload, registered, window, terms, now).with_typed(claims))
             .map_err(|error| ClaimsTypeError::new(&error)))
     }
 
@@ -404,7 +404,7 @@ impl Policy {
         payload: &'p VerifiedPayload<'_>,
         members: &mut Members<'p>,
         now: UnixTime,
-    ) -> Result<(Registered, Terms), ClaimError> {
+    ) -> Result<(Registered, Window, Terms), ClaimError> {
         let mut registered = self.check_registered(payload.bytes(), members, payload.header().typ(), now)?;
         if let Some(claims) = &self.level_claims {
             claims.read(payload.bytes(), &mut registered);
@@ -412,14 +412,13 @@ impl Policy {
         self.check_issuer_of_key(&registered, payload.bytes(), payload.key())?;
         self.check_subject(&registered, payload.bytes())?;
         self.check_binding_to_key(&registered)?;
+        let window = Window { from: self.accepted_from(&registered), until: self.accepted_until(&registered) };
         let terms = Terms {
             scope_rules: self.scope_rules.clone(),
             leeway: self.leeway_in_force(),
-            accepted_from: self.accepted_from(&registered),
-            accepted_until: self.accepted_until(&registered),
             issuer_is_certain: self.issuers.len() == 1 || payload.key().issuer().is_some(),
         };
-        Ok((registered, terms))
+        Ok((registered, window, terms))
     }
 
     /// The instant from which on the time alone refuses it: what `check_exp` and `check_age` compare with, put together.

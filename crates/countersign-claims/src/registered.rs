@@ -11,10 +11,13 @@ use crate::time::UnixTime;
 use crate::value::{self, ClaimValue, Place};
 
 /// What the payload says under the names that RFC 7519, RFC 9068 and RFC 8693 registered.
+///
+/// In this order in memory: who it is about is what is asked most.
 #[derive(Default)]
+#[repr(C)]
 pub(crate) struct Registered {
-    pub(crate) iss: Option<Text>,
     pub(crate) sub: Option<Text>,
+    pub(crate) iss: Option<Text>,
     pub(crate) jti: Option<Text>,
     pub(crate) client_id: Option<Text>,
     /// `azp` (OpenID Connect Core §2): the client, where there is no `client_id`.

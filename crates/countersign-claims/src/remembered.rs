@@ -50,12 +50,6 @@ impl Remembered {
         let typed = inner.typed.get().map_or(0, |typed| size_of_val(&**typed));
         size_of::<Inner>() + inner.payload.capacity() + inner.registered.heap() + typed + inner.payload.len()
     }
-
-    /// Whether the time alone gives no reason to refuse it, by the policy that has accepted it.
-    fn is_timely(&self, now: UnixTime) -> bool {
-        let terms = &self.0.terms;
-        terms.accepted_from.is_none_or(|from| from <= now) && terms.accepted_until.is_none_or(|until| now < until)
-    }
 }
 
 impl Policy {
@@ -68,7 +62,7 @@ impl Policy {
     /// The first [`ClaimError`]: the one that [`judge`](Self::judge) would give.
     pub fn judge_again(&self, accepted: Remembered, now: UnixTime) -> Result<Verified, ClaimError> {
         let claims = &accepted.0.registered;
-        if !accepted.is_timely(now) {
+        if !accepted.0.window.contains(now) {
             self.check_exp(claims, now)?;
             self.check_nbf(claims, now)?;
             self.check_iat(claims, now)?;

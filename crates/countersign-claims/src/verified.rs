@@ -71,9 +71,10 @@ pub(crate) struct Inner {
     /// The stamp of the set that the key was last found in; 0 before that.
     pub(crate) key_found_in: AtomicU64,
     pub(crate) key: Arc<VerifyingKey>,
-    pub(crate) terms: Terms,
+    pub(crate) window: Window,
     pub(crate) payload: Vec<u8>,
     pub(crate) registered: Registered,
+    terms: Terms,
     algorithm: Algorithm,
     /// The user's type, once somebody has asked for it.
     pub(crate) typed: OnceLock<Arc<dyn Any + Send + Sync>>,
@@ -81,11 +82,22 @@ pub(crate) struct Inner {
     context: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
+/// When the time alone gives no reason to refuse a token, by the policy that has accepted it.
+pub(crate) struct Window {
+    /// `None`: since ever.
+    pub(crate) from: Option<UnixTime>,
+    /// The first instant at which it does. `None`: never.
+    pub(crate) until: Option<UnixTime>,
+}
+
+impl Window {
+    pub(crate) fn contains(&self, now: UnixTime) -> bool {
+        self.from.is_none_or(|from| from <= now) && self.until.is_none_or(|until| now < until)
+    }
+}
+
 /// What the policy that has accepted a token says of it from then on.
-#[repr(C)]
 pub(crate) struct Terms {
-    pub(crate) accepted_from: Option<UnixTime>,
-    pub(crate) accepted_until: Option<UnixTime>,
     /// If it has any.
     pub(crate) scope_rules: Option<Arc<ScopeRules>>,
     pub(crate) leeway: Duration,
@@ -94,7 +106,13 @@ pub(crate) struct Terms {
 }
 
 impl Verified {
-    pub(crate) fn new(payload: VerifiedPayload<'_>, registered: Registered, terms: Terms, judged_at: UnixTime) -> Self {
+    pub(crate) fn new(
+        payload: VerifiedPayload<'_>,
+        registered: Registered,
+        window: Window,
+        terms: Terms,
+        judged_at: UnixTime,
+    ) -> Self {
         let key = Arc::clone(payload.key());
         let algorithm = payload.header().algorithm();
         let payload = payload.into_bytes();
@@ -103,6 +121,7 @@ impl Verified {
             registered,
             key,
             algorithm,
+            window,
             terms,
             typed: OnceLock::new(),
             revocation: OnceLock::new(),
@@ -204,7 +223,7 @@ impl Verified {
     /// A connection that the token has opened must not outlive it.
     #[must_use]
     pub fn accepted_until(&self) -> Option<UnixTime> {
-        self.inner.terms.accepted_until
+        self.inner.window.until
     }
 
     /// `nbf`.
