@@ -47,6 +47,7 @@ pub struct JwtAuth {
     policy: Policy,
     algorithms: Option<AlgorithmSet>,
     max_token_bytes: Option<usize>,
+    token_cache: TokenCache,
     kid_required: bool,
     with_claims: Option<fn(Verifier<Keys>) -> Verifier<Keys>>,
     revocation: Option<Arc<RevocationCheck>>,
@@ -89,6 +90,18 @@ enum KeysFrom {
     Remote(Box<Remote>),
     Issuers(Box<Issuers>),
     Given,
+}
+
+/// Of verified tokens.
+#[derive(Clone, Copy)]
+enum TokenCache {
+    /// The verifier's own.
+    Default,
+    Of {
+        tokens: usize,
+        bytes: usize,
+    },
+    Off,
 }
 
 impl JwtAuth {
@@ -221,6 +234,7 @@ impl JwtAuth {
             policy: if are_bound { Policy::new().issuer_of_key() } else { Policy::new() },
             algorithms: None,
             max_token_bytes: None,
+            token_cache: TokenCache::Default,
             kid_required: false,
             with_claims: None,
             revocation: None,
@@ -306,6 +320,21 @@ impl JwtAuth {
     #[must_use]
     pub fn with_claims<T: ClaimsType>(self) -> Self {
         self.with(|auth| auth.with_claims = Some(Verifier::with_claims::<T>))
+    }
+
+    /// How many verified tokens are remembered, and how many bytes they may take together: see [`Verifier::token_cache`]. By default
+    /// [`DEFAULT_CACHED_TOKENS`](crate::DEFAULT_CACHED_TOKENS) and [`DEFAULT_CACHED_BYTES`](crate::DEFAULT_CACHED_BYTES), as long as so many come.
+    ///
+    /// Clones of this have one cache between them as long as they are configured alike; otherwise each has its own.
+    #[must_use]
+    pub fn token_cache(self, tokens: usize, bytes: usize) -> Self {
+        self.with(|auth| auth.token_cache = TokenCache::Of { tokens, bytes })
+    }
+
+    /// Remembers no tokens: the signature of each is verified each time.
+    #[must_use]
+    pub fn without_token_cache(self) -> Self {
+        self.with(|auth| auth.token_cache = TokenCache::Off)
     }
 
     /// Asks of each good token whether it has been revoked: a [`RevocationList`](crate::RevocationList), or a [`RevocationCheck`] that says more
@@ -659,6 +688,11 @@ impl JwtAuth {
         if let Some(bytes) = self.max_token_bytes {
             verifier = verifier.max_token_bytes(bytes);
         }
+        verifier = match self.token_cache {
+            TokenCache::Default => verifier,
+            TokenCache::Of { tokens, bytes } => verifier.token_cache(tokens, bytes),
+            TokenCache::Off => verifier.without_token_cache(),
+        };
         if self.kid_required {
             verifier = verifier.require_kid();
         }
@@ -675,6 +709,7 @@ impl JwtAuth {
         let layer = self.layer.iter().fold(layer, |layer, setting| setting(layer));
         #[cfg(feature = "metrics")]
         let layer = self.metrics.iter().fold(layer, |layer, metrics| {
+            metrics.watch_tokens(layer.verifier());
             layer.observe(metrics.observer(self.measured(), self.revocation.as_ref(), &self.clock_in_force()))
         });
         layer

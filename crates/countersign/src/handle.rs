@@ -5,7 +5,7 @@ use std::time::Duration;
 use countersign_claims::revocation::RevocationCheck;
 use countersign_claims::{Clock, Requirement};
 use countersign_jwks::{KeyEvents, Keys, KeysHandle, NotFresh, NotReady};
-use countersign_verifier::Verifier;
+use countersign_verifier::{TokenCacheStatus, Verifier};
 
 /// A look at a running [`JwtAuth`](crate::JwtAuth): readiness, the state of its keys, refresh now, why a token is refused, and what is
 /// questionable about its configuration. Cheap to clone; keeps the keys' task alive.
@@ -88,6 +88,12 @@ impl Handle {
     #[must_use]
     pub fn revocation(&self) -> Option<&RevocationCheck> {
         self.revocation.as_deref()
+    }
+
+    /// How the cache of verified tokens does; `None` if there is none.
+    #[must_use]
+    pub fn token_cache(&self) -> Option<TokenCacheStatus> {
+        self.verifier.token_cache_status()
     }
 
     /// What happens to the keys from now on: see [`KeysHandle::events`].

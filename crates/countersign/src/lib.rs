@@ -145,7 +145,9 @@ pub use countersign_tower::{
 };
 #[cfg(feature = "tracing")]
 pub use countersign_tower::{Traces, traces};
-pub use countersign_verifier::{Report, Verdict, Verifier};
+pub use countersign_verifier::{
+    DEFAULT_CACHED_BYTES, DEFAULT_CACHED_TOKENS, Report, TokenCacheStatus, Verdict, Verifier,
+};
 
 pub use countersign_claims as claims;
 pub use countersign_jwks as jwks;

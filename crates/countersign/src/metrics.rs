@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use countersign_claims::Clock;
 use countersign_claims::revocation::{Holdings, RevocationCheck};
-use countersign_jwks::{KeyCounters, KeyStatus, KeysHandle};
+use countersign_jwks::{KeyCounters, KeyStatus, Keys, KeysHandle};
 use countersign_tower::{Judged, Observer, RequestMetrics};
+use countersign_verifier::{TokenCacheStatus, Verifier};
 use metrics::{Key, KeyName, Label, Level, Metadata, Recorder, Unit};
 
 /// The shortest time from one flush of [`Metrics::flush_every`] to the next: more often than that nobody scrapes.
@@ -42,6 +43,13 @@ struct Shared {
     requests: RequestMetrics,
     watched: Mutex<Vec<Watched>>,
     revocations: Mutex<Vec<WatchedRevocations>>,
+    tokens: Mutex<Vec<WatchedTokens>>,
+}
+
+/// Whoever remembers tokens, and what the recorder has been told of it.
+struct WatchedTokens {
+    verifier: Weak<Verifier<Keys>>,
+    told: TokenCacheStatus,
 }
 
 /// What a layer asks of revocations, and the clock that it asks with.
@@ -64,6 +72,7 @@ impl Metrics {
             requests: RequestMetrics::new(layer),
             watched: Mutex::default(),
             revocations: Mutex::default(),
+            tokens: Mutex::default(),
         }))
     }
 
@@ -90,6 +99,16 @@ impl Metrics {
                     None => return,
                 }
             }
+        }
+    }
+
+    /// Watches a verifier's cache of tokens, as long as there is the verifier.
+    pub(crate) fn watch_tokens(&self, verifier: &Arc<Verifier<Keys>>) {
+        let mut watched = self.0.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.retain(|watched| watched.verifier.strong_count() > 0);
+        if verifier.token_cache_status().is_some() {
+            // Not more than a weak one: what it remembers leads to the observers of its layer, and by them to this.
+            watched.push(WatchedTokens { verifier: Arc::downgrade(verifier), told: TokenCacheStatus::default() });
         }
     }
 
@@ -159,7 +178,27 @@ impl Shared {
             if let Some(revocations) = self.revocations() {
                 to.set_revocations(&revocations);
             }
+            if let Some((held, news)) = self.tokens() {
+                to.set_tokens(&held, &news);
+            }
         });
+    }
+
+    /// What all remember together, and what they have counted since the recorder was told; `None` if none remembers any.
+    fn tokens(&self) -> Option<(TokenCacheStatus, TokenCacheStatus)> {
+        let mut watched = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.retain(|watched| watched.verifier.strong_count() > 0);
+        let mut all = None::<(TokenCacheStatus, TokenCacheStatus)>;
+        for WatchedTokens { verifier, told } in watched.iter_mut() {
+            let Some(status) = verifier.upgrade().and_then(|verifier| verifier.token_cache_status()) else { continue };
+            let (held, news) = all.get_or_insert_default();
+            held.tokens += status.tokens;
+            held.bytes += status.bytes;
+            news.hits += status.hits - told.hits;
+            news.misses += status.misses - told.misses;
+            *told = status;
+        }
+        all
     }
 
     /// Those of all layers together; `None` if none asks.
@@ -227,6 +266,10 @@ const FETCHES: &str = "countersign_key_fetches_total";
 const UNKNOWN_KEYS: &str = "countersign_unknown_keys_total";
 const SUPPRESSED: &str = "countersign_suppressed_fetches_total";
 const CACHE: &str = "countersign_key_cache_total";
+
+const TOKEN_CACHE: &str = "countersign_token_cache_total";
+const CACHED_TOKENS: &str = "countersign_token_cache_tokens";
+const CACHED_BYTES: &str = "countersign_token_cache_bytes";
 
 const REVOCATION_AGE: &str = "countersign_revocation_age_seconds";
 const REVOCATIONS: &str = "countersign_revocations";
@@ -297,10 +340,25 @@ impl To<'_> {
             (REVOCATION_BYTES, None, holdings.bytes as f64),
             (REVOCATIONS_FULL, None, f64::from(u8::from(holdings.is_full))),
         ] {
-            let mut labels = vec![Label::new("layer", Arc::clone(self.layer))];
-            labels.extend(label);
-            self.recorder.register_gauge(&Key::from_parts(name, labels), &METADATA).set(value);
+            self.recorder.register_gauge(&self.key_of_layer(name, label), &METADATA).set(value);
         }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "nothing here comes near 2^53")]
+    fn set_tokens(&self, held: &TokenCacheStatus, news: &TokenCacheStatus) {
+        for (outcome, more) in [("hit", news.hits), ("miss", news.misses)] {
+            let outcome = Label::from_static_parts("outcome", outcome);
+            self.recorder.register_counter(&self.key_of_layer(TOKEN_CACHE, Some(outcome)), &METADATA).increment(more);
+        }
+        for (name, value) in [(CACHED_TOKENS, held.tokens as f64), (CACHED_BYTES, held.bytes as f64)] {
+            self.recorder.register_gauge(&self.key_of_layer(name, None), &METADATA).set(value);
+        }
+    }
+
+    fn key_of_layer(&self, name: &'static str, label: Option<Label>) -> Key {
+        let mut labels = vec![Label::new("layer", Arc::clone(self.layer))];
+        labels.extend(label);
+        Key::from_parts(name, labels)
     }
 
     fn key(&self, name: &'static str, source: &Arc<str>, label: Option<(&'static str, &'static str)>) -> Key {
@@ -321,6 +379,8 @@ fn describe(recorder: &dyn Recorder) {
             Unit::Count,
             "Sources whose keys have outlived their lifetime and are used all the same: 0 or 1 of one",
         ),
+        (CACHED_TOKENS, Unit::Count, "Verified tokens that are remembered"),
+        (CACHED_BYTES, Unit::Bytes, "The memory that these take"),
         (REVOCATION_AGE, Unit::Seconds, "How old what is known of revocations is; infinite if it is not known"),
         (REVOCATIONS, Unit::Count, "Revocations in force"),
         (REVOCATION_BYTES, Unit::Bytes, "The memory that revocations take"),
@@ -334,6 +394,7 @@ fn describe(recorder: &dyn Recorder) {
         (UNKNOWN_KEYS, "Requests that asked for a key that is not in force"),
         (SUPPRESSED, "Those that did not start a fetch, by the reason"),
         (CACHE, "Reads of the cache for warm starts"),
+        (TOKEN_CACHE, "Good tokens that were remembered, and that were not"),
     ] {
         recorder.describe_counter(name(counter), count, text.into());
     }
