@@ -24,6 +24,10 @@ pub const DEFAULT_CACHED_BYTES: usize = 64 * 1024 * 1024;
 /// so that two requests rarely want the same one at the same moment, and few enough to hold 128 tokens each.
 const SHARDS: usize = 128;
 
+/// What a shard holds at least, bytes, where there is so much: thirty tokens of the longest that are accepted by default, so that a small cache is of few
+/// shards and not of many that no token fits into.
+const SHARD_BYTES: usize = 512 * 1024;
+
 /// How much of the end of a token is hashed, bytes: 18 octets of its signature, which nobody but the issuer can choose. Only verified tokens are kept here,
 /// so that strangers cannot fill one place with many; and what is found is compared whole.
 const HASHED_BYTES: usize = 24;
@@ -135,14 +139,15 @@ impl fmt::Debug for TokenCache {
 impl Limits {
     /// What each token counts for at least, so that a bound on bytes is one on tokens as well.
     fn share(self) -> usize {
-        self.bytes.div_ceil(self.tokens.max(1))
+        // A single one that takes all there is would not be let in: the last hundredths are for newcomers.
+        self.bytes.div_ceil(self.tokens.max(1)).min(self.bytes - self.bytes / 32)
     }
 }
 
 impl Tokens {
     fn new(limits: Limits) -> Self {
         let options = OptionsBuilder::new()
-            .shards(SHARDS)
+            .shards((limits.bytes / SHARD_BYTES).clamp(1, SHARDS))
             .estimated_items_capacity(limits.tokens)
             .weight_capacity(limits.bytes as u64)
             .build()

@@ -51,6 +51,14 @@ impl Source {
         self.state().keys = Some(Arc::new(keys));
     }
 
+    pub(crate) fn withdraw(&self) {
+        self.state().keys = None;
+    }
+
+    pub(crate) fn current(&self) -> Option<Arc<KeySet>> {
+        self.state().keys.clone()
+    }
+
     pub(crate) fn answer(&self, answer: Answer) {
         self.state().answer = Some(answer);
     }
