@@ -60,7 +60,7 @@ pub fn members<'a>(
 ) -> Result<(), ObjectError> {
     let mut members = Members::new();
     let read = members.read_into(bytes, limit, Some(&mut Nested::new()));
-    members.0.into_iter().for_each(|Member { name, value }| member(name.text, value));
+    members.0.drain(..).for_each(|Member { name, value }| member(name.text, value));
     read
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn own_members<'a>(
 ) -> Result<(), ObjectError> {
     let mut members = Members::new();
     let read = members.read_into(bytes, usize::MAX, None);
-    members.0.into_iter().for_each(|Member { name, value }| member(name.text, value));
+    members.0.drain(..).for_each(|Member { name, value }| member(name.text, value));
     read
 }
 
