@@ -3,11 +3,12 @@
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
 use std::hint::black_box;
+use std::marker::PhantomData;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use countersign::Verified;
-use http::{HeaderMap, Request, Response, header};
+use countersign::{ClaimsType, Verified};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use serde_json::json;
 use tower_service::Service;
 
@@ -64,8 +65,55 @@ impl Service<Request<()>> for Handler {
     }
 }
 
+/// The same, which asks for its claims as a `T` too.
+pub struct Reader<T>(PhantomData<T>);
+
+impl<T> Reader<T> {
+    pub fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+// By hand, because `T` need not be `Clone`.
+impl<T> Clone for Reader<T> {
+    fn clone(&self) -> Self {
+        Self::new()
+    }
+}
+
+impl<T: ClaimsType> Service<Request<()>> for Reader<T> {
+    type Response = Response<()>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<()>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<()>) -> Self::Future {
+        let claims = request.extensions().get::<Verified>().and_then(|verified| verified.claims::<T>().ok());
+        black_box(claims.expect("they fit"));
+        ready(Ok(Response::new(())))
+    }
+}
+
 /// One request, from making it to the answer.
 pub fn call<S>(service: &mut S, headers: &HeaderMap)
+where
+    S: Service<Request<()>, Response = Response<()>, Error = Infallible>,
+{
+    assert!(answer(service, headers).is_success());
+}
+
+/// The same for one that is refused.
+pub fn refused<S>(service: &mut S, headers: &HeaderMap)
+where
+    S: Service<Request<()>, Response = Response<()>, Error = Infallible>,
+{
+    assert!(answer(service, headers).is_client_error());
+}
+
+fn answer<S>(service: &mut S, headers: &HeaderMap) -> StatusCode
 where
     S: Service<Request<()>, Response = Response<()>, Error = Infallible>,
 {
@@ -75,7 +123,7 @@ where
     assert!(service.poll_ready(&mut context).is_ready());
     let future = pin!(service.call(request));
     match future.poll(&mut context) {
-        Poll::Ready(Ok(response)) => assert!(response.status().is_success()),
+        Poll::Ready(Ok(response)) => response.status(),
         Poll::Pending => unreachable!("the keys are there"),
     }
 }

@@ -8,10 +8,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use countersign::token::SignError;
 use countersign::{Algorithm, KeySet, Keys, Policy, RequireJwtLayer, SigningKey, UnixTime, Verifier};
+use http::HeaderMap;
 use serde::Deserialize;
 use tower_layer::Layer;
 
-use crate::request::{AUDIENCE, Handler, ISSUER, call, claims, headers};
+use crate::request::{AUDIENCE, Handler, ISSUER, Reader, call, claims, headers, refused};
 use crate::timing::{Contender, Effort, medians};
 use crate::{Failure, unix_seconds};
 
@@ -41,12 +42,14 @@ fn measure(algorithm: Algorithm, effort: &Effort) -> Result<String, Failure> {
     let another_verifier = || -> Result<Verifier<Keys>, SignError> {
         let keys = Keys::fixed(KeySet::new([signer.verifying_key()?, other.verifying_key()?]));
         let policy = Policy::new().issuer(ISSUER).audience(AUDIENCE);
-        Ok(Verifier::new(keys, policy).algorithms(algorithm).max_token_bytes(16 * 1024))
+        Ok(Verifier::new(keys, policy).algorithms(algorithm).max_token_bytes(MAX_TOKEN_BYTES))
     };
     let verifier = another_verifier()?;
     let mut eager = RequireJwtLayer::new(another_verifier()?.with_claims::<MyClaims>()).layer(Handler);
     let mut lazy = RequireJwtLayer::new(another_verifier()?).layer(Handler);
+    let mut reading = RequireJwtLayer::new(another_verifier()?).layer(Reader::<MyClaims>::new());
     let mut bare = Handler;
+    let refusals = refusals(&signer, &token)?;
     let headers = headers(&token)?;
     let raw = raw(algorithm, &signer, &token)?;
 
@@ -60,11 +63,20 @@ fn measure(algorithm: Algorithm, effort: &Effort) -> Result<String, Failure> {
         },
         Contender { name: "the layer, whole `Service` call", once: Box::new(|| call(&mut lazy, &headers)) },
         Contender { name: "the layer, typed claims read", once: Box::new(|| call(&mut eager, &headers)) },
+        Contender {
+            name: "the layer, the handler reads typed claims",
+            once: Box::new(|| call(&mut reading, &headers)),
+        },
         Contender { name: "(the handler without the layer)", once: Box::new(|| call(&mut bare, &headers)) },
     ];
     let oracle = jsonwebtoken_decode(algorithm, &signer, &token)?;
     if let Some(once) = oracle {
         contenders.push(Contender { name: "`jsonwebtoken` 11 `decode` (aws_lc_rs)", once });
+    }
+
+    for (name, headers) in refusals {
+        let mut layer = RequireJwtLayer::new(another_verifier()?.with_claims::<MyClaims>()).layer(Handler);
+        contenders.push(Contender { name, once: Box::new(move || refused(&mut layer, &headers)) });
     }
 
     let medians = medians(&mut contenders, effort);
@@ -84,6 +96,25 @@ fn measure(algorithm: Algorithm, effort: &Effort) -> Result<String, Failure> {
         ));
     }
     Ok(table)
+}
+
+/// The longest token that is read here, bytes: those of ML-DSA are longer than the default.
+const MAX_TOKEN_BYTES: usize = 16 * 1024;
+
+/// What is wrong with a token, and the headers that it comes with.
+fn refusals(signer: &SigningKey, good: &str) -> Result<Vec<(&'static str, HeaderMap)>, Failure> {
+    let now = unix_seconds()?;
+    let stranger = SigningKey::generate(signer.algorithm())?;
+    let sign = |signer: SigningKey, issued_at| signer.sign_as("at+jwt", &claims(issued_at));
+    let impostor = SigningKey::generate(signer.algorithm())?.with_kid("3f0c6a52-2026-11");
+    let tokens = [
+        ("refused: unknown `kid`", sign(stranger.with_kid("c7b85a14-2027-01"), now)?),
+        ("refused: longer than allowed", format!("{good}{}", "A".repeat(MAX_TOKEN_BYTES))),
+        ("refused: malformed header", format!("e{good}")),
+        ("refused: wrong signature", sign(impostor, now)?),
+        ("refused: expired", signer.sign_as("at+jwt", &claims(now - 7200))?),
+    ];
+    tokens.into_iter().map(|(name, token)| Ok((name, headers(&token)?))).collect()
 }
 
 /// The physical limit: what the crypto library takes, with everything else done beforehand.
