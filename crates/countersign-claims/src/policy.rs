@@ -378,7 +378,7 @@ impl Policy {
     pub fn judge(&self, payload: VerifiedPayload<'_>, now: UnixTime) -> Result<Verified, ClaimError> {
         let mut registered = Registered::default();
         let terms = self.check_all(&payload, &mut Members::new(), &mut registered, now)?;
-        Ok(Verified::new(payload, registered, terms, now))
+        Ok(Verified::new(payload, registered, terms, now, None))
     }
 
     /// The same, and reads the claims of a token that is good enough into a `T` on the way, where
@@ -397,7 +397,7 @@ impl Policy {
         let claims = typed::read::<T>(payload.bytes(), &members);
         drop(members);
         Ok(claims
-            .map(|claims| Verified::new(payload, registered, terms, now).with_typed(claims))
+            .map(|claims| Verified::new(payload, registered, terms, now, Some(Arc::new(claims))))
             .map_err(|error| ClaimsTypeError::new(&error)))
     }
 

@@ -49,19 +49,20 @@ pub(crate) struct Terms {
 }
 
 impl Verified {
-    pub(crate) fn new(payload: VerifiedPayload<'_>, registered: Registered, terms: Terms, judged_at: UnixTime) -> Self {
+    /// `typed` are its claims in a type of the user's, if they have been read already.
+    pub(crate) fn new(
+        payload: VerifiedPayload<'_>,
+        registered: Registered,
+        terms: Terms,
+        judged_at: UnixTime,
+        typed: Option<Arc<dyn Any + Send + Sync>>,
+    ) -> Self {
         let key = Arc::clone(payload.key());
         let algorithm = payload.header().algorithm();
         let payload = payload.into_bytes();
-        let inner = Inner { payload, registered, key, algorithm, terms, typed: OnceLock::new() };
+        let typed = typed.map_or_else(OnceLock::new, OnceLock::from);
+        let inner = Inner { payload, registered, key, algorithm, terms, typed };
         Self { inner: Arc::new(inner), judged_at, revocation: None, context: None }
-    }
-
-    /// With the claims, read already.
-    pub(crate) fn with_typed<T: ClaimsType>(self, claims: T) -> Self {
-        // It is new, so there is no other.
-        let _ = self.inner.typed.set(Arc::new(claims));
-        self
     }
 
     /// `iss`.
