@@ -9,7 +9,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use countersign::Verified;
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use countersign::claims::ClaimsType;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use serde_json::json;
 use tower_service::Service;
 
@@ -57,9 +58,22 @@ pub fn request(token: &str) -> Result<Request<()>, header::InvalidHeaderValue> {
 }
 
 /// The trivial inner service; it looks at what the layer left for it, and hands the request back: making requests is not what is measured.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Handler {
+    look: fn(&Verified),
     done_with: Rc<Cell<Option<Request<()>>>>,
+}
+
+impl Handler {
+    /// Looks at the subject.
+    pub fn new() -> Self {
+        Self { look: |verified| drop(black_box(verified.subject())), done_with: Rc::default() }
+    }
+
+    /// Looks at the claims as a `T`.
+    pub fn reading<T: ClaimsType>() -> Self {
+        Self { look: |verified| drop(black_box(verified.claims::<T>().expect("they fit"))), ..Self::new() }
+    }
 }
 
 impl Service<Request<()>> for Handler {
@@ -72,7 +86,9 @@ impl Service<Request<()>> for Handler {
     }
 
     fn call(&mut self, mut request: Request<()>) -> Self::Future {
-        black_box(request.extensions().get::<Verified>().and_then(Verified::subject));
+        if let Some(verified) = request.extensions().get() {
+            (self.look)(verified);
+        }
         // Whole: a map that was only cleared would keep its memory.
         drop(std::mem::take(request.extensions_mut()));
         self.done_with.set(Some(request));
@@ -80,8 +96,8 @@ impl Service<Request<()>> for Handler {
     }
 }
 
-/// One call, from a request to its answer, by a service around `handler`. The request comes back.
-pub fn call<S>(service: &mut S, handler: &Handler, request: Request<()>) -> Request<()>
+/// One call, from a request to its answer. Whoever serves it has the request then, or nobody.
+fn call<S>(service: &mut S, request: Request<()>) -> StatusCode
 where
     S: Service<Request<()>, Response = Response<()>, Error = Infallible>,
 {
@@ -89,9 +105,17 @@ where
     assert!(service.poll_ready(&mut context).is_ready());
     let future = pin!(service.call(request));
     match future.poll(&mut context) {
-        Poll::Ready(Ok(response)) => assert!(response.status().is_success()),
+        Poll::Ready(Ok(response)) => response.status(),
         Poll::Pending => unreachable!("the keys are there"),
     }
+}
+
+/// One call that reaches `handler`. The request comes back.
+pub fn serve<S>(service: &mut S, handler: &Handler, request: Request<()>) -> Request<()>
+where
+    S: Service<Request<()>, Response = Response<()>, Error = Infallible>,
+{
+    assert!(call(service, request).is_success());
     handler.done_with.take().expect("the handler was reached")
 }
 
@@ -117,7 +141,15 @@ impl<'t> Arrivals<'t> {
         Contender::prepared(name, || self.arrive(), move || self.serve(&mut service, &handler))
     }
 
-    /// Has as many arrive as are served together. Whether the next is the first of the tokens.
+    /// A contender that refuses them.
+    pub fn refused_by<S>(&'t self, name: &'static str, mut service: S) -> Contender<'t>
+    where
+        S: Service<Request<()>, Response = Response<()>, Error = Infallible> + 't,
+    {
+        Contender::prepared(name, || self.arrive(), move || assert!(call(&mut service, self.next()).is_client_error()))
+    }
+
+    /// Has as many arrive as are served together.
     pub fn arrive(&self) {
         self.served.borrow_mut().clear();
         let mut arrived = self.arrived.borrow_mut();
@@ -137,8 +169,11 @@ impl<'t> Arrivals<'t> {
     where
         S: Service<Request<()>, Response = Response<()>, Error = Infallible>,
     {
-        // The last to arrive is served first, which makes no difference.
-        let request = self.arrived.borrow_mut().pop().expect("as many have arrived as are served");
-        self.served.borrow_mut().push(call(service, handler, request));
+        self.served.borrow_mut().push(serve(service, handler, self.next()));
+    }
+
+    /// The last to arrive is served first, which makes no difference.
+    fn next(&self) -> Request<()> {
+        self.arrived.borrow_mut().pop().expect("as many have arrived as are served")
     }
 }

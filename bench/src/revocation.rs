@@ -190,7 +190,7 @@ impl Feed for Hand {
 fn checks(lists: &[Measured], effort: &Effort) -> Result<String, Failure> {
     let signer = SigningKey::generate(Algorithm::Rs256)?;
     let token = signer.sign(&claims(unix_seconds()?))?;
-    let mut signature = raw(Algorithm::Rs256, &signer, &token)?;
+    let mut signature = raw(Algorithm::Rs256, &signer, std::slice::from_ref(&token))?;
     let mut rows = vec![Row::new(String::new(), move || nanoseconds(&mut signature))];
     for measured in lists {
         for (what, names, expected) in

@@ -19,7 +19,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout_at;
 use tower_layer::Layer;
 
-use crate::request::{AUDIENCE, Handler, ISSUER, call, claims, request};
+use crate::request::{AUDIENCE, Handler, ISSUER, claims, request, serve};
 use crate::timing::{Effort, median};
 use crate::{Failure, unix_seconds};
 
@@ -117,7 +117,7 @@ impl Side {
         source.rotates.store(meanwhile == Meanwhile::Rotate, Ordering::Relaxed);
         let policy = Policy::new().issuer(ISSUER).audience(AUDIENCE);
         let verifier = Verifier::new(source.keys.clone(), policy).algorithms(Algorithm::Rs256);
-        let handler = Handler::default();
+        let handler = Handler::new();
         let service = RequireJwtLayer::new(verifier.without_token_cache()).layer(handler.clone());
         Self {
             name,
@@ -143,7 +143,7 @@ impl Side {
             }
             for _ in 0..calls {
                 let start = Instant::now();
-                request = call(service, handler, request);
+                request = serve(service, handler, request);
                 times.push(u32::try_from(start.elapsed().as_nanos()).unwrap_or(u32::MAX));
             }
             over.store(true, Ordering::Relaxed);

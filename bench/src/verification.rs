@@ -41,30 +41,34 @@ fn measure(algorithm: Algorithm, effort: &Effort) -> Result<String, Failure> {
     let another_verifier = || -> Result<Verifier<Keys>, SignError> {
         let keys = Keys::fixed(KeySet::new([signer.verifying_key()?, other.verifying_key()?]));
         let policy = Policy::new().issuer(ISSUER).audience(AUDIENCE);
-        Ok(Verifier::new(keys, policy).algorithms(algorithm).max_token_bytes(16 * 1024).without_token_cache())
+        Ok(Verifier::new(keys, policy).algorithms(algorithm).max_token_bytes(MAX_TOKEN_BYTES).without_token_cache())
     };
     let verifier = another_verifier()?;
-    let handler = Handler::default();
+    let handler = Handler::new();
     let layer = |verifier| RequireJwtLayer::new(verifier).layer(handler.clone());
     let (eager, lazy) = (layer(another_verifier()?.with_claims::<MyClaims>()), layer(another_verifier()?));
-    let tokens = [token.clone()];
-    let arrivals = [Arrivals::new(&tokens), Arrivals::new(&tokens), Arrivals::new(&tokens)];
+    let reader = Handler::reading::<MyClaims>();
+    let reading = RequireJwtLayer::new(another_verifier()?).layer(reader.clone());
+    let good = [token.clone()];
+    let [to_lazy, to_eager, to_reading, to_bare] = [(); 4].map(|()| Arrivals::new(&good));
+    let refusals = refusals(&signer, &token)?;
+    let refused = refusals.each_ref().map(|(name, token)| (*name, Arrivals::new(token)));
+    let raw = raw(algorithm, &signer, std::slice::from_ref(&token))?;
     let mut contenders = vec![
-        Contender {
-            name: "raw `aws-lc-rs`, prepared key, decoded signature",
-            once: raw(algorithm, &signer, &token)?,
-            prepare: None,
-        },
+        Contender::new("raw `aws-lc-rs`, prepared key, decoded signature", raw),
         Contender::new("`Verifier::verify`", || {
             drop(black_box(verifier.verify(&token, UnixTime::from(SystemTime::now())).expect("good")));
         }),
-        arrivals[0].served_by("the layer, whole `Service` call", lazy, handler.clone()),
-        arrivals[1].served_by("the layer, typed claims read", eager, handler.clone()),
-        arrivals[2].served_by("(the handler without the layer)", handler.clone(), handler.clone()),
+        to_lazy.served_by("the layer, whole `Service` call", lazy, handler.clone()),
+        to_eager.served_by("the layer, typed claims read", eager, handler.clone()),
+        to_reading.served_by("the layer, the handler reads typed claims", reading, reader),
+        to_bare.served_by("(the handler without the layer)", handler.clone(), handler.clone()),
     ];
-    let oracle = jsonwebtoken_decode(algorithm, &signer, &token)?;
-    if let Some(once) = oracle {
-        contenders.push(Contender { prepare: None, name: "`jsonwebtoken` 11 `decode` (aws_lc_rs)", once });
+    if let Some(once) = jsonwebtoken_decode(algorithm, &signer, &token)? {
+        contenders.push(Contender::new("`jsonwebtoken` 11 `decode` (aws_lc_rs)", once));
+    }
+    for (name, arrivals) in &refused {
+        contenders.push(arrivals.refused_by(name, layer(another_verifier()?.with_claims::<MyClaims>())));
     }
 
     let medians = medians(&mut contenders, effort);
@@ -86,10 +90,39 @@ fn measure(algorithm: Algorithm, effort: &Effort) -> Result<String, Failure> {
     Ok(table)
 }
 
-/// The physical limit: what the crypto library takes, with everything else done beforehand.
-pub fn raw<'a>(algorithm: Algorithm, signer: &SigningKey, token: &'a str) -> Result<Box<dyn FnMut() + 'a>, Failure> {
-    let (input, encoded) = token.rsplit_once('.').ok_or("three parts")?;
-    let signature = B64.decode(encoded)?;
+/// The longest token that is read here, bytes: those of ML-DSA are longer than the default.
+const MAX_TOKEN_BYTES: usize = 16 * 1024;
+
+/// What is wrong with a token, and the token.
+fn refusals(signer: &SigningKey, good: &str) -> Result<[(&'static str, [String; 1]); 5], Failure> {
+    let now = unix_seconds()?;
+    let another = || SigningKey::generate(signer.algorithm());
+    let sign = |signer: SigningKey| signer.sign_as("at+jwt", &claims(now));
+    Ok([
+        ("refused: unknown `kid`", [sign(another()?.with_kid("c7b85a14-2027-01"))?]),
+        ("refused: longer than allowed", [format!("{good}{}", "A".repeat(MAX_TOKEN_BYTES))]),
+        ("refused: malformed header", [format!("e{good}")]),
+        ("refused: wrong signature", [sign(another()?.with_kid("3f0c6a52-2026-11"))?]),
+        ("refused: expired", [signer.sign_as("at+jwt", &claims(now - 7200))?]),
+    ])
+}
+
+/// The physical limit: what the crypto library takes for these tokens in turn, with everything else done beforehand.
+pub fn raw<'a>(
+    algorithm: Algorithm,
+    signer: &SigningKey,
+    tokens: &'a [String],
+) -> Result<Box<dyn FnMut() + 'a>, Failure> {
+    let parts = tokens.iter().map(|token| {
+        let (input, encoded) = token.rsplit_once('.').ok_or("three parts")?;
+        Ok((input.as_bytes(), B64.decode(encoded)?))
+    });
+    let parts = parts.collect::<Result<Vec<(&[u8], Vec<u8>)>, Failure>>()?;
+    let mut at = 0;
+    let mut next = move |parts: &[_]| {
+        at = (at + 1) % parts.len();
+        at
+    };
     let hash = match algorithm {
         Algorithm::Hs256 => Some(hmac::HMAC_SHA256),
         Algorithm::Hs384 => Some(hmac::HMAC_SHA384),
@@ -99,8 +132,11 @@ pub fn raw<'a>(algorithm: Algorithm, signer: &SigningKey, token: &'a str) -> Res
     if let Some(hash) = hash {
         // The tag fits only its own secret, which stays inside `signer`; any key and its own tag cost the same.
         let key = hmac::Key::new(hash, &[7; 64]);
-        let tag = hmac::sign(&key, input.as_bytes());
-        return Ok(Box::new(move || hmac::verify(&key, black_box(input.as_bytes()), tag.as_ref()).expect("good")));
+        let tags: Vec<_> = parts.iter().map(|(input, _)| hmac::sign(&key, input)).collect();
+        return Ok(Box::new(move || {
+            let at = next(&parts);
+            hmac::verify(&key, black_box(parts[at].0), tags[at].as_ref()).expect("good");
+        }));
     }
     let jwk = signer.public_jwk()?;
     let member = |name: &str| -> Result<Vec<u8>, Failure> { Ok(B64.decode(jwk[name].as_str().ok_or("a member")?)?) };
@@ -135,7 +171,10 @@ pub fn raw<'a>(algorithm: Algorithm, signer: &SigningKey, token: &'a str) -> Res
         };
         signature::ParsedPublicKey::new(scheme, public).map_err(|error| error.to_string())?
     };
-    Ok(Box::new(move || key.verify_sig(black_box(input.as_bytes()), &signature).expect("good")))
+    Ok(Box::new(move || {
+        let (input, signature) = &parts[next(&parts)];
+        key.verify_sig(black_box(input), signature).expect("good");
+    }))
 }
 
 /// What most Rust services do today; `None` for algorithms that it does not know.

@@ -376,8 +376,9 @@ impl Policy {
     /// # Errors
     /// The first [`ClaimError`], in the order given on the [crate's page](crate).
     pub fn judge(&self, payload: VerifiedPayload<'_>, now: UnixTime) -> Result<Verified, ClaimError> {
-        let (registered, window, terms) = self.check_all(&payload, &mut Members::new(), now)?;
-        Ok(Verified::new(payload, registered, window, terms, now))
+        let mut registered = Registered::default();
+        let (window, terms) = self.check_all(&payload, &mut Members::new(), &mut registered, now)?;
+        Ok(Verified::new(payload, registered, window, terms, now, None))
     }
 
     /// The same, and reads the claims of a token that is good enough into a `T` on the way, where
@@ -391,11 +392,12 @@ impl Policy {
         now: UnixTime,
     ) -> Result<Result<Verified, ClaimsTypeError>, ClaimError> {
         let mut members = Members::new();
-        let (registered, window, terms) = self.check_all(&payload, &mut members, now)?;
+        let mut registered = Registered::default();
+        let (window, terms) = self.check_all(&payload, &mut members, &mut registered, now)?;
         let claims = typed::read::<T>(payload.bytes(), &members);
         drop(members);
         Ok(claims
-            .map(|claims| Verified::new(payload, registered, window, terms, now).with_typed(claims))
+            .map(|claims| Verified::new(payload, registered, window, terms, now, Some(Arc::new(claims))))
             .map_err(|error| ClaimsTypeError::new(&error)))
     }
 
@@ -403,22 +405,23 @@ impl Policy {
         &self,
         payload: &'p VerifiedPayload<'_>,
         members: &mut Members<'p>,
+        registered: &mut Registered,
         now: UnixTime,
-    ) -> Result<(Registered, Window, Terms), ClaimError> {
-        let mut registered = self.check_registered(payload.bytes(), members, payload.header().typ(), now)?;
+    ) -> Result<(Window, Terms), ClaimError> {
+        self.check_registered(payload.bytes(), members, registered, payload.header().typ(), now)?;
         if let Some(claims) = &self.level_claims {
-            claims.read(payload.bytes(), &mut registered);
+            claims.read(payload.bytes(), registered);
         }
-        self.check_issuer_of_key(&registered, payload.bytes(), payload.key())?;
-        self.check_subject(&registered, payload.bytes())?;
-        self.check_binding_to_key(&registered)?;
-        let window = Window { from: self.accepted_from(&registered), until: self.accepted_until(&registered) };
+        self.check_issuer_of_key(registered, payload.bytes(), payload.key())?;
+        self.check_subject(registered, payload.bytes())?;
+        self.check_binding_to_key(registered)?;
+        let window = Window { from: self.accepted_from(registered), until: self.accepted_until(registered) };
         let terms = Terms {
             scope_rules: self.scope_rules.clone(),
             leeway: self.leeway_in_force(),
             issuer_is_certain: self.issuers.len() == 1 || payload.key().issuer().is_some(),
         };
-        Ok((registered, window, terms))
+        Ok((window, terms))
     }
 
     /// The instant from which on the time alone refuses it: what `check_exp` and `check_age` compare with, put together.
@@ -441,8 +444,9 @@ impl Policy {
     #[must_use]
     pub fn fault_without_key(&self, token: &UnverifiedToken<'_>, now: UnixTime) -> Option<ClaimError> {
         let typ = token.header().typ();
-        token
-            .look_at_unverified_payload(|payload| self.check_registered(payload, &mut Members::new(), typ, now).err())?
+        token.look_at_unverified_payload(|payload| {
+            self.check_registered(payload, &mut Members::new(), &mut Registered::default(), typ, now).err()
+        })?
     }
 
     /// All rules but those that are the user's own code, or need the key. `rules.rs` asks each in the same order.
@@ -450,24 +454,24 @@ impl Policy {
         &self,
         payload: &'p [u8],
         members: &mut Members<'p>,
+        registered: &mut Registered,
         typ: Option<&str>,
         now: UnixTime,
-    ) -> Result<Registered, ClaimError> {
-        let (mut registered, present) = Registered::read(payload, members, &self.required)?;
+    ) -> Result<(), ClaimError> {
+        let present = registered.read(payload, members, &self.required)?;
         if let Some(rules) = &self.scope_rules {
-            read_scopes(rules, payload, &mut registered)?;
+            read_scopes(rules, payload, registered)?;
         }
-        self.check_kind(&registered, typ)?;
-        self.check_exp(&registered, now)?;
-        self.check_nbf(&registered, now)?;
-        self.check_iat(&registered, now)?;
-        self.check_age(&registered, now)?;
-        self.check_lifetime(&registered)?;
-        self.check_iss(&registered, payload)?;
-        self.check_aud(&registered, payload)?;
+        self.check_kind(registered, typ)?;
+        self.check_exp(registered, now)?;
+        self.check_nbf(registered, now)?;
+        self.check_iat(registered, now)?;
+        self.check_age(registered, now)?;
+        self.check_lifetime(registered)?;
+        self.check_iss(registered, payload)?;
+        self.check_aud(registered, payload)?;
         self.check_required(present)?;
-        self.check_profile(&registered)?;
-        Ok(registered)
+        self.check_profile(registered)
     }
 
     fn scope_rules_mut(&mut self) -> &mut ScopeRules {

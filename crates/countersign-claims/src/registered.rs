@@ -78,26 +78,27 @@ impl Text {
 }
 
 impl Registered {
-    /// Reads `payload` and leaves its `members` there, and says which of the claims named in `required` are there, a bit for each.
+    /// Reads `payload`, of which nothing was read before, and leaves its `members` there. Says which of the claims named in `required`
+    /// are there, a bit for each.
     pub(crate) fn read<'p>(
+        &mut self,
         payload: &'p [u8],
         members: &mut Members<'p>,
         required: &[Box<str>],
-    ) -> Result<(Self, u64), ClaimError> {
+    ) -> Result<u64, ClaimError> {
         // The whole object first: a name that stands twice outweighs whatever is wrong with a value.
         members.read(payload).map_err(|error| match error {
             ObjectError::DuplicateMember => ClaimError::DuplicateMember,
             _ => ClaimError::NotAnObject,
         })?;
-        let mut registered = Self::default();
         let mut present = 0;
         for (name, value) in members.iter() {
             if let Some(bit) = required.iter().position(|required| **required == **name) {
                 present |= 1 << bit;
             }
-            registered.take(payload, name, value)?;
+            self.take(payload, name, value).map_err(ClaimError::Malformed)?;
         }
-        Ok((registered, present))
+        Ok(present)
     }
 
     /// What a claim of the user's choice says, in place of the one that is read by default.
@@ -137,37 +138,38 @@ impl Registered {
         Some(())
     }
 
-    fn take<'p>(&mut self, payload: &'p [u8], name: &str, value: Raw<'p>) -> Result<(), ClaimError> {
-        let text = |name| value.string().map(|text| Some(Text::new(payload, text))).ok_or(ClaimError::Malformed(name));
-        let date = |name| UnixTime::from_json(value.text()).map(Some).ok_or(ClaimError::Malformed(name));
-        match name {
-            "iss" => self.iss = text("iss")?,
-            "sub" => self.sub = text("sub")?,
-            "jti" => self.jti = text("jti")?,
-            "client_id" => self.client_id = text("client_id")?,
+    /// The error is the name of a claim that is of another type than its own.
+    fn take<'p>(&mut self, payload: &'p [u8], name: &str, value: Raw<'p>) -> Result<(), &'static str> {
+        let text = |name| value.string().map(|text| Some(Text::new(payload, text))).ok_or(name);
+        let date = |name| UnixTime::from_json(value.text()).map(Some).ok_or(name);
+        match name.as_bytes() {
+            b"iss" => self.iss = text("iss")?,
+            b"sub" => self.sub = text("sub")?,
+            b"jti" => self.jti = text("jti")?,
+            b"client_id" => self.client_id = text("client_id")?,
             // No claims of ours, so that what is neither string nor number there is nobody's fault.
-            "azp" => self.azp = name_of(payload, value),
-            "sid" => self.session = name_of(payload, value),
-            "family" => self.family = name_of(payload, value),
-            "tid" => self.tenant = name_of(payload, value),
-            "exp" => self.exp = date("exp")?,
-            "nbf" => self.nbf = date("nbf")?,
-            "iat" => self.iat = date("iat")?,
-            "aud" => {
-                self.aud = one_or_many(payload, value).ok_or(ClaimError::Malformed("aud"))?;
+            b"azp" => self.azp = name_of(payload, value),
+            b"sid" => self.session = name_of(payload, value),
+            b"family" => self.family = name_of(payload, value),
+            b"tid" => self.tenant = name_of(payload, value),
+            b"exp" => self.exp = date("exp")?,
+            b"nbf" => self.nbf = date("nbf")?,
+            b"iat" => self.iat = date("iat")?,
+            b"aud" => {
+                one_or_many(payload, value, &mut self.aud).ok_or("aud")?;
                 // An audience of nobody: neither absent nor anybody's.
                 if self.aud.is_empty() {
-                    return Err(ClaimError::Malformed("aud"));
+                    return Err("aud");
                 }
             }
-            "scope" => self.scopes.extend(scopes(payload, value).ok_or(ClaimError::Malformed("scope"))?),
-            "scp" => self.scopes.extend(scopes(payload, value).ok_or(ClaimError::Malformed("scp"))?),
-            "cnf" => self.bound_to_key = true,
-            "at_hash" | "c_hash" => self.id_token = true,
+            b"scope" => scopes(payload, value, &mut self.scopes).ok_or("scope")?,
+            b"scp" => scopes(payload, value, &mut self.scopes).ok_or("scp")?,
+            b"cnf" => self.bound_to_key = true,
+            b"at_hash" | b"c_hash" => self.id_token = true,
             // What two widely used issuers write into the payload.
-            "token_use" => self.id_token |= value.string().is_some_and(|kind| kind == "id"),
-            "typ" => self.id_token |= value.string().is_some_and(|kind| kind == "ID"),
-            "events" => self.security_event = true,
+            b"token_use" => self.id_token |= value.string().is_some_and(|kind| kind == "id"),
+            b"typ" => self.id_token |= value.string().is_some_and(|kind| kind == "ID"),
+            b"events" => self.security_event = true,
             _ => {}
         }
         Ok(())
@@ -180,17 +182,25 @@ fn name_of<'p>(payload: &'p [u8], value: Raw<'p>) -> Option<Text> {
 }
 
 /// A string of space-separated names, or an array of names: one with a space in it would be two. Nothing else separates names, so a
-/// line break or a tab, which is part of none (RFC 6749 §3.3), would make one of two.
-fn scopes(payload: &[u8], value: Raw<'_>) -> Option<SmallVec<[Text; 2]>> {
-    let scopes = one_or_many(payload, value)?;
-    let is_array = value.string().is_none();
+/// line break or a tab, which is part of none (RFC 6749 §3.3), would make one of two. Adds them to `scopes`.
+fn scopes(payload: &[u8], value: Raw<'_>, scopes: &mut SmallVec<[Text; 2]>) -> Option<()> {
+    let first = scopes.len();
+    let is_array = one_or_many(payload, value, scopes)?;
     let separates = |byte: u8| byte.is_ascii_control() || is_array && byte == b' ';
-    (!scopes.iter().any(|scope| scope.get(payload).bytes().any(separates))).then_some(scopes)
+    let separate = |scope: &Text| scope.get(payload).bytes().fold(false, |any, byte| any | separates(byte));
+    (!scopes[first..].iter().any(separate)).then_some(())
 }
 
-fn one_or_many(payload: &[u8], value: Raw<'_>) -> Option<SmallVec<[Text; 2]>> {
-    match value.string() {
-        Some(text) => Some(SmallVec::from_iter([Text::new(payload, text)])),
-        None => Some(value.strings()?.into_iter().map(|text| Text::new(payload, text)).collect()),
+/// A string, or an array of strings. Adds them to `texts`; whether it was an array.
+fn one_or_many(payload: &[u8], value: Raw<'_>, texts: &mut SmallVec<[Text; 2]>) -> Option<bool> {
+    match value.elements() {
+        None => texts.push(Text::new(payload, value.string()?)),
+        Some(elements) => {
+            for element in elements {
+                texts.push(Text::new(payload, element.string()?));
+            }
+            return Some(true);
+        }
     }
+    Some(false)
 }

@@ -77,8 +77,9 @@ impl Policy {
         now: UnixTime,
     ) -> Vec<(Rule, Result<(), ClaimError>)> {
         let ask = |payload: &[u8]| {
-            let (claims, present) = match Registered::read(payload, &mut Members::new(), self.required()) {
-                Ok(read) => read,
+            let mut claims = Registered::default();
+            let present = match claims.read(payload, &mut Members::new(), self.required()) {
+                Ok(present) => present,
                 Err(error) => return vec![(Rule::Payload, Err(error))],
             };
             let asked = |rule| {

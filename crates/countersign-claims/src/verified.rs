@@ -106,12 +106,14 @@ pub(crate) struct Terms {
 }
 
 impl Verified {
+    /// `typed` are its claims in a type of the user's, if they have been read already.
     pub(crate) fn new(
         payload: VerifiedPayload<'_>,
         registered: Registered,
         window: Window,
         terms: Terms,
         judged_at: UnixTime,
+        typed: Option<Arc<dyn Any + Send + Sync>>,
     ) -> Self {
         let key = Arc::clone(payload.key());
         let algorithm = payload.header().algorithm();
@@ -123,7 +125,7 @@ impl Verified {
             algorithm,
             window,
             terms,
-            typed: OnceLock::new(),
+            typed: typed.map_or_else(OnceLock::new, OnceLock::from),
             revocation: OnceLock::new(),
             context: OnceLock::new(),
             key_found_in: AtomicU64::new(0),
@@ -141,13 +143,6 @@ impl Verified {
     #[must_use]
     pub fn remember(&self) -> Remembered {
         Remembered::new(Arc::clone(&self.inner))
-    }
-
-    /// With the claims, read already.
-    pub(crate) fn with_typed<T: ClaimsType>(self, claims: T) -> Self {
-        // It is new, so there is no other.
-        let _ = self.inner.typed.set(Arc::new(claims));
-        self
     }
 
     /// `iss`.

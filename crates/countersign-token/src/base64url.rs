@@ -41,6 +41,22 @@ pub(crate) fn decode_append(text: &str, out: &mut Vec<u8>) -> Result<(), NotBase
     }
 }
 
+/// What `look` makes of what `text` decodes to, for a look and no longer: on the stack, unless it is longer than the payload of any token
+/// that is read by default.
+pub(crate) fn look_at<T>(text: &str, look: impl FnOnce(&[u8]) -> T) -> Result<T, NotBase64Url> {
+    let length = decoded_len(text.len());
+    if length <= 1024 {
+        decode_into(text, &mut [0; 1024]).map(look)
+    } else if length <= LONGEST_ON_STACK {
+        decode_into(text, &mut [0; LONGEST_ON_STACK]).map(look)
+    } else {
+        decode(text).map(|bytes| look(&bytes))
+    }
+}
+
+/// Three quarters of [`DEFAULT_MAX_TOKEN_BYTES`](crate::DEFAULT_MAX_TOKEN_BYTES).
+const LONGEST_ON_STACK: usize = 6 * 1024;
+
 pub(crate) fn decode(text: &str) -> Result<Vec<u8>, NotBase64Url> {
     let mut out = Vec::new();
     decode_append(text, &mut out)?;
@@ -97,6 +113,13 @@ mod tests {
         #[test]
         fn round_trip(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             prop_assert_eq!(decode(&encode(&bytes)), Ok(bytes));
+        }
+
+        #[test]
+        fn a_look_sees_the_same(octet in any::<u8>(), length in prop::sample::select(vec![0, 1, 1024, 1025, 6144, 6145])) {
+            let text = encode(&vec![octet; length]);
+            prop_assert_eq!(look_at(&text, <[u8]>::to_vec), decode(&text));
+            prop_assert_eq!(look_at(&format!("{text}="), <[u8]>::to_vec), Err(NotBase64Url));
         }
     }
 }

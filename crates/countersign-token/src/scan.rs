@@ -71,7 +71,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// The name between these places; none if it is no text: half of a surrogate pair.
-    #[inline]
+    #[inline(always)]
     fn name(self, start: usize, end: usize, escaped: bool) -> Option<Name<'a>> {
         if escaped {
             return Raw::new(self.cut(start, end).ok()?, true).string().map(Name::new);
@@ -86,7 +86,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// To behind the value that begins here, and whether it is a string with escapes.
-    #[inline]
+    #[inline(always)]
     fn value(self, at: usize) -> Result<(usize, bool), NotJson> {
         match self.peek(at) {
             Some(b'{' | b'[') => Ok((self.container(at, &mut Anything)?, false)),
@@ -94,7 +94,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn scalar(self, at: usize) -> Result<(usize, bool), NotJson> {
         let end = match self.peek(at) {
             Some(b'"') => return self.string(at),
@@ -241,7 +241,10 @@ impl<'a> Scanner<'a> {
 
     #[inline]
     fn space(self, mut at: usize) -> usize {
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek(at) {
+        while let Some(octet @ 0..=b' ') = self.peek(at) {
+            if !matches!(octet, b' ' | b'\t' | b'\n' | b'\r') {
+                break;
+            }
             at += 1;
         }
         at
@@ -257,7 +260,7 @@ impl<'a> Scanner<'a> {
         if self.peek(at) == Some(octet) { Ok(at + 1) } else { Err(NotJson) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn cut(self, start: usize, end: usize) -> Result<&'a str, NotJson> {
         self.0.get(start..end).ok_or(NotJson)
     }
