@@ -14,7 +14,7 @@ use crate::{Failure, unix_seconds};
 const ALGORITHMS: [Algorithm; 4] = [Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa, Algorithm::Hs256];
 
 /// As many callers as a busy service has.
-const MANY: usize = 10_000;
+pub const MANY: usize = 10_000;
 
 /// After so many tokens, "first sight" begins anew with a layer that has seen none: few enough to lie near, as the one token of the raw check does, and
 /// enough that the new layer costs nothing per call.
@@ -94,7 +94,7 @@ fn measure(algorithm: Algorithm, effort: &Effort) -> Result<String, Failure> {
 }
 
 /// So many tokens, each of another subject.
-fn tokens(signer: &SigningKey, now: u64, many: usize) -> Result<Vec<String>, Failure> {
+pub fn tokens(signer: &SigningKey, now: u64, many: usize) -> Result<Vec<String>, Failure> {
     (0..many)
         .map(|at| {
             let mut claims = claims(now);

@@ -4,12 +4,14 @@
 //! to the first row of the same run. Results go to standard output, and with `--write` into `README.md` beside this crate.
 
 mod cached;
+mod caches;
 mod issuers;
 mod look_up;
 mod memory;
 mod request;
 mod revocation;
 mod swaps;
+mod threads;
 mod timing;
 mod verification;
 
@@ -42,13 +44,15 @@ struct Section {
 }
 
 /// Memory first: it is what the process grows by, which what others left behind would hide.
-const SECTIONS: [Section; 7] = [
+const SECTIONS: [Section; 9] = [
     Section { name: "memory", tables: memory::tables },
     Section { name: "verification", tables: verification::tables },
     Section { name: "token-cache", tables: cached::tables },
+    Section { name: "caches", tables: caches::tables },
     Section { name: "look-up", tables: look_up::tables },
     Section { name: "issuers", tables: issuers::tables },
     Section { name: "swaps", tables: swaps::tables },
+    Section { name: "threads", tables: threads::tables },
     Section { name: "revocation", tables: revocation::tables },
 ];
 

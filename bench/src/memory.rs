@@ -1,16 +1,19 @@
-//! What a key takes in memory.
+//! What a key takes in memory, and a remembered token.
 //!
 //! Rust's allocations are counted. The crypto library allocates by itself, in C, which nothing here sees but the operating
 //! system: so what the process grows by is measured beside them.
 
 use std::fs;
 use std::hint::black_box;
+use std::time::SystemTime;
 
-use countersign::{Algorithm, JwkSet, KeySet, Origin, SigningKey};
+use countersign::{Algorithm, JwkSet, KeySet, Origin, Policy, SigningKey, UnixTime, Verifier};
 use serde_json::json;
 
-use crate::Failure;
+use crate::request::{AUDIENCE, ISSUER, claims};
 use crate::timing::Effort;
+use crate::verification::MyClaims;
+use crate::{Failure, unix_seconds};
 
 /// Keys in the set that is measured.
 const KEYS: usize = 1_000;
@@ -21,7 +24,7 @@ const SETS: usize = 4;
 /// Keys in a document: as many as are read of one.
 const DOCUMENT: usize = 250;
 
-pub fn tables(_: &Effort) -> Result<String, Failure> {
+pub fn tables(effort: &Effort) -> Result<String, Failure> {
     let mut table = format!(
         "### Memory per key, in sets of {KEYS}\n\n\
          | | prepared for | Rust's allocator, bytes | resident, bytes |\n|---|---:|---:|---:|\n"
@@ -50,7 +53,44 @@ pub fn tables(_: &Effort) -> Result<String, Failure> {
         ));
     }
     drop(black_box(kept));
+    table.push_str(&cached_tokens(effort)?);
     Ok(table)
+}
+
+/// A million tokens of 578 bytes in one cache, each verified twice.
+fn cached_tokens(effort: &Effort) -> Result<String, Failure> {
+    let count = if effort.rounds < Effort::FULL.rounds { 10_000 } else { 1_000_000 };
+    let (signer, now) = (SigningKey::generate(Algorithm::Hs256)?.with_kid("3f0c6a52-2026-11"), unix_seconds()?);
+    let keys = KeySet::new([signer.verifying_key()?]);
+    let policy = Policy::new().issuer(ISSUER).audience(AUDIENCE);
+    // Room for twice as many, so that none has to leave because its shard has more than its share.
+    let verifier = Verifier::new(keys, policy)
+        .algorithms(Algorithm::Hs256)
+        .with_claims::<MyClaims>()
+        .token_cache(2 * count, 2 * count * 4096);
+    let (grown, length) = growth(|| -> Result<usize, Failure> {
+        let mut length = 0;
+        for at in 0..count {
+            let mut claims = claims(now);
+            claims["jti"] = format!("0b1e6a3c-52c7-4f7e-8f27-{at:012}").into();
+            let token = signer.sign_as("at+jwt", &claims)?;
+            length = token.len();
+            for _ in 0..2 {
+                verifier.verify(&token, UnixTime::from(SystemTime::now())).map_err(|refusal| refusal.to_string())?;
+            }
+        }
+        Ok(length)
+    });
+    let (length, status) = (length?, verifier.token_cache_status().unwrap_or_default());
+    let held = i64::try_from(status.tokens.max(1))?;
+    Ok(format!(
+        "\n### Memory per remembered token\n\n| tokens | of bytes | remembered | Rust's allocator, bytes each | resident, bytes each | all resident, MiB |\n\
+         |---:|---:|---:|---:|---:|---:|\n| {count} | {length} | {} | {} | {} | {} |\n",
+        status.tokens,
+        grown.counted / held,
+        grown.resident.map_or("–".to_owned(), |bytes| (bytes / held).to_string()),
+        grown.resident.map_or("–".to_owned(), |bytes| (bytes >> 20).to_string()),
+    ))
 }
 
 /// Bytes that something has and keeps.

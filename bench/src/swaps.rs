@@ -32,10 +32,7 @@ const TAIL: usize = 1_000;
 pub fn tables(effort: &Effort) -> Result<String, Failure> {
     let signer = SigningKey::generate(Algorithm::Rs256)?.with_kid("3f0c6a52-2026-11");
     let token = signer.sign_as("at+jwt", &claims(unix_seconds()?))?;
-    let others = [other_key("91d2b7e4-2026-12")?, other_key("5b1e6a3c-2026-12")?];
-    let documents = others.map(|other| Ok(json!({ "keys": [signer.public_jwk()?, other] }).to_string().into_bytes()));
-    let [one, another]: [Result<_, Failure>; 2] = documents;
-    let documents = Arc::new([one?, another?]);
+    let documents = documents(&signer)?;
 
     let mut sides = [
         Side::new("nothing", Meanwhile::Nothing, Source::new(&documents, true)?),
@@ -139,7 +136,7 @@ impl Side {
         let start = Instant::now();
         thread::scope(|scope| {
             if self.meanwhile != Meanwhile::Nothing {
-                scope.spawn(|| source.look_until(&over));
+                scope.spawn(|| source.look_until(&over, TICK));
             }
             for _ in 0..calls {
                 let start = Instant::now();
@@ -167,10 +164,10 @@ fn slowest_but_one_in(one_in: usize, times: &[u32]) -> f64 {
 }
 
 /// Keys from a provider, and the runtime of the task that looks at it, which runs only when it is told to.
-struct Source {
+pub struct Source {
     runtime: Runtime,
     virtual_time: bool,
-    keys: Keys,
+    pub keys: Keys,
     handle: KeysHandle,
     rotates: Arc<AtomicBool>,
 }
@@ -190,11 +187,18 @@ impl Source {
         Ok(Self { runtime, virtual_time, keys, handle, rotates })
     }
 
+    /// Of a provider in virtual time that has other keys with each look, beside this one's.
+    pub fn rotating(signer: &SigningKey) -> Result<Self, Failure> {
+        let source = Self::new(&documents(signer)?, true)?;
+        source.rotates.store(true, Ordering::Relaxed);
+        Ok(source)
+    }
+
     /// Looks at the provider again and again, each time as soon as the plan allows, which in virtual time is at once.
-    fn look_until(&self, over: &AtomicBool) {
+    pub fn look_until(&self, over: &AtomicBool, tick: Duration) {
         let (mut next, mut look) = (Instant::now(), self.handle.refresh());
         while !over.load(Ordering::Relaxed) {
-            next += TICK;
+            next += tick;
             let outcome = self.runtime.block_on(async {
                 if self.virtual_time {
                     return Some((&mut look).await);
@@ -232,6 +236,13 @@ impl Fetch for Provider {
             Ok(fetched)
         })
     }
+}
+
+fn documents(signer: &SigningKey) -> Result<Arc<[Vec<u8>; 2]>, Failure> {
+    let others = [other_key("91d2b7e4-2026-12")?, other_key("5b1e6a3c-2026-12")?];
+    let documents = others.map(|other| Ok(json!({ "keys": [signer.public_jwk()?, other] }).to_string().into_bytes()));
+    let [one, another]: [Result<_, Failure>; 2] = documents;
+    Ok(Arc::new([one?, another?]))
 }
 
 fn other_key(kid: &str) -> Result<Value, Failure> {
