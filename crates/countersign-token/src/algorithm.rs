@@ -92,7 +92,27 @@ impl Algorithm {
     /// The algorithm of that registered name; names are case-sensitive (RFC 7515 §4.1.1).
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
+        // Each token names one: a look through all of them is a tenth of an HMAC.
+        Some(match name {
+            "RS256" => Self::Rs256,
+            "RS384" => Self::Rs384,
+            "RS512" => Self::Rs512,
+            "PS256" => Self::Ps256,
+            "PS384" => Self::Ps384,
+            "PS512" => Self::Ps512,
+            "ES256" => Self::Es256,
+            "ES384" => Self::Es384,
+            "ES512" => Self::Es512,
+            "EdDSA" => Self::EdDsa,
+            "Ed25519" => Self::Ed25519,
+            "ML-DSA-44" => Self::MlDsa44,
+            "ML-DSA-65" => Self::MlDsa65,
+            "ML-DSA-87" => Self::MlDsa87,
+            "HS256" => Self::Hs256,
+            "HS384" => Self::Hs384,
+            "HS512" => Self::Hs512,
+            _ => return None,
+        })
     }
 
     /// True of HMAC, whose key is a shared secret.
