@@ -3,6 +3,7 @@
 //! Contenders are interleaved in one process, so that a noisy machine disturbs all of them alike; what counts is the ratio
 //! to the first row of the same run. Results go to standard output, and with `--write` into `README.md` beside this crate.
 
+mod cached;
 mod issuers;
 mod look_up;
 mod memory;
@@ -41,9 +42,10 @@ struct Section {
 }
 
 /// Memory first: it is what the process grows by, which what others left behind would hide.
-const SECTIONS: [Section; 6] = [
+const SECTIONS: [Section; 7] = [
     Section { name: "memory", tables: memory::tables },
     Section { name: "verification", tables: verification::tables },
+    Section { name: "token-cache", tables: cached::tables },
     Section { name: "look-up", tables: look_up::tables },
     Section { name: "issuers", tables: issuers::tables },
     Section { name: "swaps", tables: swaps::tables },

@@ -17,7 +17,7 @@ use crate::{Failure, unix_seconds};
 
 #[derive(Deserialize)]
 #[expect(dead_code, reason = "reading them is the work")]
-struct MyClaims {
+pub struct MyClaims {
     sub: String,
     azp: String,
     roles: Vec<String>,

@@ -390,6 +390,23 @@ impl Policy {
         Ok(Verified::new(payload, registered, terms, now))
     }
 
+    /// Judges a token that this policy has accepted before once more, at the time `now`: what depends on the time, and what the user's own code says.
+    /// Everything else about it stays as it was.
+    ///
+    /// For verifiers that remember tokens: is its key still in force? Is it revoked? That is asked elsewhere.
+    ///
+    /// # Errors
+    /// The first [`ClaimError`]: the one that [`judge`](Self::judge) would give.
+    pub fn judge_again(&self, accepted: &Verified, now: UnixTime) -> Result<Verified, ClaimError> {
+        let claims = accepted.registered();
+        self.check_exp(claims, now)?;
+        self.check_nbf(claims, now)?;
+        self.check_iat(claims, now)?;
+        self.check_age(claims, now)?;
+        self.check_subject(claims, accepted.payload())?;
+        Ok(accepted.judged_again(now))
+    }
+
     /// The instant from which on the time alone refuses it: what `check_exp` and `check_age` compare with, put together.
     fn accepted_until(&self, claims: &Registered) -> Option<UnixTime> {
         let too_old = self.max_age.zip(claims.iat).map(|(max_age, issued_at)| issued_at.saturating_add(max_age));

@@ -107,6 +107,17 @@ impl Registered {
         }
     }
 
+    /// How many bytes it keeps outside itself, about.
+    pub(crate) fn heap(&self) -> usize {
+        let unescaped = |text: &Text| if let Text::Unescaped(text) = text { text.len() } else { 0 };
+        let one =
+            [&self.iss, &self.sub, &self.jti, &self.client_id, &self.azp, &self.session, &self.family, &self.tenant];
+        let one = one.into_iter().flatten().chain(self.client.iter().flatten());
+        let many = [&self.aud, &self.scopes].into_iter().filter(|texts| texts.spilled());
+        let spilled: usize = many.map(|texts| texts.capacity() * size_of::<Text>()).sum();
+        spilled + one.chain(&self.aud).chain(&self.scopes).map(unescaped).sum::<usize>()
+    }
+
     /// Scopes that stand in a claim of the user's choice, written as in `scope` or `scp`; `None` if they are not.
     pub(crate) fn add_scopes(&mut self, payload: &[u8], value: ClaimValue<'_>) -> Option<()> {
         let text = |value: ClaimValue<'_>| value.string().map(|text| Text::new(payload, text));

@@ -1,10 +1,11 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use countersign_token::{Algorithm, VerifiedPayload, VerifyingKey};
+use countersign_token::{Algorithm, Stamp, VerifiedPayload, VerifyingKey};
 use serde::de::DeserializeOwned;
 
 use crate::pointer::ClaimPointer;
@@ -22,9 +23,44 @@ pub struct Verified {
     inner: Arc<Inner>,
     judged_at: UnixTime,
     /// How it is checked whether this token has been revoked, if it is.
-    revocation: Option<Arc<RevocationCheck>>,
+    revocation: Attached<RevocationCheck>,
     /// Whatever the layer wants to find again in a handler; nothing here looks into it.
-    context: Option<Arc<dyn Any + Send + Sync>>,
+    context: Attached<dyn Any + Send + Sync>,
+}
+
+/// Something that all requests share, which not all of them may write: a reference count of its own would be one line of memory that all cores
+/// want. The first of its kind is kept with the token, and counted once.
+enum Attached<T: ?Sized> {
+    Nothing,
+    /// What the token keeps.
+    Kept,
+    /// Another one than the token keeps, because the token is known to two layers.
+    Own(Arc<T>),
+}
+
+impl<T: ?Sized> Attached<T> {
+    fn new(kept: &OnceLock<Arc<T>>, this: &Arc<T>) -> Self {
+        if Arc::ptr_eq(kept.get_or_init(|| Arc::clone(this)), this) { Self::Kept } else { Self::Own(Arc::clone(this)) }
+    }
+
+    fn get<'a>(&'a self, kept: &'a OnceLock<Arc<T>>) -> Option<&'a Arc<T>> {
+        match self {
+            Self::Nothing => None,
+            Self::Kept => kept.get(),
+            Self::Own(own) => Some(own),
+        }
+    }
+}
+
+// By hand, because `T` need not be `Clone`.
+impl<T: ?Sized> Clone for Attached<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Nothing => Self::Nothing,
+            Self::Kept => Self::Kept,
+            Self::Own(own) => Self::Own(Arc::clone(own)),
+        }
+    }
 }
 
 struct Inner {
@@ -35,6 +71,10 @@ struct Inner {
     terms: Terms,
     /// The user's type, once somebody has asked for it.
     typed: OnceLock<Arc<dyn Any + Send + Sync>>,
+    revocation: OnceLock<Arc<RevocationCheck>>,
+    context: OnceLock<Arc<dyn Any + Send + Sync>>,
+    /// The stamp of the set that the key was last found in; 0 before that.
+    key_found_in: AtomicU64,
 }
 
 /// What the policy that has accepted a token says of it from then on.
@@ -52,8 +92,28 @@ impl Verified {
         let key = Arc::clone(payload.key());
         let algorithm = payload.header().algorithm();
         let payload = payload.into_bytes();
-        let inner = Inner { payload, registered, key, algorithm, terms, typed: OnceLock::new() };
-        Self { inner: Arc::new(inner), judged_at, revocation: None, context: None }
+        let inner = Inner {
+            payload,
+            registered,
+            key,
+            algorithm,
+            terms,
+            typed: OnceLock::new(),
+            revocation: OnceLock::new(),
+            context: OnceLock::new(),
+            key_found_in: AtomicU64::new(0),
+        };
+        Self { inner: Arc::new(inner), judged_at, revocation: Attached::Nothing, context: Attached::Nothing }
+    }
+
+    /// The same token, judged at another time, and with nothing attached to it.
+    pub(crate) fn judged_again(&self, judged_at: UnixTime) -> Self {
+        let inner = Arc::clone(&self.inner);
+        Self { inner, judged_at, revocation: Attached::Nothing, context: Attached::Nothing }
+    }
+
+    pub(crate) fn registered(&self) -> &Registered {
+        &self.inner.registered
     }
 
     /// `iss`.
@@ -271,27 +331,27 @@ impl Verified {
     /// # Errors
     /// [`RevocationError`].
     pub fn check_revocation(&self, now: UnixTime) -> Result<(), RevocationError> {
-        self.revocation.as_ref().map_or(Ok(()), |revocation| revocation.check(self, now))
+        self.revocation().map_or(Ok(()), |revocation| revocation.check(self, now))
     }
 
     /// How it is checked whether it has been revoked, if the verifier was told to.
     #[must_use]
     pub fn revocation(&self) -> Option<&Arc<RevocationCheck>> {
-        self.revocation.as_ref()
+        self.revocation.get(&self.inner.revocation)
     }
 
     /// Has [`check_revocation`](Self::check_revocation) ask this. For verifiers.
     #[must_use]
-    pub fn with_revocation(mut self, revocation: Arc<RevocationCheck>) -> Self {
-        self.revocation = Some(revocation);
+    pub fn with_revocation(mut self, revocation: &Arc<RevocationCheck>) -> Self {
+        self.revocation = Attached::new(&self.inner.revocation, revocation);
         self
     }
 
     /// Keeps `context` with this token and its clones, in place of an earlier one.
     #[doc(hidden)]
     #[must_use]
-    pub fn with_context(mut self, context: Arc<dyn Any + Send + Sync>) -> Self {
-        self.context = Some(context);
+    pub fn with_context(mut self, context: &Arc<dyn Any + Send + Sync>) -> Self {
+        self.context = Attached::new(&self.inner.context, context);
         self
     }
 
@@ -299,7 +359,33 @@ impl Verified {
     #[doc(hidden)]
     #[must_use]
     pub fn context(&self) -> Option<&Arc<dyn Any + Send + Sync>> {
-        self.context.as_ref()
+        self.context.get(&self.inner.context)
+    }
+
+    /// Whether its key was found in the set of this stamp when that was last [noted](Self::note_key_found_in). For verifiers that remember tokens.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn is_key_found_in(&self, keys: Stamp) -> bool {
+        self.inner.key_found_in.load(Ordering::Relaxed) == keys.get()
+    }
+
+    /// Notes that its key is in the set of this stamp, for all who share this token.
+    #[doc(hidden)]
+    pub fn note_key_found_in(&self, keys: Stamp) {
+        self.inner.key_found_in.store(keys.get(), Ordering::Relaxed);
+    }
+
+    /// How many bytes of memory it takes, about: claims read into a type of the user's are counted as that type and once more the payload, whether
+    /// they have been read or not. For verifiers that remember tokens.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let typed = self.inner.typed.get().map_or(0, |typed| size_of_val(&**typed));
+        size_of::<Inner>()
+            + self.inner.payload.capacity()
+            + self.inner.registered.heap()
+            + typed
+            + self.inner.payload.len()
     }
 
     pub(crate) fn place(&self, pointer: &ClaimPointer) -> Place<'_> {

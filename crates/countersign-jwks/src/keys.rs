@@ -198,6 +198,15 @@ impl KeySource for Keys {
         }
     }
 
+    fn snapshot_for_issuer(&self, issuer: Option<&str>) -> Option<Snapshot<'_>> {
+        match &self.0 {
+            Source::Issuers(router) => {
+                router.snapshot_for_issuer(issuer?).map(|guard| Snapshot(Held::LookedAfter(guard)))
+            }
+            _ => self.snapshot(),
+        }
+    }
+
     fn has_keys(&self) -> bool {
         match &self.0 {
             Source::Issuers(router) => router.is_any_usable(),

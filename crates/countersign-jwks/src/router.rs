@@ -131,14 +131,19 @@ impl Router {
 
     /// The keys of the issuer that the token says it is from, if it runs and has some.
     pub(crate) fn snapshot_for(&self, token: &UnverifiedToken<'_>) -> Option<Guard<Arc<KeySet>>> {
-        token.with_unverified_issuer(|issuer| {
-            let entries = self.entries.load();
-            let entry = issuer.find_in(&entries)?;
-            let source = entry.source.load();
-            let shared = source.as_ref()?;
-            self.touch(entry);
-            shared.snapshot()
-        })?
+        token.with_unverified_issuer(|issuer| self.keys_of(issuer.find_in(&self.entries.load())?))?
+    }
+
+    /// The same for a token that a key of that issuer has verified before.
+    pub(crate) fn snapshot_for_issuer(&self, issuer: &str) -> Option<Guard<Arc<KeySet>>> {
+        self.keys_of(self.entries.load().get(issuer)?)
+    }
+
+    fn keys_of(&self, entry: &Entry) -> Option<Guard<Arc<KeySet>>> {
+        let source = entry.source.load();
+        let shared = source.as_ref()?;
+        self.touch(entry);
+        shared.snapshot()
     }
 
     pub(crate) fn ask(&self, miss: Miss<'_>) -> Ask<Waiting> {

@@ -11,6 +11,7 @@ pub const DEFAULT_MAX_TOKEN_BYTES: usize = 8 * 1024;
 ///
 /// Its content comes out of [`verify`](Self::verify) only, so claims that nobody signed cannot be read by accident.
 pub struct UnverifiedToken<'a> {
+    text: &'a str,
     /// `header.payload`: what the signature is over (RFC 7515 §5.1).
     signing_input: &'a str,
     payload: &'a str,
@@ -34,7 +35,13 @@ impl<'a> UnverifiedToken<'a> {
             return Err(if dots == 4 { TokenError::Encrypted } else { TokenError::NotThreeParts });
         }
         let header = Header::decode(header, scratch)?;
-        Ok(Self { signing_input, payload, signature, header })
+        Ok(Self { text: token, signing_input, payload, signature, header })
+    }
+
+    /// The token, whole. It is what its bearer proves to be somebody with: it does not belong into logs.
+    #[must_use]
+    pub fn text(&self) -> &'a str {
+        self.text
     }
 
     /// The header, as the sender wrote it.

@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use smallvec::SmallVec;
 
@@ -25,6 +26,28 @@ pub struct KeySet {
     unnamed: [SmallVec<[u32; MAX_CANDIDATES]>; Algorithm::ALL.len()],
     unnamed_match_any_kid: bool,
     generation: u64,
+    stamp: Stamp,
+}
+
+/// What tells a set of keys from every other one in this process: a number that no two have. Only sets that are one and the same, whatever source
+/// they come from, have equal stamps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp(u64);
+
+impl Stamp {
+    /// As a number; never 0.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl Default for Stamp {
+    /// The next. At one for each nanosecond they last for five hundred years.
+    fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 impl KeySet {
@@ -81,6 +104,13 @@ impl KeySet {
     pub fn with_generation(mut self, generation: u64) -> Self {
         self.generation = generation;
         self
+    }
+
+    /// What tells this set from all others: whoever remembers that something was so by a set need not look again while the set in force has the
+    /// same stamp.
+    #[must_use]
+    pub fn stamp(&self) -> Stamp {
+        self.stamp
     }
 
     /// The number of this set within its source; it only grows.
@@ -148,6 +178,7 @@ impl KeySet {
                 *key = Arc::clone(same);
             }
         }
+        self.stamp = Stamp::default();
         self
     }
 

@@ -54,7 +54,7 @@ pub use fetch::{Fetch, FetchError, FetchRequest, Fetched};
 pub use header::{Header, HeaderScratch, MAX_HEADER_BYTES, MAX_HEADER_MEMBERS, MAX_KID_BYTES};
 pub use jwk::{JwkSet, JwkSetError, MAX_KEYS, Origin, SkippedKey, Unusable};
 pub use key::{KeyError, MIN_RSA_BITS, VerifyingKey};
-pub use keyset::{KeySet, MAX_CANDIDATES};
+pub use keyset::{KeySet, MAX_CANDIDATES, Stamp};
 pub use pem::PemError;
 pub use sign::{RsaBits, SignError, SigningKey};
 pub use source::{Answer, Ask, KeySource, Miss, Unready};

@@ -39,6 +39,15 @@ pub trait KeySource: Send + Sync + 'static {
         self.snapshot()
     }
 
+    /// The keys in force for every token that a key has verified and whose `iss` is `issuer`: those of [`snapshot_for`](Self::snapshot_for), without
+    /// taking the token apart again. `None` if there are none, or if the source cannot tell them by the issuer; it is asked by token then.
+    ///
+    /// A source that only ever has one set of keys gives its [`snapshot`](Self::snapshot).
+    fn snapshot_for_issuer(&self, issuer: Option<&str>) -> Option<Self::Snapshot<'_>> {
+        let _ = issuer;
+        None
+    }
+
     /// Whether there are keys for any token at all: it is what makes the difference between "ask again" and "unavailable" for one that
     /// there are none for.
     fn has_keys(&self) -> bool {
@@ -140,6 +149,10 @@ impl KeySource for KeySet {
         Some(self)
     }
 
+    fn snapshot_for_issuer(&self, _: Option<&str>) -> Option<Self::Snapshot<'_>> {
+        Some(self)
+    }
+
     fn ask(&self, _: Miss<'_>) -> Ask<Self::Waiting> {
         Ask::Answered(Answer::Absent)
     }
@@ -155,6 +168,10 @@ impl<K: KeySource> KeySource for std::sync::Arc<K> {
 
     fn snapshot_for(&self, token: &UnverifiedToken<'_>) -> Option<Self::Snapshot<'_>> {
         K::snapshot_for(self, token)
+    }
+
+    fn snapshot_for_issuer(&self, issuer: Option<&str>) -> Option<Self::Snapshot<'_>> {
+        K::snapshot_for_issuer(self, issuer)
     }
 
     fn has_keys(&self) -> bool {

@@ -1,5 +1,6 @@
+use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use countersign_claims::revocation::RevocationCheck;
@@ -33,6 +34,8 @@ pub(crate) struct Gate<K> {
     forward: Option<Forward>,
     limit: Option<Arc<dyn RefusalLimit>>,
     answers: Arc<Answers>,
+    /// The same, as tokens carry it to handlers. Made once, so that requests need not count it.
+    context: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 /// What a layer asks beside its verifier. Both are made with the layer, so that no request has to put them together.
@@ -196,7 +199,7 @@ impl<K: KeySource> Gate<K> {
     fn check_revocation(&self, verified: Verified) -> Result<Verified, Refusal> {
         let Some(revocation) = &self.revocation else { return Ok(verified) };
         revocation.own.check(&verified, verified.judged_at()).map_err(TokenRefusal::from)?;
-        Ok(verified.with_revocation(Arc::clone(&revocation.all)))
+        Ok(verified.with_revocation(&revocation.all))
     }
 
     fn authorise(&self, verified: Verified) -> Result<Verified, Refusal> {
@@ -228,7 +231,7 @@ impl<K: KeySource> Gate<K> {
                 // Of an outer layer.
                 request.extensions_mut().remove::<Anonymous>();
                 let verified = if self.answers.matter_to_handlers() {
-                    verified.with_context(self.answers.as_context())
+                    verified.with_context(self.context.get_or_init(|| self.answers.as_context()))
                 } else {
                     verified
                 };
@@ -280,6 +283,7 @@ impl<K> Gate<K> {
             forward: None,
             limit: None,
             answers: Arc::default(),
+            context: OnceLock::new(),
         }
     }
 
@@ -338,6 +342,7 @@ impl<K> Gate<K> {
     }
 
     pub(crate) fn answers_mut(&mut self) -> &mut Answers {
+        self.context = OnceLock::new();
         Arc::make_mut(&mut self.answers)
     }
 
@@ -377,6 +382,7 @@ impl<K> Clone for Gate<K> {
             forward: self.forward.clone(),
             limit: self.limit.clone(),
             answers: Arc::clone(&self.answers),
+            context: self.context.clone(),
         }
     }
 }

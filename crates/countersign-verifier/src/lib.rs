@@ -23,6 +23,7 @@
 //!
 //! [countersign]: https://docs.rs/countersign
 
+mod cache;
 mod environment;
 mod explain;
 mod hints;
@@ -30,6 +31,7 @@ mod refusal;
 mod shown;
 mod verifier;
 
+pub use cache::{DEFAULT_CACHED_BYTES, DEFAULT_CACHED_TOKENS, TokenCacheStatus};
 pub use explain::{Check, Outcome, Report, Step, Verdict};
 pub use refusal::{Fault, Refusal};
 pub use verifier::{Attempt, Verifier};

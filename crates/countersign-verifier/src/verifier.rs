@@ -9,6 +9,7 @@ use countersign_token::{
     UnverifiedToken,
 };
 
+use crate::cache::{TokenCache, TokenCacheStatus};
 use crate::refusal::Refusal;
 
 /// Keys, a policy and a few limits: all that is needed to judge a token.
@@ -21,6 +22,7 @@ pub struct Verifier<K> {
     /// Reads the claims into the user's type, so that a token that does not fit is refused here.
     pub(crate) read_claims: Option<ReadClaims>,
     pub(crate) revocation: Option<Arc<RevocationCheck>>,
+    cache: Option<TokenCache>,
 }
 
 type ReadClaims = fn(&Verified) -> Result<(), ClaimsTypeError>;
@@ -47,6 +49,7 @@ impl<K: KeySource> Verifier<K> {
             kid_required: false,
             read_claims: None,
             revocation: None,
+            cache: Some(TokenCache::default()),
         }
     }
 
@@ -54,21 +57,21 @@ impl<K: KeySource> Verifier<K> {
     #[must_use]
     pub fn algorithms(mut self, algorithms: impl Into<AlgorithmSet>) -> Self {
         self.algorithms = algorithms.into();
-        self
+        self.anew()
     }
 
     /// Refuses longer tokens before anything of them is decoded.
     #[must_use]
     pub fn max_token_bytes(mut self, bytes: usize) -> Self {
         self.max_token_bytes = bytes;
-        self
+        self.anew()
     }
 
     /// Refuses tokens without `kid`, which would otherwise be tried against the first few keys that fit.
     #[must_use]
     pub fn require_kid(mut self) -> Self {
         self.kid_required = true;
-        self
+        self.anew()
     }
 
     /// Reads the claims of each token into `T` at once, and refuses tokens that do not fit. Without it they are read when
@@ -76,7 +79,37 @@ impl<K: KeySource> Verifier<K> {
     #[must_use]
     pub fn with_claims<T: ClaimsType>(mut self) -> Self {
         self.read_claims = Some(|verified| verified.claims::<T>().map(drop));
+        self.anew()
+    }
+
+    /// Remembers up to so many tokens, which together take up to so many bytes, claims included; by default [`DEFAULT_CACHED_TOKENS`] and
+    /// [`DEFAULT_CACHED_BYTES`](crate::DEFAULT_CACHED_BYTES). Both must be more than 0.
+    ///
+    /// A token that comes again is compared, as a whole, instead of being verified again. Everything else is asked anew each time: its times, whether the
+    /// key that verified it is still in force, whether it has been revoked, and what the policy asks of the user's own code. It is remembered when it is
+    /// accepted for the second time, so that tokens that come once only take nobody's place; those that are used most stay. A token that was
+    /// refused is never remembered, nor anything about it.
+    ///
+    /// Memory is taken as tokens come; besides, 8 bytes for each that may be remembered.
+    ///
+    /// [`DEFAULT_CACHED_TOKENS`]: crate::DEFAULT_CACHED_TOKENS
+    #[must_use]
+    pub fn token_cache(mut self, tokens: usize, bytes: usize) -> Self {
+        self.cache = Some(TokenCache::new(tokens, bytes));
         self
+    }
+
+    /// Remembers no tokens: each is verified each time.
+    #[must_use]
+    pub fn without_token_cache(mut self) -> Self {
+        self.cache = None;
+        self
+    }
+
+    /// How the cache of tokens does; `None` if there is none.
+    #[must_use]
+    pub fn token_cache_status(&self) -> Option<TokenCacheStatus> {
+        self.cache.as_ref().map(TokenCache::status)
     }
 
     /// Asks of each good token whether it has been revoked: [`Revocations`](countersign_claims::revocation::Revocations), such as a
@@ -118,6 +151,9 @@ impl<K: KeySource> Verifier<K> {
         if self.max_token_bytes == 0 {
             return Err(ConfigError::Empty("token, the longest that is allowed: every one would be refused"));
         }
+        if self.cache.as_ref().is_some_and(TokenCache::is_impossible) {
+            return Err(ConfigError::Empty("cache of tokens: `without_token_cache()` is how to have none"));
+        }
         if self.algorithms.is_empty() { Err(ConfigError::NoAlgorithm) } else { Ok(()) }
     }
 
@@ -152,8 +188,15 @@ impl<K: KeySource> Verifier<K> {
         }
     }
 
-    /// Judges `token` as far as that goes without waiting. Synchronous, and takes no lock.
+    /// Judges `token` as far as that goes without waiting. Synchronous, and waits for no lock.
     pub fn attempt(&self, token: &str, now: UnixTime) -> Attempt<K::Waiting> {
+        if let Some(outcome) = self.recognise(token, now) {
+            return Attempt::Done(outcome);
+        }
+        self.attempt_anew(token, now)
+    }
+
+    fn attempt_anew(&self, token: &str, now: UnixTime) -> Attempt<K::Waiting> {
         let mut scratch = HeaderScratch::new();
         let token = match self.parse(token, &mut scratch) {
             Ok(token) => token,
@@ -182,6 +225,43 @@ impl<K: KeySource> Verifier<K> {
         self.conclude(&token, answer, now)
     }
 
+    /// Judges a token that was accepted before. `None` if it was not, or if its key may not be in force any more.
+    fn recognise(&self, token: &str, now: UnixTime) -> Option<Result<Verified, Refusal>> {
+        let cache = self.cache.as_ref()?;
+        let accepted = cache.find(token)?;
+        if !self.is_key_in_force(&accepted, token) {
+            return None;
+        }
+        cache.count_hit(token);
+        Some(self.judge_again(&accepted, now))
+    }
+
+    /// Whether the key that has verified this token is in the set in force, and the first that would be tried again.
+    fn is_key_in_force(&self, accepted: &Verified, token: &str) -> bool {
+        let keys = self.keys.snapshot_for_issuer(accepted.issuer());
+        keys.is_some_and(|keys| accepted.is_key_found_in(keys.stamp())) || self.is_key_found(accepted, token)
+    }
+
+    /// The same where the set is another one than it was, or where the source has to see the token. Only the first key that fits counts: of those behind
+    /// it, it is not known whether the first is one that would verify the token too, and with another result.
+    fn is_key_found(&self, accepted: &Verified, token: &str) -> bool {
+        let mut scratch = HeaderScratch::new();
+        let Ok(token) = self.parse(token, &mut scratch) else { return false };
+        let Some(keys) = self.keys.snapshot_for(&token) else { return false };
+        let header = token.header();
+        let is_found = keys.candidates(header.kid(), header.algorithm()).next();
+        let is_found = is_found.is_some_and(|key| Arc::ptr_eq(key, accepted.key()));
+        if is_found {
+            accepted.note_key_found_in(keys.stamp());
+        }
+        is_found
+    }
+
+    fn judge_again(&self, accepted: &Verified, now: UnixTime) -> Result<Verified, Refusal> {
+        let verified = self.policy.judge_again(accepted, now)?;
+        self.check_revocation(verified, now)
+    }
+
     /// Everything that needs no key: nobody looks for the key of a token that has failed already.
     pub(crate) fn parse<'t>(
         &self,
@@ -204,6 +284,10 @@ impl<K: KeySource> Verifier<K> {
         let Some(keys) = self.keys.snapshot_for(token) else { return Err(None) };
         let generation = Some(keys.generation());
         let outcome = self.try_keys(&keys, token, now).ok_or(generation)?;
+        if let (Some(cache), Ok(verified)) = (&self.cache, &outcome) {
+            verified.note_key_found_in(keys.stamp());
+            cache.remember(token.text(), verified);
+        }
         // What no key can have signed says nothing of ours.
         if let Err(Refusal::Signature(SignatureError::Mismatch)) = outcome {
             self.keys.signature_mismatch(miss(generation, token));
@@ -249,9 +333,13 @@ impl<K: KeySource> Verifier<K> {
         if let Some(read_claims) = self.read_claims {
             read_claims(&verified)?;
         }
+        self.check_revocation(verified, now)
+    }
+
+    fn check_revocation(&self, verified: Verified, now: UnixTime) -> Result<Verified, Refusal> {
         let Some(revocation) = &self.revocation else { return Ok(verified) };
         revocation.check(&verified, now)?;
-        Ok(verified.with_revocation(Arc::clone(revocation)))
+        Ok(verified.with_revocation(revocation))
     }
 
     fn conclude(&self, token: &UnverifiedToken<'_>, answer: Answer, now: UnixTime) -> Result<Verified, Refusal> {
@@ -265,6 +353,12 @@ impl<K: KeySource> Verifier<K> {
             // An answer that this version does not know is not an acceptance.
             _ => Err(self.not_waited_for(token)),
         }
+    }
+
+    /// For a setting that changes what is accepted: nothing that was accepted before is remembered.
+    fn anew(mut self) -> Self {
+        self.cache = self.cache.as_ref().map(TokenCache::emptied);
+        self
     }
 
     fn not_waited_for(&self, token: &UnverifiedToken<'_>) -> Refusal {
