@@ -5,14 +5,15 @@ use std::str::FromStr;
 
 use crate::Failure;
 
-/// By how much a count may be larger than the stored one.
-const TOLERANCE: f64 = 0.03;
+/// By how much a count may be larger than the stored one. The same program, counted ten times, differs from itself by up to 3.3 %: where its allocations
+/// and its maps' secrets happen to fall.
+const TOLERANCE: f64 = 0.05;
 
 /// The same where it was counted with something else than what is stored was: a new standard library, LLVM or glibc moves counts by a
 /// few per cent, and that is no reason to fail; what it hides is only for as long as nobody renews what is stored.
 const WIDE: f64 = 0.15;
 
-/// And so many whatever the percentage: of a hundred instructions 3 % are fewer than another order of the same few.
+/// And so many whatever the percentage: of a hundred instructions 5 % are fewer than another order of the same few.
 const SLACK: u64 = 8;
 
 /// Instructions per call.
@@ -105,11 +106,13 @@ impl FromStr for Baseline {
                 let (name, value) = line.split_once(": ").ok_or("a name, and a value")?;
                 baseline.provenance.push((name.into(), value.into()));
             } else {
-                let mut parts = line.trim_start().splitn(3, ' ').map(str::trim_start);
-                let mut next = || parts.next().ok_or_else(|| format!("two numbers and a name: {line:?}"));
-                let ours = next()?.parse()?;
-                let (crypto, name) = next()?.split_once(' ').map_or_else(|| Err(format!("{line:?}")), Ok)?;
-                baseline.rows.push(Row { name: name.trim_start().into(), ours, crypto: crypto.parse()? });
+                let row = || -> Option<_> {
+                    let (ours, rest) = line.trim_start().split_once(' ')?;
+                    let (crypto, name) = rest.trim_start().split_once(' ')?;
+                    Some((ours.parse().ok()?, crypto.parse().ok()?, name.trim_start().into()))
+                };
+                let (ours, crypto, name) = row().ok_or_else(|| format!("not two numbers and a name: {line:?}"))?;
+                baseline.rows.push(Row { name, ours, crypto });
             }
         }
         if baseline.rows.is_empty() {
@@ -208,8 +211,8 @@ mod tests {
 
     #[test]
     fn more_than_the_tolerance_fails_and_as_much_does_not() {
-        assert!(changed(1, 20_600).beside(&stored()).holds());
-        let more = changed(1, 20_601).beside(&stored());
+        assert!(changed(1, 21_000).beside(&stored()).holds());
+        let more = changed(1, 21_001).beside(&stored());
         assert!(!more.holds());
         assert!(more.to_string().contains("ES256, first sight  MORE"), "{more}");
     }
@@ -226,7 +229,7 @@ mod tests {
         assert!(stored.beside(&stored).holds());
         for at in 0..stored.rows.len() {
             let mut slower = stored.clone();
-            slower.rows[at].ours += slower.rows[at].ours / 25 + SLACK;
+            slower.rows[at].ours += slower.rows[at].ours / 19 + SLACK;
             assert!(!slower.beside(&stored).holds(), "{}", stored.rows[at].name);
         }
     }
