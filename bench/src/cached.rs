@@ -1,11 +1,12 @@
 //! The cost of a token that was seen before, beside that of the bare signature check and of one that was not.
 
+use std::cell::RefCell;
+
 use countersign::{Algorithm, KeySet, Keys, Policy, RequireJwtLayer, SigningKey, Verifier};
-use http::HeaderMap;
 use tower_layer::Layer;
 
-use crate::request::{AUDIENCE, Handler, ISSUER, call, claims, headers};
-use crate::timing::{Contender, Effort, medians};
+use crate::request::{AUDIENCE, Arrivals, Handler, ISSUER, claims};
+use crate::timing::{BATCH, Contender, Effort, medians};
 use crate::verification::{MyClaims, raw};
 use crate::{Failure, unix_seconds};
 
@@ -17,13 +18,11 @@ const MANY: usize = 10_000;
 
 /// After so many tokens, "first sight" begins anew with a layer that has seen none: few enough to lie near, as the one token of the raw check does, and
 /// enough that the new layer costs nothing per call.
-const NEW: usize = 1_000;
+const NEW: usize = 16 * BATCH;
 
 /// A table for all algorithms.
 pub fn tables(effort: &Effort) -> Result<String, Failure> {
-    let mut table = String::from(
-        "| | | × raw | µs | allocations |\n|---|---|---:|---:|---:|\n",
-    );
+    let mut table = String::from("| | | × raw | µs | allocations |\n|---|---|---:|---:|---:|\n");
     for algorithm in ALGORITHMS {
         table.push_str(&measure(algorithm, effort)?);
     }
@@ -32,9 +31,8 @@ pub fn tables(effort: &Effort) -> Result<String, Failure> {
 
 fn measure(algorithm: Algorithm, effort: &Effort) -> Result<String, Failure> {
     let signer = SigningKey::generate(algorithm)?.with_kid("3f0c6a52-2026-11");
-    let now = unix_seconds()?;
-    let tokens = tokens(&signer, now, MANY)?;
-    let requests = tokens.iter().map(|token| headers(token)).collect::<Result<Vec<_>, _>>()?;
+    let tokens = tokens(&signer, unix_seconds()?, MANY)?;
+    let handler = Handler::default();
     let layer = |is_cached: bool| -> Result<_, Failure> {
         let keys = Keys::fixed(KeySet::new([signer.verifying_key()?]));
         let policy = Policy::new().issuer(ISSUER).audience(AUDIENCE);
@@ -42,38 +40,41 @@ fn measure(algorithm: Algorithm, effort: &Effort) -> Result<String, Failure> {
         if !is_cached {
             verifier = verifier.without_token_cache();
         }
-        Ok(RequireJwtLayer::new(verifier).layer(Handler))
+        Ok(RequireJwtLayer::new(verifier).layer(handler.clone()))
     };
-    let (mut first, mut one, mut many, mut without) = (layer(true)?, layer(true)?, layer(true)?, layer(false)?);
-    let new_ones = &requests[..NEW];
+    let [new_ones, again_and_again, in_turn, bare_one, bare_in_turn] =
+        [&tokens[..NEW], &tokens[..1], &tokens[..], &tokens[..1], &tokens[..]].map(Arrivals::new);
+    let first = RefCell::new(layer(true)?);
+    let mut many = layer(true)?;
     // Each comes twice before it is remembered.
-    for headers in requests.iter().chain(&requests) {
-        call(&mut many, headers);
+    for _ in 0..(2 * MANY).div_ceil(BATCH) {
+        in_turn.arrive();
+        for _ in 0..BATCH {
+            in_turn.serve(&mut many, &handler);
+        }
     }
-    let (mut bare, mut bare_many) = (Handler, Handler);
-    let (mut at_first, mut at_many, mut at_without, mut at_bare) = (0, 0, 0, 0);
     let mut contenders = [
-        Contender { name: "raw `aws-lc-rs`", once: raw(algorithm, &signer, &tokens[0])? },
-        Contender {
-            name: "first sight",
-            once: Box::new(|| {
-                if at_first == 0 {
-                    // A layer that has seen none of them.
-                    first = layer(true).expect("good");
+        Contender { name: "raw `aws-lc-rs`", once: raw(algorithm, &signer, &tokens[0])?, prepare: None },
+        Contender::prepared(
+            "a token at first sight",
+            || {
+                if new_ones.begin_anew() {
+                    // One that has seen none of them.
+                    first.replace(layer(true).expect("good"));
                 }
-                call(&mut first, next(new_ones, &mut at_first));
-            }),
-        },
-        Contender { name: "without the cache", once: Box::new(|| call(&mut without, next(&requests, &mut at_without))) },
-        Contender { name: "the same token again", once: Box::new(|| call(&mut one, &requests[0])) },
-        Contender { name: "10,000 tokens in turn", once: Box::new(|| call(&mut many, next(&requests, &mut at_many))) },
-        Contender { name: "(no layer, one token)", once: Box::new(|| call(&mut bare, &requests[0])) },
-        Contender { name: "(no layer, 10,000 tokens)", once: Box::new(|| call(&mut bare_many, next(&requests, &mut at_bare))) },
+                new_ones.arrive();
+            },
+            || new_ones.serve(&mut *first.borrow_mut(), &handler),
+        ),
+        again_and_again.served_by("the same token again", layer(true)?, handler.clone()),
+        in_turn.served_by("10,000 tokens in turn, seen before", many, handler.clone()),
+        bare_one.served_by("(no layer, one token)", handler.clone(), handler.clone()),
+        bare_in_turn.served_by("(no layer, 10,000 tokens)", handler.clone(), handler.clone()),
     ];
     let medians = medians(&mut contenders, effort);
     let mut rows = String::new();
     for (at, contender) in contenders.iter_mut().enumerate() {
-        let allocated = allocation_counter::measure(|| (contender.once)());
+        let allocated = contender.allocations();
         rows.push_str(&format!(
             "| {algorithm} | {} | {:.3} | {:.3} | {} |\n",
             contender.name,
@@ -83,11 +84,6 @@ fn measure(algorithm: Algorithm, effort: &Effort) -> Result<String, Failure> {
         ));
     }
     Ok(rows)
-}
-
-fn next<'r>(requests: &'r [HeaderMap], at: &mut usize) -> &'r HeaderMap {
-    *at = (*at + 1) % requests.len();
-    &requests[*at]
 }
 
 /// So many tokens, each of another subject.

@@ -80,6 +80,7 @@ fn choosing(
     let alone = verifier(alone, Policy::new().issuer(issuer(0)));
     let alone_token = token(&signers[0], &issuer(0))?;
     let mut contenders = vec![Contender {
+        prepare: None,
         name: "`Keys::remote`, and `Policy::issuer`",
         once: Box::new(|| verify(&alone, &alone_token)),
     }];
@@ -90,7 +91,7 @@ fn choosing(
     ]) {
         let mut tokens = running.in_use().cycle();
         let once = Box::new(move || verify(&running.verifier, tokens.next().expect("there are some")));
-        contenders.push(Contender { name, once });
+        contenders.push(Contender { prepare: None, name, once });
     }
     let medians = medians(&mut contenders, effort);
     let mut table = String::from(
@@ -119,15 +120,22 @@ fn contenders<'a>(
     let some = "there are some";
     vec![
         Contender {
+            prepare: None,
             name: "one of eight issuers in use",
             once: Box::new(move || assert!(is_there(in_use.next().expect(some)))),
         },
-        Contender { name: "every issuer in turn", once: Box::new(move || assert!(is_there(all.next().expect(some)))) },
         Contender {
+            prepare: None,
+            name: "every issuer in turn",
+            once: Box::new(move || assert!(is_there(all.next().expect(some)))),
+        },
+        Contender {
+            prepare: None,
             name: "an issuer that is not there",
             once: Box::new(|| assert!(running.keys.snapshot_for(black_box(stranger)).is_none())),
         },
         Contender {
+            prepare: None,
             name: "(reading `iss`, and no more, of every issuer's token in turn)",
             once: Box::new(move || {
                 let token = read.next().expect(some);
@@ -135,10 +143,12 @@ fn contenders<'a>(
             }),
         },
         Contender {
+            prepare: None,
             name: "the whole `Verifier::verify`, one of eight issuers in use",
             once: Box::new(move || verify(&running.verifier, tokens_in_use.next().expect(some))),
         },
         Contender {
+            prepare: None,
             name: "the whole `Verifier::verify`, every issuer in turn",
             once: Box::new(move || verify(&running.verifier, tokens.next().expect(some))),
         },

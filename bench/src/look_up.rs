@@ -60,14 +60,24 @@ fn contenders(set: &Set) -> Vec<Contender<'_>> {
     let is_there = |kid| set.keys.candidates(black_box(kid), Algorithm::Ed25519).next().is_some();
     let (mut in_use, mut all, mut tokens) = (set.in_use.forever(), set.all.forever(), set.tokens.iter().cycle());
     vec![
-        Contender { name: "one of eight keys in use", once: Box::new(move || assert!(is_there(in_use.next()))) },
-        Contender { name: "every key in turn", once: Box::new(move || assert!(is_there(all.next()))) },
         Contender {
+            prepare: None,
+            name: "one of eight keys in use",
+            once: Box::new(move || assert!(is_there(in_use.next()))),
+        },
+        Contender { prepare: None, name: "every key in turn", once: Box::new(move || assert!(is_there(all.next()))) },
+        Contender {
+            prepare: None,
             name: "a key that is not there",
             once: Box::new(move || assert!(!is_there(Some("91d2b7e4-00000000")))),
         },
-        Contender { name: "no `kid`: the first key to try", once: Box::new(move || assert!(is_there(None))) },
         Contender {
+            prepare: None,
+            name: "no `kid`: the first key to try",
+            once: Box::new(move || assert!(is_there(None))),
+        },
+        Contender {
+            prepare: None,
             name: "the whole `Verifier::verify`, every key in turn",
             once: Box::new(move || {
                 let token = tokens.next().expect("there are some");

@@ -1,15 +1,19 @@
 //! The request that every benchmark makes, and the service that it reaches.
 
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
 use std::hint::black_box;
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use countersign::Verified;
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 use serde_json::json;
 use tower_service::Service;
+
+use crate::timing::{BATCH, Contender};
 
 pub const ISSUER: &str = "https://login.example/realms/production";
 
@@ -36,18 +40,27 @@ pub fn claims(now: u64) -> serde_json::Value {
 /// Six header fields, one of them the token.
 pub fn headers(token: &str) -> Result<HeaderMap, header::InvalidHeaderValue> {
     let mut headers = HeaderMap::new();
-    headers.insert(header::HOST, "orders.example".parse()?);
-    headers.insert(header::USER_AGENT, "bench/1.0".parse()?);
-    headers.insert(header::ACCEPT, "application/json".parse()?);
-    headers.insert(header::ACCEPT_ENCODING, "gzip".parse()?);
-    headers.insert("x-request-id", "7f4e4c539d3a".parse()?);
+    headers.insert(header::HOST, HeaderValue::from_static("orders.example"));
+    headers.insert(header::USER_AGENT, HeaderValue::from_static("bench/1.0"));
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+    headers.insert("x-request-id", HeaderValue::from_static("7f4e4c539d3a"));
     headers.insert(header::AUTHORIZATION, format!("Bearer {token}").parse()?);
     Ok(headers)
 }
 
-/// The trivial inner service; it looks at what the layer left for it.
-#[derive(Clone)]
-pub struct Handler;
+/// A request as a server has it when it has read its head, ready to be sent again and again.
+pub fn request(token: &str) -> Result<Request<()>, header::InvalidHeaderValue> {
+    let mut request = Request::new(());
+    *request.headers_mut() = headers(token)?;
+    Ok(request)
+}
+
+/// The trivial inner service; it looks at what the layer left for it, and hands the request back: making requests is not what is measured.
+#[derive(Clone, Default)]
+pub struct Handler {
+    done_with: Rc<Cell<Option<Request<()>>>>,
+}
 
 impl Service<Request<()>> for Handler {
     type Response = Response<()>;
@@ -58,24 +71,74 @@ impl Service<Request<()>> for Handler {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<()>) -> Self::Future {
+    fn call(&mut self, mut request: Request<()>) -> Self::Future {
         black_box(request.extensions().get::<Verified>().and_then(Verified::subject));
+        // Whole: a map that was only cleared would keep its memory.
+        drop(std::mem::take(request.extensions_mut()));
+        self.done_with.set(Some(request));
         ready(Ok(Response::new(())))
     }
 }
 
-/// One request, from making it to the answer.
-pub fn call<S>(service: &mut S, headers: &HeaderMap)
+/// One call, from a request to its answer, by a service around `handler`. The request comes back.
+pub fn call<S>(service: &mut S, handler: &Handler, request: Request<()>) -> Request<()>
 where
     S: Service<Request<()>, Response = Response<()>, Error = Infallible>,
 {
     let mut context = Context::from_waker(Waker::noop());
-    let mut request = Request::new(());
-    *request.headers_mut() = headers.clone();
     assert!(service.poll_ready(&mut context).is_ready());
     let future = pin!(service.call(request));
     match future.poll(&mut context) {
         Poll::Ready(Ok(response)) => assert!(response.status().is_success()),
         Poll::Pending => unreachable!("the keys are there"),
+    }
+    handler.done_with.take().expect("the handler was reached")
+}
+
+/// Requests that wait to be served, as a server has them that has just read them: each with the next of these tokens.
+pub struct Arrivals<'t> {
+    tokens: &'t [String],
+    /// Of the token that comes next.
+    at: Cell<usize>,
+    arrived: RefCell<Vec<Request<()>>>,
+    served: RefCell<Vec<Request<()>>>,
+}
+
+impl<'t> Arrivals<'t> {
+    pub fn new(tokens: &'t [String]) -> Self {
+        Self { tokens, at: Cell::new(0), arrived: RefCell::default(), served: RefCell::default() }
+    }
+
+    /// A contender that serves them.
+    pub fn served_by<S>(&'t self, name: &'static str, mut service: S, handler: Handler) -> Contender<'t>
+    where
+        S: Service<Request<()>, Response = Response<()>, Error = Infallible> + 't,
+    {
+        Contender::prepared(name, || self.arrive(), move || self.serve(&mut service, &handler))
+    }
+
+    /// Has as many arrive as are served together. Whether the next is the first of the tokens.
+    pub fn arrive(&self) {
+        self.served.borrow_mut().clear();
+        let mut arrived = self.arrived.borrow_mut();
+        while arrived.len() < BATCH {
+            let at = self.at.get();
+            self.at.set((at + 1) % self.tokens.len());
+            arrived.push(request(&self.tokens[at]).expect("a token is a header's value"));
+        }
+    }
+
+    /// Whether the tokens begin anew with the next that arrives.
+    pub fn begin_anew(&self) -> bool {
+        self.at.get() == 0
+    }
+
+    pub fn serve<S>(&self, service: &mut S, handler: &Handler)
+    where
+        S: Service<Request<()>, Response = Response<()>, Error = Infallible>,
+    {
+        // The last to arrive is served first, which makes no difference.
+        let request = self.arrived.borrow_mut().pop().expect("as many have arrived as are served");
+        self.served.borrow_mut().push(call(service, handler, request));
     }
 }

@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 
 use countersign::token::{Fetch, FetchError, FetchRequest, Fetched};
 use countersign::{Algorithm, Keys, KeysHandle, Policy, Remote, RequireJwt, RequireJwtLayer, SigningKey, Verifier};
-use http::HeaderMap;
+use http::Request;
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout_at;
 use tower_layer::Layer;
 
-use crate::request::{AUDIENCE, Handler, ISSUER, call, claims, headers};
+use crate::request::{AUDIENCE, Handler, ISSUER, call, claims, request};
 use crate::timing::{Effort, median};
 use crate::{Failure, unix_seconds};
 
@@ -31,7 +31,7 @@ const TAIL: usize = 1_000;
 
 pub fn tables(effort: &Effort) -> Result<String, Failure> {
     let signer = SigningKey::generate(Algorithm::Rs256)?.with_kid("3f0c6a52-2026-11");
-    let headers = headers(&signer.sign_as("at+jwt", &claims(unix_seconds()?))?)?;
+    let token = signer.sign_as("at+jwt", &claims(unix_seconds()?))?;
     let others = [other_key("91d2b7e4-2026-12")?, other_key("5b1e6a3c-2026-12")?];
     let documents = others.map(|other| Ok(json!({ "keys": [signer.public_jwk()?, other] }).to_string().into_bytes()));
     let [one, another]: [Result<_, Failure>; 2] = documents;
@@ -51,7 +51,7 @@ pub fn tables(effort: &Effort) -> Result<String, Failure> {
         for turn in 0..sides.len() {
             // Who goes first changes, so that what drifts favours nobody.
             let at = (round + turn) % sides.len();
-            sides[at].round(&headers, effort.tail_calls)?;
+            sides[at].round(request(&token)?, effort.tail_calls)?;
         }
     }
     Ok(table(&mut sides, effort))
@@ -94,6 +94,7 @@ struct Side {
     name: &'static str,
     meanwhile: Meanwhile,
     source: Source,
+    handler: Handler,
     service: RequireJwt<Handler, Keys>,
     /// What each call took, nanoseconds.
     all: Vec<u32>,
@@ -116,13 +117,24 @@ impl Side {
         source.rotates.store(meanwhile == Meanwhile::Rotate, Ordering::Relaxed);
         let policy = Policy::new().issuer(ISSUER).audience(AUDIENCE);
         let verifier = Verifier::new(source.keys.clone(), policy).algorithms(Algorithm::Rs256);
-        let service = RequireJwtLayer::new(verifier).layer(Handler);
-        Self { name, meanwhile, source, service, all: Vec::new(), tails: Vec::new(), swaps: 0, took: Duration::ZERO }
+        let handler = Handler::default();
+        let service = RequireJwtLayer::new(verifier.without_token_cache()).layer(handler.clone());
+        Self {
+            name,
+            meanwhile,
+            source,
+            handler,
+            service,
+            all: Vec::new(),
+            tails: Vec::new(),
+            swaps: 0,
+            took: Duration::ZERO,
+        }
     }
 
-    fn round(&mut self, headers: &HeaderMap, calls: usize) -> Result<(), Failure> {
+    fn round(&mut self, mut request: Request<()>, calls: usize) -> Result<(), Failure> {
         let mut times = Vec::with_capacity(calls);
-        let (source, service, over) = (&self.source, &mut self.service, AtomicBool::new(false));
+        let (source, service, handler, over) = (&self.source, &mut self.service, &self.handler, AtomicBool::new(false));
         let generation = source.generation();
         let start = Instant::now();
         thread::scope(|scope| {
@@ -131,7 +143,7 @@ impl Side {
             }
             for _ in 0..calls {
                 let start = Instant::now();
-                call(service, headers);
+                request = call(service, handler, request);
                 times.push(u32::try_from(start.elapsed().as_nanos()).unwrap_or(u32::MAX));
             }
             over.store(true, Ordering::Relaxed);

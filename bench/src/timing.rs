@@ -1,6 +1,11 @@
 //! How time is measured: contenders take turns, and the median of many rounds counts.
+//!
+//! It is the thread's own time on a processor: what a shared machine gives to others meanwhile is not counted.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use allocation_counter::AllocationInfo;
+use rustix::time::{ClockId, clock_gettime};
 
 /// How much is measured.
 pub struct Effort {
@@ -24,33 +29,72 @@ impl Effort {
 pub struct Contender<'a> {
     pub name: &'static str,
     pub once: Box<dyn FnMut() + 'a>,
+    /// What is done before each [`BATCH`] of calls, and not measured.
+    pub prepare: Option<Box<dyn FnMut() + 'a>>,
 }
+
+impl<'a> Contender<'a> {
+    pub fn new(name: &'static str, once: impl FnMut() + 'a) -> Self {
+        Self { name, once: Box::new(once), prepare: None }
+    }
+
+    pub fn prepared(name: &'static str, prepare: impl FnMut() + 'a, once: impl FnMut() + 'a) -> Self {
+        Self { name, once: Box::new(once), prepare: Some(Box::new(prepare)) }
+    }
+
+    /// What one call allocates.
+    pub fn allocations(&mut self) -> AllocationInfo {
+        if let Some(prepare) = &mut self.prepare {
+            prepare();
+        }
+        allocation_counter::measure(|| (self.once)())
+    }
+
+    /// Calls it [`BATCH`] times. How long these took.
+    fn batch(&mut self) -> Duration {
+        if let Some(prepare) = &mut self.prepare {
+            prepare();
+        }
+        let start = on_processor();
+        for _ in 0..BATCH {
+            (self.once)();
+        }
+        on_processor() - start
+    }
+}
+
+/// How many calls are timed together: enough that looking at the clock, a fifth of a microsecond, does not count, and few enough that what was
+/// prepared for them is in the cache still.
+pub const BATCH: usize = 64;
 
 /// Microseconds per call of each contender: the median of interleaved rounds.
 pub fn medians(contenders: &mut [Contender<'_>], effort: &Effort) -> Vec<f64> {
-    // How often each runs in one round.
-    let repeats: Vec<u32> = contenders
+    // How many batches of each are in one round.
+    let batches: Vec<u32> = contenders
         .iter_mut()
         .map(|contender| {
-            let (mut count, start) = (0, Instant::now());
-            while start.elapsed() < effort.round {
-                (contender.once)();
+            let (mut count, mut took) = (0, Duration::ZERO);
+            while took < effort.round {
+                took += contender.batch();
                 count += 1;
             }
-            count.max(1)
+            count
         })
         .collect();
     let mut times: Vec<Vec<f64>> = vec![Vec::with_capacity(effort.rounds); contenders.len()];
     for _ in 0..effort.rounds {
         for (at, contender) in contenders.iter_mut().enumerate() {
-            let start = Instant::now();
-            for _ in 0..repeats[at] {
-                (contender.once)();
-            }
-            times[at].push(start.elapsed().as_secs_f64() * 1e6 / f64::from(repeats[at]));
+            let took: Duration = (0..batches[at]).map(|_| contender.batch()).sum();
+            times[at].push(took.as_secs_f64() * 1e6 / f64::from(batches[at]) / BATCH as f64);
         }
     }
     times.iter_mut().map(|times| median(times)).collect()
+}
+
+/// For how long this thread has been on a processor.
+pub fn on_processor() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 /// The middle one; sorts them.

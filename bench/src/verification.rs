@@ -11,7 +11,7 @@ use countersign::{Algorithm, KeySet, Keys, Policy, RequireJwtLayer, SigningKey, 
 use serde::Deserialize;
 use tower_layer::Layer;
 
-use crate::request::{AUDIENCE, Handler, ISSUER, call, claims, headers};
+use crate::request::{AUDIENCE, Arrivals, Handler, ISSUER, claims};
 use crate::timing::{Contender, Effort, medians};
 use crate::{Failure, unix_seconds};
 
@@ -41,30 +41,30 @@ fn measure(algorithm: Algorithm, effort: &Effort) -> Result<String, Failure> {
     let another_verifier = || -> Result<Verifier<Keys>, SignError> {
         let keys = Keys::fixed(KeySet::new([signer.verifying_key()?, other.verifying_key()?]));
         let policy = Policy::new().issuer(ISSUER).audience(AUDIENCE);
-        Ok(Verifier::new(keys, policy).algorithms(algorithm).max_token_bytes(16 * 1024))
+        Ok(Verifier::new(keys, policy).algorithms(algorithm).max_token_bytes(16 * 1024).without_token_cache())
     };
     let verifier = another_verifier()?;
-    let mut eager = RequireJwtLayer::new(another_verifier()?.with_claims::<MyClaims>()).layer(Handler);
-    let mut lazy = RequireJwtLayer::new(another_verifier()?).layer(Handler);
-    let mut bare = Handler;
-    let headers = headers(&token)?;
-    let raw = raw(algorithm, &signer, &token)?;
-
+    let handler = Handler::default();
+    let layer = |verifier| RequireJwtLayer::new(verifier).layer(handler.clone());
+    let (eager, lazy) = (layer(another_verifier()?.with_claims::<MyClaims>()), layer(another_verifier()?));
+    let tokens = [token.clone()];
+    let arrivals = [Arrivals::new(&tokens), Arrivals::new(&tokens), Arrivals::new(&tokens)];
     let mut contenders = vec![
-        Contender { name: "raw `aws-lc-rs`, prepared key, decoded signature", once: raw },
         Contender {
-            name: "`Verifier::verify`",
-            once: Box::new(|| {
-                drop(black_box(verifier.verify(&token, UnixTime::from(SystemTime::now())).expect("good")))
-            }),
+            name: "raw `aws-lc-rs`, prepared key, decoded signature",
+            once: raw(algorithm, &signer, &token)?,
+            prepare: None,
         },
-        Contender { name: "the layer, whole `Service` call", once: Box::new(|| call(&mut lazy, &headers)) },
-        Contender { name: "the layer, typed claims read", once: Box::new(|| call(&mut eager, &headers)) },
-        Contender { name: "(the handler without the layer)", once: Box::new(|| call(&mut bare, &headers)) },
+        Contender::new("`Verifier::verify`", || {
+            drop(black_box(verifier.verify(&token, UnixTime::from(SystemTime::now())).expect("good")));
+        }),
+        arrivals[0].served_by("the layer, whole `Service` call", lazy, handler.clone()),
+        arrivals[1].served_by("the layer, typed claims read", eager, handler.clone()),
+        arrivals[2].served_by("(the handler without the layer)", handler.clone(), handler.clone()),
     ];
     let oracle = jsonwebtoken_decode(algorithm, &signer, &token)?;
     if let Some(once) = oracle {
-        contenders.push(Contender { name: "`jsonwebtoken` 11 `decode` (aws_lc_rs)", once });
+        contenders.push(Contender { prepare: None, name: "`jsonwebtoken` 11 `decode` (aws_lc_rs)", once });
     }
 
     let medians = medians(&mut contenders, effort);
@@ -73,7 +73,7 @@ fn measure(algorithm: Algorithm, effort: &Effort) -> Result<String, Failure> {
         token.len()
     );
     for (at, contender) in contenders.iter_mut().enumerate() {
-        let allocated = allocation_counter::measure(|| (contender.once)());
+        let allocated = contender.allocations();
         table.push_str(&format!(
             "| {} | {:.2} | {:.2} | {} | {} |\n",
             contender.name,

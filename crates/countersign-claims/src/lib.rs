@@ -53,11 +53,13 @@ mod permission;
 mod pointer;
 mod policy;
 mod registered;
+mod remembered;
 mod requirement;
 pub mod revocation;
 mod rules;
 mod scopes;
 mod time;
+mod typed;
 mod value;
 mod verified;
 
@@ -65,6 +67,8 @@ pub use error::{ClaimError, ConfigError, Found};
 pub use permission::Permission;
 pub use pointer::ClaimPointer;
 pub use policy::{DEFAULT_LEEWAY, MAX_LEEWAY, Policy};
+#[doc(hidden)]
+pub use remembered::Remembered;
 pub use requirement::{
     ClaimRule, Denied, MAX_ACR_VALUES, MAX_RULES, Requirement, Scalar, StepUp, acr, all, any, any_scope,
     authenticated_within, claim, client_id, client_id_in, predicate, scope, scopes, subject,

@@ -3,6 +3,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign_token::json::Members;
 use countersign_token::{UnverifiedToken, VerifiedPayload, VerifyingKey};
 
 use crate::error::{ClaimError, ConfigError, Found};
@@ -11,8 +12,9 @@ use crate::registered::Registered;
 use crate::revocation::Level;
 use crate::scopes::{ScopeRules, is_scope_token};
 use crate::time::UnixTime;
+use crate::typed;
 use crate::value::{self, Place};
-use crate::verified::{Terms, Verified};
+use crate::verified::{ClaimsType, ClaimsTypeError, Terms, Verified};
 
 /// The default tolerance for clocks that disagree: what machines kept by NTP never need, and few others exceed.
 pub const DEFAULT_LEEWAY: Duration = Duration::from_secs(30);
@@ -374,7 +376,36 @@ impl Policy {
     /// # Errors
     /// The first [`ClaimError`], in the order given on the [crate's page](crate).
     pub fn judge(&self, payload: VerifiedPayload<'_>, now: UnixTime) -> Result<Verified, ClaimError> {
-        let mut registered = self.check_registered(payload.bytes(), payload.header().typ(), now)?;
+        let (registered, terms) = self.check_all(&payload, &mut Members::new(), now)?;
+        Ok(Verified::new(payload, registered, terms, now))
+    }
+
+    /// The same, and reads the claims of a token that is good enough into a `T` on the way, where
+    /// [`Verified::claims`] finds it.
+    ///
+    /// # Errors
+    /// That of [`judge`](Self::judge); inside of it, that the claims do not fit a `T`.
+    pub fn judge_as<T: ClaimsType>(
+        &self,
+        payload: VerifiedPayload<'_>,
+        now: UnixTime,
+    ) -> Result<Result<Verified, ClaimsTypeError>, ClaimError> {
+        let mut members = Members::new();
+        let (registered, terms) = self.check_all(&payload, &mut members, now)?;
+        let claims = typed::read::<T>(payload.bytes(), &members);
+        drop(members);
+        Ok(claims
+            .map(|claims| Verified::new(payload, registered, terms, now).with_typed(claims))
+            .map_err(|error| ClaimsTypeError::new(&error)))
+    }
+
+    fn check_all<'p>(
+        &self,
+        payload: &'p VerifiedPayload<'_>,
+        members: &mut Members<'p>,
+        now: UnixTime,
+    ) -> Result<(Registered, Terms), ClaimError> {
+        let mut registered = self.check_registered(payload.bytes(), members, payload.header().typ(), now)?;
         if let Some(claims) = &self.level_claims {
             claims.read(payload.bytes(), &mut registered);
         }
@@ -384,27 +415,11 @@ impl Policy {
         let terms = Terms {
             scope_rules: self.scope_rules.clone(),
             leeway: self.leeway_in_force(),
+            accepted_from: self.accepted_from(&registered),
             accepted_until: self.accepted_until(&registered),
             issuer_is_certain: self.issuers.len() == 1 || payload.key().issuer().is_some(),
         };
-        Ok(Verified::new(payload, registered, terms, now))
-    }
-
-    /// Judges a token that this policy has accepted before once more, at the time `now`: what depends on the time, and what the user's own code says.
-    /// Everything else about it stays as it was.
-    ///
-    /// For verifiers that remember tokens: is its key still in force? Is it revoked? That is asked elsewhere.
-    ///
-    /// # Errors
-    /// The first [`ClaimError`]: the one that [`judge`](Self::judge) would give.
-    pub fn judge_again(&self, accepted: &Verified, now: UnixTime) -> Result<Verified, ClaimError> {
-        let claims = accepted.registered();
-        self.check_exp(claims, now)?;
-        self.check_nbf(claims, now)?;
-        self.check_iat(claims, now)?;
-        self.check_age(claims, now)?;
-        self.check_subject(claims, accepted.payload())?;
-        Ok(accepted.judged_again(now))
+        Ok((registered, terms))
     }
 
     /// The instant from which on the time alone refuses it: what `check_exp` and `check_age` compare with, put together.
@@ -412,6 +427,11 @@ impl Policy {
         let too_old = self.max_age.zip(claims.iat).map(|(max_age, issued_at)| issued_at.saturating_add(max_age));
         let earlier = claims.exp.into_iter().chain(too_old).min();
         earlier.map(|earlier| earlier.saturating_add(self.leeway_in_force()))
+    }
+
+    /// The instant before which the time alone refuses it: what `check_nbf` and `check_iat` compare with, put together.
+    fn accepted_from(&self, claims: &Registered) -> Option<UnixTime> {
+        claims.nbf.max(claims.iat).map(|later| later.saturating_sub(self.leeway_in_force()))
     }
 
     /// Why this token would be refused even if a key had signed it, if that can be said. Nobody need look for the key of such
@@ -422,12 +442,19 @@ impl Policy {
     #[must_use]
     pub fn fault_without_key(&self, token: &UnverifiedToken<'_>, now: UnixTime) -> Option<ClaimError> {
         let typ = token.header().typ();
-        token.look_at_unverified_payload(|payload| self.check_registered(payload, typ, now).err())?
+        token
+            .look_at_unverified_payload(|payload| self.check_registered(payload, &mut Members::new(), typ, now).err())?
     }
 
     /// All rules but those that are the user's own code, or need the key. `rules.rs` asks each in the same order.
-    fn check_registered(&self, payload: &[u8], typ: Option<&str>, now: UnixTime) -> Result<Registered, ClaimError> {
-        let (mut registered, present) = Registered::read(payload, &self.required)?;
+    fn check_registered<'p>(
+        &self,
+        payload: &'p [u8],
+        members: &mut Members<'p>,
+        typ: Option<&str>,
+        now: UnixTime,
+    ) -> Result<Registered, ClaimError> {
+        let (mut registered, present) = Registered::read(payload, members, &self.required)?;
         if let Some(rules) = &self.scope_rules {
             read_scopes(rules, payload, &mut registered)?;
         }

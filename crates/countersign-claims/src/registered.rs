@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use countersign_token::json::{self, ObjectError, Raw};
+use countersign_token::json::{Members, ObjectError, Raw};
 use smallvec::SmallVec;
 
 use crate::error::ClaimError;
@@ -75,28 +75,26 @@ impl Text {
 }
 
 impl Registered {
-    /// Reads `payload`, and says which of the claims named in `required` are there, a bit for each.
-    pub(crate) fn read(payload: &[u8], required: &[Box<str>]) -> Result<(Self, u64), ClaimError> {
-        let mut registered = Self::default();
-        let mut present = 0;
-        let mut fault = None;
-        json::members(payload, usize::MAX, |name, value| {
-            if let Some(bit) = required.iter().position(|required| **required == *name) {
-                present |= 1 << bit;
-            }
-            // The first fault is the one reported, but the whole object is read: a duplicate name outweighs it.
-            if fault.is_none() {
-                fault = registered.take(payload, &name, value).err();
-            }
-        })
-        .map_err(|error| match error {
+    /// Reads `payload` and leaves its `members` there, and says which of the claims named in `required` are there, a bit for each.
+    pub(crate) fn read<'p>(
+        payload: &'p [u8],
+        members: &mut Members<'p>,
+        required: &[Box<str>],
+    ) -> Result<(Self, u64), ClaimError> {
+        // The whole object first: a name that stands twice outweighs whatever is wrong with a value.
+        members.read(payload).map_err(|error| match error {
             ObjectError::DuplicateMember => ClaimError::DuplicateMember,
             _ => ClaimError::NotAnObject,
         })?;
-        match fault {
-            Some(fault) => Err(fault),
-            None => Ok((registered, present)),
+        let mut registered = Self::default();
+        let mut present = 0;
+        for (name, value) in members.iter() {
+            if let Some(bit) = required.iter().position(|required| **required == **name) {
+                present |= 1 << bit;
+            }
+            registered.take(payload, name, value)?;
         }
+        Ok((registered, present))
     }
 
     /// What a claim of the user's choice says, in place of the one that is read by default.

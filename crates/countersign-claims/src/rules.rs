@@ -1,5 +1,6 @@
 //! Every rule of a policy asked by itself, for whoever explains a refusal: a judgement ends with the first that is broken.
 
+use countersign_token::json::Members;
 use countersign_token::{UnverifiedToken, VerifyingKey};
 
 use crate::error::ClaimError;
@@ -76,7 +77,7 @@ impl Policy {
         now: UnixTime,
     ) -> Vec<(Rule, Result<(), ClaimError>)> {
         let ask = |payload: &[u8]| {
-            let (claims, present) = match Registered::read(payload, self.required()) {
+            let (claims, present) = match Registered::read(payload, &mut Members::new(), self.required()) {
                 Ok(read) => read,
                 Err(error) => return vec![(Rule::Payload, Err(error))],
             };

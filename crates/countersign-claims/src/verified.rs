@@ -1,18 +1,20 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use countersign_token::{Algorithm, Stamp, VerifiedPayload, VerifyingKey};
+use countersign_token::{Algorithm, VerifiedPayload, VerifyingKey};
 use serde::de::DeserializeOwned;
 
 use crate::pointer::ClaimPointer;
 use crate::registered::{Registered, Text};
+use crate::remembered::Remembered;
 use crate::revocation::{RevocationCheck, RevocationError};
 use crate::scopes::{self, ScopeRules};
 use crate::time::UnixTime;
+use crate::typed;
 use crate::value::{self, ClaimValue, Place};
 
 /// A token that was signed by a known key and whose claims satisfied the policy. Cheap to clone.
@@ -63,26 +65,30 @@ impl<T: ?Sized> Clone for Attached<T> {
     }
 }
 
-struct Inner {
-    payload: Vec<u8>,
-    registered: Registered,
-    key: Arc<VerifyingKey>,
+/// In this order in memory: of a token that comes again, while many others do, no more than the beginning need be fetched.
+#[repr(C)]
+pub(crate) struct Inner {
+    /// The stamp of the set that the key was last found in; 0 before that.
+    pub(crate) key_found_in: AtomicU64,
+    pub(crate) key: Arc<VerifyingKey>,
+    pub(crate) terms: Terms,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) registered: Registered,
     algorithm: Algorithm,
-    terms: Terms,
     /// The user's type, once somebody has asked for it.
-    typed: OnceLock<Arc<dyn Any + Send + Sync>>,
+    pub(crate) typed: OnceLock<Arc<dyn Any + Send + Sync>>,
     revocation: OnceLock<Arc<RevocationCheck>>,
     context: OnceLock<Arc<dyn Any + Send + Sync>>,
-    /// The stamp of the set that the key was last found in; 0 before that.
-    key_found_in: AtomicU64,
 }
 
 /// What the policy that has accepted a token says of it from then on.
+#[repr(C)]
 pub(crate) struct Terms {
+    pub(crate) accepted_from: Option<UnixTime>,
+    pub(crate) accepted_until: Option<UnixTime>,
     /// If it has any.
     pub(crate) scope_rules: Option<Arc<ScopeRules>>,
     pub(crate) leeway: Duration,
-    pub(crate) accepted_until: Option<UnixTime>,
     /// Whether nobody but the issuer of its key could have got this `iss` past the policy.
     pub(crate) issuer_is_certain: bool,
 }
@@ -106,14 +112,23 @@ impl Verified {
         Self { inner: Arc::new(inner), judged_at, revocation: Attached::Nothing, context: Attached::Nothing }
     }
 
-    /// The same token, judged at another time, and with nothing attached to it.
-    pub(crate) fn judged_again(&self, judged_at: UnixTime) -> Self {
-        let inner = Arc::clone(&self.inner);
+    /// A token that was accepted before, judged once more.
+    pub(crate) fn again(inner: Arc<Inner>, judged_at: UnixTime) -> Self {
         Self { inner, judged_at, revocation: Attached::Nothing, context: Attached::Nothing }
     }
 
-    pub(crate) fn registered(&self) -> &Registered {
-        &self.inner.registered
+    /// To be kept, and judged again before anybody gets to see it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn remember(&self) -> Remembered {
+        Remembered::new(Arc::clone(&self.inner))
+    }
+
+    /// With the claims, read already.
+    pub(crate) fn with_typed<T: ClaimsType>(self, claims: T) -> Self {
+        // It is new, so there is no other.
+        let _ = self.inner.typed.set(Arc::new(claims));
+        self
     }
 
     /// `iss`.
@@ -318,8 +333,8 @@ impl Verified {
         {
             return Ok(claims);
         }
-        let claims =
-            Arc::new(serde_json::from_slice::<T>(&self.inner.payload).map_err(|error| ClaimsTypeError::new(&error))?);
+        let claims = typed::read_payload::<T>(&self.inner.payload).map_err(|error| ClaimsTypeError::new(&error))?;
+        let claims = Arc::new(claims);
         // If somebody else was faster, theirs stays, and ours is as good.
         let _ = self.inner.typed.set(Arc::clone(&claims) as Arc<dyn Any + Send + Sync>);
         Ok(claims)
@@ -360,32 +375,6 @@ impl Verified {
     #[must_use]
     pub fn context(&self) -> Option<&Arc<dyn Any + Send + Sync>> {
         self.context.get(&self.inner.context)
-    }
-
-    /// Whether its key was found in the set of this stamp when that was last [noted](Self::note_key_found_in). For verifiers that remember tokens.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn is_key_found_in(&self, keys: Stamp) -> bool {
-        self.inner.key_found_in.load(Ordering::Relaxed) == keys.get()
-    }
-
-    /// Notes that its key is in the set of this stamp, for all who share this token.
-    #[doc(hidden)]
-    pub fn note_key_found_in(&self, keys: Stamp) {
-        self.inner.key_found_in.store(keys.get(), Ordering::Relaxed);
-    }
-
-    /// How many bytes of memory it takes, about: claims read into a type of the user's are counted as that type and once more the payload, whether
-    /// they have been read or not. For verifiers that remember tokens.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn memory(&self) -> usize {
-        let typed = self.inner.typed.get().map_or(0, |typed| size_of_val(&**typed));
-        size_of::<Inner>()
-            + self.inner.payload.capacity()
-            + self.inner.registered.heap()
-            + typed
-            + self.inner.payload.len()
     }
 
     pub(crate) fn place(&self, pointer: &ClaimPointer) -> Place<'_> {
@@ -447,7 +436,7 @@ pub struct ClaimsTypeError {
 
 impl ClaimsTypeError {
     /// Keeps the place, and the name of a missing field; the rest of serde's message may quote the claims.
-    fn new(error: &serde_json::Error) -> Self {
+    pub(crate) fn new(error: &serde_json::Error) -> Self {
         let text = error.to_string();
         let missing_field = text.strip_prefix("missing field `").and_then(|rest| rest.split_once('`'));
         Self { missing_field: missing_field.map(|(name, _)| name.into()), column: error.column() }

@@ -198,10 +198,10 @@ impl KeySource for Keys {
         }
     }
 
-    fn snapshot_for_issuer(&self, issuer: Option<&str>) -> Option<Snapshot<'_>> {
+    fn snapshot_for_issuer<'i>(&self, issuer: impl FnOnce() -> Option<&'i str>) -> Option<Snapshot<'_>> {
         match &self.0 {
             Source::Issuers(router) => {
-                router.snapshot_for_issuer(issuer?).map(|guard| Snapshot(Held::LookedAfter(guard)))
+                router.snapshot_for_issuer(issuer()?).map(|guard| Snapshot(Held::LookedAfter(guard)))
             }
             _ => self.snapshot(),
         }

@@ -8,9 +8,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserializer as _, Error as _, MapAccess, Visitor};
-use serde_json::value::RawValue;
 use smallvec::SmallVec;
+
+use crate::scan::{self, Nested, Scanner};
 
 /// The deepest nesting of arrays and objects that is read. Honest tokens stay below ten.
 pub const MAX_DEPTH: usize = 64;
@@ -56,66 +56,203 @@ impl std::error::Error for ObjectError {}
 pub fn members<'a>(
     bytes: &'a [u8],
     limit: usize,
-    member: impl FnMut(Cow<'a, str>, Raw<'a>),
+    mut member: impl FnMut(Cow<'a, str>, Raw<'a>),
 ) -> Result<(), ObjectError> {
-    read(bytes, limit, check_nested, member)
+    let mut members = Members::new();
+    let read = members.read_into(bytes, limit, Some(&mut Nested::new()));
+    members.0.into_iter().for_each(|Member { name, value }| member(name.text, value));
+    read
 }
 
 /// The same, but what is inside the values is left to whoever reads them: one odd key must not spoil a whole key set.
-pub(crate) fn own_members<'a>(bytes: &'a [u8], member: impl FnMut(Cow<'a, str>, Raw<'a>)) -> Result<(), ObjectError> {
-    read(bytes, usize::MAX, |_| Ok(()), member)
-}
-
-fn read<'a>(
+pub(crate) fn own_members<'a>(
     bytes: &'a [u8],
-    limit: usize,
-    check_value: fn(&str) -> Result<(), ObjectError>,
     mut member: impl FnMut(Cow<'a, str>, Raw<'a>),
 ) -> Result<(), ObjectError> {
-    let text = std::str::from_utf8(bytes).map_err(|_| ObjectError::NotAnObject)?;
-    let mut outcome = Ok(());
-    let mut json = serde_json::Deserializer::from_str(text);
-    json.deserialize_map(Members { limit, check_value, member: &mut member, outcome: &mut outcome })
-        .and_then(|()| json.end())
-        .map_err(|_| outcome.err().unwrap_or(ObjectError::NotAnObject))
+    let mut members = Members::new();
+    let read = members.read_into(bytes, usize::MAX, None);
+    members.0.into_iter().for_each(|Member { name, value }| member(name.text, value));
+    read
+}
+
+/// The members of an object, in the order of its text: room for those of an ordinary token on the stack.
+pub struct Members<'a>(SmallVec<[Member<'a>; FEW_NAMES]>);
+
+/// One of them.
+pub(crate) struct Member<'a> {
+    pub(crate) name: Name<'a>,
+    pub(crate) value: Raw<'a>,
+}
+
+impl<'a> Members<'a> {
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(SmallVec::new())
+    }
+
+    /// Reads the one JSON object that `bytes` are, in place of what was there.
+    ///
+    /// # Errors
+    /// [`ObjectError`]; what is there by then counts for nothing.
+    pub fn read(&mut self, bytes: &'a [u8]) -> Result<(), ObjectError> {
+        self.0.clear();
+        self.read_into(bytes, usize::MAX, Some(&mut Nested::new()))
+    }
+
+    /// Name and value of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&Cow<'a, str>, Raw<'a>)> {
+        self.0.iter().map(|member| (&member.name.text, member.value))
+    }
+
+    fn read_into(&mut self, bytes: &'a [u8], limit: usize, nested: Option<&mut Nested<'a>>) -> Result<(), ObjectError> {
+        let text = std::str::from_utf8(bytes).map_err(|_| ObjectError::NotAnObject)?;
+        let members = &mut self.0;
+        let scanner = Scanner::new(text);
+        let end = scanner.object(nested, |member| {
+            if members.len() == limit {
+                return Err(ObjectError::TooManyMembers);
+            }
+            members.push(member);
+            Ok(())
+        })?;
+        if Name::have_duplicates(members.iter().map(|member| &member.name)) {
+            return Err(ObjectError::DuplicateMember);
+        }
+        if scanner.ends_at(end) { Ok(()) } else { Err(ObjectError::NotAnObject) }
+    }
+}
+
+impl Default for Members<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Says how many there are: their text may be anybody's business.
+impl fmt::Debug for Members<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Members").field(&self.0.len()).finish()
+    }
+}
+
+/// A member's name without its escapes.
+pub(crate) struct Name<'a> {
+    text: Cow<'a, str>,
+    /// The same for the same name, and seldom for another.
+    print: u64,
+}
+
+/// Below this many names, comparing each with each is faster than sorting; above, it would be quadratic in hostile input.
+const FEW_NAMES: usize = 24;
+
+impl<'a> Name<'a> {
+    pub(crate) fn new(text: Cow<'a, str>) -> Self {
+        let print = print(text.as_bytes());
+        Self { text, print }
+    }
+
+    /// Whether two of them are the same.
+    pub(crate) fn have_duplicates<'n>(names: impl ExactSizeIterator<Item = &'n Self> + Clone) -> bool
+    where
+        'a: 'n,
+    {
+        // Of a few names, hardly two meet in one of so many places.
+        let mut seen = [0_u64; 4];
+        let mut meet = 0;
+        for name in names.clone() {
+            // The top bits of a product are those that all others have a part in.
+            let place = name.print.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
+            let word = &mut seen[place as usize / 64];
+            let bit = 1 << (place % 64);
+            meet |= *word & bit;
+            *word |= bit;
+        }
+        if meet == 0 {
+            return false;
+        }
+        if names.len() <= FEW_NAMES {
+            let is_same = |name: &Self, other: &Self| name.print == other.print && name.text == other.text;
+            return names
+                .clone()
+                .enumerate()
+                .any(|(at, name)| names.clone().take(at).any(|other| is_same(name, other)));
+        }
+        let mut sorted: Vec<_> = names.map(|name| &*name.text).collect();
+        sorted.sort_unstable();
+        sorted.windows(2).any(|pair| pair[0] == pair[1])
+    }
+}
+
+/// A few octets of the name and its length: without a loop, because names are short.
+fn print(name: &[u8]) -> u64 {
+    let length = name.len() as u64;
+    if let (Some(first), Some(last)) = (name.first_chunk(), name.last_chunk()) {
+        return u64::from_le_bytes(*first) ^ u64::from_le_bytes(*last).rotate_left(28) ^ length;
+    }
+    if let (Some(first), Some(last)) = (name.first_chunk(), name.last_chunk()) {
+        return u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32;
+    }
+    match name {
+        [first, .., last] => {
+            u64::from(*first) | u64::from(name[name.len() / 2]) << 8 | u64::from(*last) << 16 | length << 56
+        }
+        [one] => u64::from(*one) | length << 56,
+        [] => 0,
+    }
 }
 
 /// The exact text of one JSON value, known to be well formed.
 #[derive(Clone, Copy)]
-pub struct Raw<'a>(&'a str);
+pub struct Raw<'a> {
+    text: &'a str,
+    /// Whether it has a backslash somewhere, if it is a string.
+    escaped: bool,
+}
 
 impl<'a> Raw<'a> {
+    /// `text` is one well-formed value, without space around it; a string with escapes or not.
+    pub(crate) fn new(text: &'a str, escaped: bool) -> Self {
+        Self { text, escaped }
+    }
+
     /// The text, without white space around it.
     #[must_use]
     pub fn text(self) -> &'a str {
-        self.0
+        self.text
     }
 
     /// The value, if it is a string; borrowed unless it has escapes.
     #[must_use]
     pub fn string(self) -> Option<Cow<'a, str>> {
-        let inner = self.0.strip_prefix('"')?.strip_suffix('"')?;
-        if inner.as_bytes().contains(&b'\\') {
-            serde_json::from_str(self.0).ok().map(Cow::Owned)
-        } else {
-            Some(Cow::Borrowed(inner))
+        if self.escaped {
+            return serde_json::from_str(self.text).ok().map(Cow::Owned);
         }
+        self.plain_string().map(Cow::Borrowed)
+    }
+
+    /// The value, if it is a string without escapes.
+    #[must_use]
+    pub fn plain_string(self) -> Option<&'a str> {
+        if self.escaped { None } else { self.text.strip_prefix('"')?.strip_suffix('"') }
     }
 
     /// The elements, if it is an array of strings.
     #[must_use]
     pub fn strings(self) -> Option<SmallVec<[Cow<'a, str>; 4]>> {
-        if !self.0.starts_with('[') {
-            return None;
-        }
-        let elements: SmallVecOf<&'a RawValue> = serde_json::from_str(self.0).ok()?;
-        elements.0.into_iter().map(|element| Raw(element.get()).string()).collect()
+        self.elements()?.map(Raw::string).collect()
+    }
+
+    /// The elements, if it is an array.
+    #[must_use]
+    pub fn elements(self) -> Option<Elements<'a>> {
+        Scanner::new(self.text).elements().map(Elements)
     }
 
     /// The value, if it is `true` or `false`.
     #[must_use]
     pub fn boolean(self) -> Option<bool> {
-        match self.0 {
+        match self.text {
             "true" => Some(true),
             "false" => Some(false),
             _ => None,
@@ -125,170 +262,32 @@ impl<'a> Raw<'a> {
     /// Whether it is `null`.
     #[must_use]
     pub fn is_null(self) -> bool {
-        self.0 == "null"
+        self.text == "null"
     }
 
     /// Whether it is a number.
     #[must_use]
     pub fn is_number(self) -> bool {
-        self.0.starts_with(|first: char| first == '-' || first.is_ascii_digit())
+        self.text.starts_with(|first: char| first == '-' || first.is_ascii_digit())
     }
 }
 
-/// An array read element by element, without `serde_json`'s `Value`.
-struct SmallVecOf<T>(SmallVec<[T; 4]>);
+/// The elements of an array, one after the other. Made by [`Raw::elements`].
+pub struct Elements<'a>(scan::Elements<'a>);
 
-impl<'de, T: serde::Deserialize<'de>> serde::Deserialize<'de> for SmallVecOf<T> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Elements<T>(std::marker::PhantomData<T>);
-        impl<'de, T: serde::Deserialize<'de>> Visitor<'de> for Elements<T> {
-            type Value = SmallVecOf<T>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an array")
-            }
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                let mut elements = SmallVec::new();
-                while let Some(element) = seq.next_element()? {
-                    elements.push(element);
-                }
-                Ok(SmallVecOf(elements))
-            }
-        }
-        deserializer.deserialize_seq(Elements(std::marker::PhantomData))
+impl<'a> Iterator for Elements<'a> {
+    type Item = Raw<'a>;
+
+    fn next(&mut self) -> Option<Raw<'a>> {
+        self.0.next()
     }
 }
 
-struct Members<'f, F> {
-    limit: usize,
-    check_value: fn(&str) -> Result<(), ObjectError>,
-    member: &'f mut F,
-    outcome: &'f mut Result<(), ObjectError>,
-}
-
-impl<'de, F: FnMut(Cow<'de, str>, Raw<'de>)> Visitor<'de> for Members<'_, F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
+/// Shows nothing of them.
+impl fmt::Debug for Elements<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Elements")
     }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut names = Names::new();
-        while let Some((Name(name), value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
-            let raw = Raw(value.get());
-            let checked =
-                if names.len() == self.limit { Err(ObjectError::TooManyMembers) } else { (self.check_value)(raw.0) };
-            if checked.is_err() {
-                *self.outcome = checked;
-                return Err(A::Error::custom("refused"));
-            }
-            names.push(name.clone());
-            (self.member)(name, raw);
-        }
-        if has_duplicates(&mut names) {
-            *self.outcome = Err(ObjectError::DuplicateMember);
-            return Err(A::Error::custom("refused"));
-        }
-        Ok(())
-    }
-}
-
-/// Room for the names of an ordinary token on the stack.
-type Names<'a> = SmallVec<[Cow<'a, str>; 24]>;
-
-/// A member name, borrowed when it has no escapes (serde's own `Cow` never borrows).
-struct Name<'a>(Cow<'a, str>);
-
-impl<'de> serde::Deserialize<'de> for Name<'de> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl<'de> Visitor<'de> for Text {
-            type Value = Cow<'de, str>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Cow::Borrowed(text))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Cow::Owned(text.to_owned()))
-            }
-        }
-        deserializer.deserialize_str(Text).map(Name)
-    }
-}
-
-/// Below this many names, comparing each with each is faster than sorting; above, it would be quadratic in hostile input.
-const FEW_NAMES: usize = 24;
-
-fn has_duplicates(names: &mut [Cow<'_, str>]) -> bool {
-    if names.len() <= FEW_NAMES {
-        names.iter().enumerate().any(|(at, name)| names[..at].contains(name))
-    } else {
-        names.sort_unstable();
-        names.windows(2).any(|pair| pair[0] == pair[1])
-    }
-}
-
-/// Walks one well-formed JSON value once, whatever its nesting, and refuses duplicate names and too deep nesting.
-fn check_nested(value: &str) -> Result<(), ObjectError> {
-    let bytes = value.as_bytes();
-    if !matches!(bytes.first(), Some(b'{' | b'[')) {
-        return Ok(());
-    }
-    let mut names: Names<'_> = SmallVec::new();
-    // For each open container: where its names start, and whether it is an object.
-    let mut open: SmallVec<[(usize, bool); 16]> = SmallVec::new();
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        match byte {
-            b'{' | b'[' => {
-                // One level is the object that this value is a member of.
-                if open.len() + 1 >= MAX_DEPTH {
-                    return Err(ObjectError::NotAnObject);
-                }
-                open.push((names.len(), byte == b'{'));
-                at += 1;
-            }
-            b'}' | b']' => {
-                if let Some((first_name, _)) = open.pop() {
-                    if has_duplicates(&mut names[first_name..]) {
-                        return Err(ObjectError::DuplicateMember);
-                    }
-                    names.truncate(first_name);
-                }
-                at += 1;
-            }
-            b'"' => {
-                let end = string_end(bytes, at);
-                let is_name = matches!(open.last(), Some((_, true))) && next_is_colon(bytes, end);
-                if is_name {
-                    let name = Raw(&value[at..end]).string().ok_or(ObjectError::NotAnObject)?;
-                    names.push(name);
-                }
-                at = end;
-            }
-            _ => at += 1,
-        }
-    }
-    Ok(())
-}
-
-/// Where the string that starts at `start` ends: the index behind its closing quote.
-fn string_end(bytes: &[u8], start: usize) -> usize {
-    let mut at = start + 1;
-    while let Some(&byte) = bytes.get(at) {
-        match byte {
-            b'"' => return at + 1,
-            b'\\' => at += 2,
-            _ => at += 1,
-        }
-    }
-    bytes.len()
-}
-
-fn next_is_colon(bytes: &[u8], from: usize) -> bool {
-    bytes[from..].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':')
 }
 
 #[cfg(test)]
@@ -353,16 +352,170 @@ mod tests {
         assert_eq!(members(br#"{"a":1,"b":2}"#, 1, |_, _| ()), Err(ObjectError::TooManyMembers));
     }
 
-    proptest! {
-        /// Whatever `serde_json` reads as an object of unique names, so do we; the rest we refuse.
-        #[test]
-        fn agrees_with_serde_json(json in r#"[{}\[\]",:a-c0-1 \\u]{0,24}"#) {
-            let theirs = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&json);
-            match check(&json) {
-                Ok(count) => prop_assert_eq!(theirs.map(|map| map.len()).unwrap_or(usize::MAX), count),
-                Err(ObjectError::DuplicateMember) => prop_assert!(theirs.is_ok()),
-                Err(_) => prop_assert!(theirs.is_err()),
+    /// What `serde_json` makes of it, with the rules of this file: name and value of each member.
+    fn by_serde_json(json: &str) -> Result<Vec<(String, String)>, ObjectError> {
+        let mut deserializer = serde_json::Deserializer::from_str(json);
+        let mut members = Vec::new();
+        let mut fault = None;
+        let read = serde::Deserializer::deserialize_map(
+            &mut deserializer,
+            Walk(&mut |name, value| {
+                fault = fault_in(value, 1);
+                members.push((name, value.to_owned()));
+                fault.is_none()
+            }),
+        );
+        if let Some(fault) = fault {
+            return Err(fault);
+        }
+        read.map_err(|_| ObjectError::NotAnObject)?;
+        if repeat(&members) {
+            return Err(ObjectError::DuplicateMember);
+        }
+        deserializer.end().map_err(|_| ObjectError::NotAnObject)?;
+        Ok(members)
+    }
+
+    /// The first in a value at this depth.
+    fn fault_in(value: &str, depth: usize) -> Option<ObjectError> {
+        let mut fault = None;
+        let mut deserializer = serde_json::Deserializer::from_str(value);
+        match value.as_bytes()[0] {
+            b'{' | b'[' if depth == MAX_DEPTH => return Some(ObjectError::NotAnObject),
+            b'[' => {
+                let elements: Vec<&serde_json::value::RawValue> = serde_json::from_str(value).unwrap();
+                return elements.into_iter().find_map(|element| fault_in(element.get(), depth + 1));
             }
+            b'{' => {
+                let mut names = Vec::new();
+                let read = serde::Deserializer::deserialize_map(
+                    &mut deserializer,
+                    Walk(&mut |name, value| {
+                        fault = fault_in(value, depth + 1);
+                        names.push((name, String::new()));
+                        fault.is_none()
+                    }),
+                );
+                let broken_name = read.is_err().then_some(ObjectError::NotAnObject);
+                fault.or(broken_name).or(repeat(&names).then_some(ObjectError::DuplicateMember))
+            }
+            _ => None,
+        }
+    }
+
+    fn repeat(members: &[(String, String)]) -> bool {
+        members.iter().map(|(name, _)| name).collect::<std::collections::HashSet<_>>().len() < members.len()
+    }
+
+    /// Goes on for as long as it is told to.
+    struct Walk<'f>(&'f mut dyn FnMut(String, &str) -> bool);
+
+    impl<'de> serde::de::Visitor<'de> for Walk<'_> {
+        type Value = ();
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+            while let Some((name, value)) = map.next_entry::<String, &serde_json::value::RawValue>()? {
+                if !(self.0)(name, value.get()) {
+                    return Err(serde::de::Error::custom("told to stop"));
+                }
+            }
+            Ok(())
+        }
+    }
+
+    fn agree(json: &str) -> Result<(), TestCaseError> {
+        let mut members = Members::new();
+        let ours = members.read(json.as_bytes()).map(|()| {
+            members.iter().map(|(name, value)| (name.to_string(), value.text().to_owned())).collect::<Vec<_>>()
+        });
+        prop_assert_eq!(ours, by_serde_json(json), "{}", json);
+        Ok(())
+    }
+
+    /// Well-formed JSON, and names that meet often.
+    fn value() -> impl Strategy<Value = String> {
+        let space = prop::sample::select(vec!["", "", "", " ", "\n\t \r"]);
+        let string = prop::collection::vec(
+            prop::sample::select(vec![
+                "a",
+                "b",
+                "exp",
+                "\\u0061",
+                "\\\"",
+                "\\\\",
+                "é",
+                "long plain text",
+                "\\ud834\\udd1e",
+                "\\ud800",
+            ]),
+            0..3,
+        )
+        .prop_map(|parts| format!("\"{}\"", parts.concat()));
+        let number = r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,3})?([eE][+-]?[0-9]{1,3})?";
+        let word = prop::sample::select(vec!["true".to_owned(), "false".into(), "null".into()]);
+        let leaf = prop_oneof![string.clone(), number, word];
+        leaf.prop_recursive(5, 40, 5, move |inner| {
+            let element =
+                (space.clone(), inner.clone(), space.clone()).prop_map(|(a, value, b)| format!("{a}{value}{b}"));
+            let member = (space.clone(), string.clone(), space.clone(), element.clone())
+                .prop_map(|(a, name, b, value)| format!("{a}{name}{b}:{value}"));
+            prop_oneof![
+                prop::collection::vec(element, 0..5).prop_map(|all| format!("[{}]", all.join(","))),
+                prop::collection::vec(member, 0..5).prop_map(|all| format!("{{{}}}", all.join(","))),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn agrees_with_serde_json_on_what_looks_like_json(json in r#"[{}\[\]",:a-c0-1 \\u]{0,24}"#) {
+            agree(&json)?;
+            agree(&format!("{{\"x\":{json}}}"))?;
+        }
+
+        #[test]
+        fn agrees_with_serde_json_on_json(json in value()) {
+            agree(&json)?;
+            agree(&format!("{{\"x\":{json}}}"))?;
+        }
+
+        #[test]
+        fn agrees_with_serde_json_on_json_with_a_mistake(
+            json in value(), at in any::<prop::sample::Index>(),
+            odd in prop::sample::select(b"{}[]\",:\\u0.eE-+ tn\n\x00\x7f".to_vec()), how in 0..3,
+        ) {
+            let mut json = json.into_bytes();
+            let at = at.index(json.len());
+            match how {
+                0 => json[at] = odd,
+                1 => json.insert(at, odd),
+                _ => drop(json.remove(at)),
+            }
+            if let Ok(json) = std::str::from_utf8(&json) {
+                agree(json)?;
+                agree(&format!("{{\"x\":{json}}}"))?;
+            }
+        }
+
+        #[test]
+        fn an_array_comes_apart_into_its_elements(json in value()) {
+            let theirs = serde_json::from_str::<Vec<&serde_json::value::RawValue>>(&json).ok();
+            let ours = Raw::new(json.trim(), false).elements().map(Iterator::collect::<Vec<_>>);
+            prop_assert_eq!(
+                ours.map(|elements| elements.into_iter().map(Raw::text).collect::<Vec<_>>()),
+                theirs.map(|elements| elements.into_iter().map(serde_json::value::RawValue::get).collect::<Vec<_>>())
+            );
+        }
+
+        #[test]
+        fn the_same_names_have_the_same_print_and_others_seldom(a in "[ab]{0,20}", b in "[ab]{0,20}") {
+            prop_assert_eq!(print(a.as_bytes()) == print(b.as_bytes()) || a != b, true);
+            let names = [&a, &b].map(|name| Name::new(Cow::Borrowed(name.as_str())));
+            prop_assert_eq!(Name::have_duplicates(names.iter()), a == b);
         }
     }
 }

@@ -41,6 +41,7 @@ mod jwk;
 mod key;
 mod keyset;
 mod pem;
+mod scan;
 mod sign;
 mod source;
 mod thumbprint;

@@ -39,11 +39,11 @@ pub trait KeySource: Send + Sync + 'static {
         self.snapshot()
     }
 
-    /// The keys in force for every token that a key has verified and whose `iss` is `issuer`: those of [`snapshot_for`](Self::snapshot_for), without
+    /// The keys in force for every token that a key has verified and whose `iss` is what `issuer` says: those of [`snapshot_for`](Self::snapshot_for), without
     /// taking the token apart again. `None` if there are none, or if the source cannot tell them by the issuer; it is asked by token then.
     ///
     /// A source that only ever has one set of keys gives its [`snapshot`](Self::snapshot).
-    fn snapshot_for_issuer(&self, issuer: Option<&str>) -> Option<Self::Snapshot<'_>> {
+    fn snapshot_for_issuer<'i>(&self, issuer: impl FnOnce() -> Option<&'i str>) -> Option<Self::Snapshot<'_>> {
         let _ = issuer;
         None
     }
@@ -149,7 +149,7 @@ impl KeySource for KeySet {
         Some(self)
     }
 
-    fn snapshot_for_issuer(&self, _: Option<&str>) -> Option<Self::Snapshot<'_>> {
+    fn snapshot_for_issuer<'i>(&self, _: impl FnOnce() -> Option<&'i str>) -> Option<Self::Snapshot<'_>> {
         Some(self)
     }
 
@@ -170,7 +170,7 @@ impl<K: KeySource> KeySource for std::sync::Arc<K> {
         K::snapshot_for(self, token)
     }
 
-    fn snapshot_for_issuer(&self, issuer: Option<&str>) -> Option<Self::Snapshot<'_>> {
+    fn snapshot_for_issuer<'i>(&self, issuer: impl FnOnce() -> Option<&'i str>) -> Option<Self::Snapshot<'_>> {
         K::snapshot_for_issuer(self, issuer)
     }
 

@@ -34,6 +34,14 @@ pub fn bearer_token(headers: &HeaderMap) -> Result<&str, Refusal> {
     bearer_token_of(value)
 }
 
+/// What follows `Bearer ` in the only `Authorization` header, whatever it is. If these are the octets of a token that was accepted before,
+/// [`bearer_token`] would find that token.
+pub(crate) fn bearer_octets(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (scheme, credentials) = values.next()?.as_bytes().split_at_checked(b"Bearer ".len())?;
+    (values.next().is_none() && scheme.eq_ignore_ascii_case(b"Bearer ")).then_some(credentials)
+}
+
 fn bearer_token_of(value: &HeaderValue) -> Result<&str, Refusal> {
     let value = printable(value.as_bytes()).ok_or(Refusal::MalformedCredentials)?;
     let (scheme, credentials) = value.split_once(' ').unwrap_or((value, ""));

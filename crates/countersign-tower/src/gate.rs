@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use countersign_claims::revocation::RevocationCheck;
-use countersign_claims::{Clock, ConfigError, Requirement, Verified};
+use countersign_claims::{Clock, ConfigError, Requirement, UnixTime, Verified};
 use countersign_token::{Answer, KeySource};
 use countersign_verifier::{Attempt, Refusal as TokenRefusal, Verifier};
 use http::{HeaderMap, Request, Response, Uri};
@@ -12,7 +12,7 @@ use http::{HeaderMap, Request, Response, Uri};
 use crate::answers::Answers;
 use crate::caller::{Anonymous, Shadowed, ShadowedBy};
 use crate::clock::SystemClock;
-use crate::extract::bearer_token;
+use crate::extract::{bearer_octets, bearer_token};
 use crate::forward::Forward;
 use crate::limit::{RefusalLimit, Refused};
 use crate::observe::{Judged, Outcome};
@@ -83,10 +83,11 @@ impl<K: KeySource> Gate<K> {
             self.report(outcome, began, None);
             return Ok(Judgement::Pass(if self.shadow { Pass::Shadow } else { Pass::Nobody(None) }));
         }
-        let attempt = self
-            .token(uri, headers)
-            .map(|found| (found.in_query, self.verifier.attempt(found.token, self.clock.now())));
-        match attempt {
+        let now = self.clock.now();
+        if let Some(outcome) = self.recognised(headers, now) {
+            return self.conclude(request, outcome.map_err(Refusal::from), false, began, None).map(Judgement::Pass);
+        }
+        match self.token(uri, headers).map(|found| (found.in_query, self.attempt(found.token, now))) {
             Ok((_, Attempt::Wait(_))) if self.shadow => {
                 self.report(Outcome::ShadowUndecided, began, None);
                 Ok(Judgement::Pass(Pass::Shadow))
@@ -193,6 +194,19 @@ impl<K: KeySource> Gate<K> {
             None => bearer_token(headers).map(|token| FoundToken { token, in_query: false }),
             Some(places) => places.find(uri, headers),
         }
+    }
+
+    /// A token in the ordinary place that was accepted before. It is the very same, so it need not be looked at whether it is well-formed.
+    fn recognised(&self, headers: &HeaderMap, now: UnixTime) -> Option<Result<Verified, TokenRefusal>> {
+        if self.places.is_some() {
+            return None;
+        }
+        self.verifier.recognise(bearer_octets(headers)?, now)
+    }
+
+    fn attempt(&self, token: &str, now: UnixTime) -> Attempt<K::Waiting> {
+        // In the ordinary place it has been looked for already.
+        if self.places.is_none() { self.verifier.attempt_anew(token, now) } else { self.verifier.attempt(token, now) }
     }
 
     /// What the layer asks by itself; the verifier has asked already.

@@ -4,13 +4,14 @@
 //! be purged, and it does not matter in which order tokens are remembered and keys, or revocations, change.
 
 use std::fmt;
-use std::hash::{Hash, Hasher, RandomState};
+use std::hash::{Hash, Hasher};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use countersign_claims::Verified;
+use countersign_claims::{Remembered, Verified};
+use countersign_token::Stamp;
 use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{Equivalent, OptionsBuilder, Weighter};
+use quick_cache::{DefaultHashBuilder, Equivalent, OptionsBuilder, Weighter};
 
 /// How many tokens are remembered unless said otherwise. A service that ten thousand callers use within the lifetime of their tokens finds room for all.
 pub const DEFAULT_CACHED_TOKENS: usize = 16 * 1024;
@@ -41,8 +42,7 @@ struct Limits {
 }
 
 struct Tokens {
-    /// By the standard library's keyed hash.
-    known: Cache<Token, Known, ByWeight, RandomState>,
+    known: Cache<Token, Known, ByWeight>,
     seen: Seen,
     counts: Counts,
 }
@@ -76,27 +76,30 @@ impl TokenCache {
     }
 
     /// This very token, as it was accepted before. Without waiting: somebody who changes the same shard at this moment makes it a miss.
-    pub(crate) fn find(&self, token: &str) -> Option<Verified> {
+    pub(crate) fn find(&self, token: &[u8]) -> Option<Remembered> {
         let known = &self.tokens.get()?.known;
-        known.try_get(&Text(token)).ok().flatten().map(|known| known.verified)
+        known.try_get(&Octets(token)).ok().flatten().map(|known| known.token)
     }
 
     /// That a token which was found needs no verification.
-    pub(crate) fn count_hit(&self, token: &str) {
+    pub(crate) fn count_hit(&self, token: &[u8]) {
         if let Some(tokens) = self.tokens.get() {
             tokens.counts.of(Mark::of(token)).hits.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Remembers a token that was just accepted, if it was accepted before: one that comes once only must not take the place of one that comes again.
-    pub(crate) fn remember(&self, token: &str, verified: &Verified) {
+    /// It was verified with the keys of this stamp.
+    pub(crate) fn remember(&self, token: &str, verified: &Verified, keys: Stamp) {
         let tokens = self.tokens.get_or_init(|| Tokens::new(self.limits));
-        let mark = Mark::of(token);
+        let mark = Mark::of(token.as_bytes());
         tokens.counts.of(mark).misses.fetch_add(1, Ordering::Relaxed);
         if tokens.seen.is_again(mark) {
-            let weight = (ENTRY_BYTES + token.len() + verified.memory()).max(self.limits.share()) as u64;
+            let accepted = verified.remember();
+            accepted.note_key_found_in(keys);
+            let weight = (ENTRY_BYTES + token.len() + accepted.memory()).max(self.limits.share()) as u64;
             // Whoever is in the way now is not next time.
-            let _ = tokens.known.try_insert(Token(token.into()), Known { verified: verified.clone(), weight });
+            let _ = tokens.known.try_insert(Token(token.into()), Known { token: accepted, weight });
         }
     }
 
@@ -144,7 +147,7 @@ impl Tokens {
             .weight_capacity(limits.bytes as u64)
             .build()
             .expect("both capacities are set");
-        let known = Cache::with_options(options, ByWeight, RandomState::new(), DefaultLifecycle::default());
+        let known = Cache::with_options(options, ByWeight, DefaultHashBuilder::default(), DefaultLifecycle::default());
         Self { known, seen: Seen::of(limits.tokens), counts: Counts::default() }
     }
 }
@@ -152,13 +155,13 @@ impl Tokens {
 /// A token, whole.
 struct Token(Box<str>);
 
-/// The same, borrowed.
-struct Text<'t>(&'t str);
+/// What may be one, borrowed.
+struct Octets<'t>(&'t [u8]);
 
 /// What is known of a token. The weight is kept, because claims that somebody reads later must not change it.
 #[derive(Clone)]
 struct Known {
-    verified: Verified,
+    token: Remembered,
     weight: u64,
 }
 
@@ -174,16 +177,15 @@ impl Weighter<Token, Known> for ByWeight {
     }
 }
 
-impl Hash for Text<'_> {
+impl Hash for Octets<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let token = self.0.as_bytes();
-        state.write(token.last_chunk::<HASHED_BYTES>().map_or(token, |tail| tail));
+        state.write(self.0.last_chunk::<HASHED_BYTES>().map_or(self.0, |tail| tail));
     }
 }
 
 impl Hash for Token {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        Text(&self.0).hash(state);
+        Octets(self.0.as_bytes()).hash(state);
     }
 }
 
@@ -195,9 +197,9 @@ impl PartialEq for Token {
 
 impl Eq for Token {}
 
-impl Equivalent<Token> for Text<'_> {
+impl Equivalent<Token> for Octets<'_> {
     fn equivalent(&self, token: &Token) -> bool {
-        *self.0 == *token.0
+        self.0 == token.0.as_bytes()
     }
 }
 
@@ -206,8 +208,8 @@ impl Equivalent<Token> for Text<'_> {
 struct Mark(u64);
 
 impl Mark {
-    fn of(token: &str) -> Self {
-        let tail = token.as_bytes().last_chunk().map_or(0, |tail| u64::from_le_bytes(*tail));
+    fn of(token: &[u8]) -> Self {
+        let tail = token.last_chunk().map_or(0, |tail| u64::from_le_bytes(*tail));
         // The last character has few values, and all have some bits in common: spread over all bits by a product with the golden ratio.
         Self(tail.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }

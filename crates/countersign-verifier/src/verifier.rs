@@ -3,10 +3,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_claims::revocation::RevocationCheck;
-use countersign_claims::{ClaimError, ClaimsType, ClaimsTypeError, Clock, ConfigError, Policy, UnixTime, Verified};
+use countersign_claims::{
+    ClaimError, ClaimsType, ClaimsTypeError, Clock, ConfigError, Policy, Remembered, UnixTime, Verified,
+};
 use countersign_token::{
     AlgorithmSet, Answer, Ask, DEFAULT_MAX_TOKEN_BYTES, HeaderScratch, KeySet, KeySource, Miss, SignatureError,
-    UnverifiedToken,
+    UnverifiedToken, VerifiedPayload,
 };
 
 use crate::cache::{TokenCache, TokenCacheStatus};
@@ -19,13 +21,13 @@ pub struct Verifier<K> {
     pub(crate) algorithms: AlgorithmSet,
     pub(crate) max_token_bytes: usize,
     pub(crate) kid_required: bool,
-    /// Reads the claims into the user's type, so that a token that does not fit is refused here.
+    /// Judges and reads the claims into the user's type, so that a token that does not fit is refused here.
     pub(crate) read_claims: Option<ReadClaims>,
     pub(crate) revocation: Option<Arc<RevocationCheck>>,
     cache: Option<TokenCache>,
 }
 
-type ReadClaims = fn(&Verified) -> Result<(), ClaimsTypeError>;
+type ReadClaims = fn(&Policy, VerifiedPayload<'_>, UnixTime) -> Result<Result<Verified, ClaimsTypeError>, ClaimError>;
 
 /// How far a judgement came without waiting.
 #[derive(Debug)]
@@ -78,7 +80,7 @@ impl<K: KeySource> Verifier<K> {
     /// somebody asks for them ([`Verified::claims`]).
     #[must_use]
     pub fn with_claims<T: ClaimsType>(mut self) -> Self {
-        self.read_claims = Some(|verified| verified.claims::<T>().map(drop));
+        self.read_claims = Some(Policy::judge_as::<T>);
         self.anew()
     }
 
@@ -190,13 +192,26 @@ impl<K: KeySource> Verifier<K> {
 
     /// Judges `token` as far as that goes without waiting. Synchronous, and waits for no lock.
     pub fn attempt(&self, token: &str, now: UnixTime) -> Attempt<K::Waiting> {
-        if let Some(outcome) = self.recognise(token, now) {
-            return Attempt::Done(outcome);
+        match self.recognise(token.as_bytes(), now) {
+            Some(outcome) => Attempt::Done(outcome),
+            None => self.attempt_anew(token, now),
         }
-        self.attempt_anew(token, now)
     }
 
-    fn attempt_anew(&self, token: &str, now: UnixTime) -> Attempt<K::Waiting> {
+    /// The first half of [`attempt`](Self::attempt): judges a token that this verifier has accepted before, by its exact octets, which may be any.
+    /// `None` if it was not accepted, or has been forgotten, or if its key may not be in force any more: [`attempt_anew`](Self::attempt_anew) then.
+    pub fn recognise(&self, token: &[u8], now: UnixTime) -> Option<Result<Verified, Refusal>> {
+        let cache = self.cache.as_ref()?;
+        let accepted = cache.find(token)?;
+        if !self.is_key_in_force(&accepted, token) {
+            return None;
+        }
+        cache.count_hit(token);
+        Some(self.judge_again(accepted, now))
+    }
+
+    /// The second half of [`attempt`](Self::attempt): judges `token` without asking whether it was accepted before.
+    pub fn attempt_anew(&self, token: &str, now: UnixTime) -> Attempt<K::Waiting> {
         let mut scratch = HeaderScratch::new();
         let token = match self.parse(token, &mut scratch) {
             Ok(token) => token,
@@ -225,27 +240,17 @@ impl<K: KeySource> Verifier<K> {
         self.conclude(&token, answer, now)
     }
 
-    /// Judges a token that was accepted before. `None` if it was not, or if its key may not be in force any more.
-    fn recognise(&self, token: &str, now: UnixTime) -> Option<Result<Verified, Refusal>> {
-        let cache = self.cache.as_ref()?;
-        let accepted = cache.find(token)?;
-        if !self.is_key_in_force(&accepted, token) {
-            return None;
-        }
-        cache.count_hit(token);
-        Some(self.judge_again(&accepted, now))
-    }
-
     /// Whether the key that has verified this token is in the set in force, and the first that would be tried again.
-    fn is_key_in_force(&self, accepted: &Verified, token: &str) -> bool {
-        let keys = self.keys.snapshot_for_issuer(accepted.issuer());
+    fn is_key_in_force(&self, accepted: &Remembered, token: &[u8]) -> bool {
+        let keys = self.keys.snapshot_for_issuer(|| accepted.issuer());
         keys.is_some_and(|keys| accepted.is_key_found_in(keys.stamp())) || self.is_key_found(accepted, token)
     }
 
     /// The same where the set is another one than it was, or where the source has to see the token. Only the first key that fits counts: of those behind
     /// it, it is not known whether the first is one that would verify the token too, and with another result.
-    fn is_key_found(&self, accepted: &Verified, token: &str) -> bool {
+    fn is_key_found(&self, accepted: &Remembered, token: &[u8]) -> bool {
         let mut scratch = HeaderScratch::new();
+        let Ok(token) = std::str::from_utf8(token) else { return false };
         let Ok(token) = self.parse(token, &mut scratch) else { return false };
         let Some(keys) = self.keys.snapshot_for(&token) else { return false };
         let header = token.header();
@@ -257,7 +262,7 @@ impl<K: KeySource> Verifier<K> {
         is_found
     }
 
-    fn judge_again(&self, accepted: &Verified, now: UnixTime) -> Result<Verified, Refusal> {
+    fn judge_again(&self, accepted: Remembered, now: UnixTime) -> Result<Verified, Refusal> {
         let verified = self.policy.judge_again(accepted, now)?;
         self.check_revocation(verified, now)
     }
@@ -285,8 +290,7 @@ impl<K: KeySource> Verifier<K> {
         let generation = Some(keys.generation());
         let outcome = self.try_keys(&keys, token, now).ok_or(generation)?;
         if let (Some(cache), Ok(verified)) = (&self.cache, &outcome) {
-            verified.note_key_found_in(keys.stamp());
-            cache.remember(token.text(), verified);
+            cache.remember(token.text(), verified, keys.stamp());
         }
         // What no key can have signed says nothing of ours.
         if let Err(Refusal::Signature(SignatureError::Mismatch)) = outcome {
@@ -328,11 +332,11 @@ impl<K: KeySource> Verifier<K> {
         }
     }
 
-    fn judge(&self, payload: countersign_token::VerifiedPayload<'_>, now: UnixTime) -> Result<Verified, Refusal> {
-        let verified = self.policy.judge(payload, now)?;
-        if let Some(read_claims) = self.read_claims {
-            read_claims(&verified)?;
-        }
+    fn judge(&self, payload: VerifiedPayload<'_>, now: UnixTime) -> Result<Verified, Refusal> {
+        let verified = match self.read_claims {
+            Some(read_claims) => read_claims(&self.policy, payload, now)??,
+            None => self.policy.judge(payload, now)?,
+        };
         self.check_revocation(verified, now)
     }
 
