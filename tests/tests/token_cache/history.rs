@@ -19,7 +19,8 @@ use proptest::prelude::*;
 use tower::Layer;
 
 use crate::story::{
-    Kind, Minted, Named, START, Settings, Step, TOKENS, apply, material, minted, named, named_key, settings, show, step,
+    Kind, MAX_AGE_SECONDS, Minted, Named, START, Settings, Step, TOKENS, apply, material, minted, named, named_key,
+    settings, show, step,
 };
 use crate::world::{Hand, Handler, ISSUERS, Source, Typed, ask, bearer};
 
@@ -53,7 +54,7 @@ impl World {
         policy =
             if settings.issuer_of_key { policy.issuer_of_key() } else { policy.issuer(ISSUERS[0]).issuer(ISSUERS[1]) };
         if settings.max_age {
-            policy = policy.max_age(Duration::from_secs(60));
+            policy = policy.max_age(Duration::from_secs(MAX_AGE_SECONDS.unsigned_abs()));
         }
         let mut verifier = Verifier::new(Arc::clone(&self.source), policy)
             .algorithms(AlgorithmSet::from_iter([Algorithm::Hs256, Algorithm::Ed25519]));
@@ -157,6 +158,14 @@ fn live(settings: &Settings, minted: &[Minted], first: &[Named], steps: &[Step])
                 world.clock.turn_back(Duration::from_millis(tenths.unsigned_abs() * 100));
             }
             Step::Clock(tenths) => world.clock.advance(Duration::from_millis(tenths.unsigned_abs() * 100)),
+            Step::Edge(token, which, beside) => {
+                let leeway = i64::try_from(settings.leeway).unwrap_or(0) * 10;
+                let tenths = minted[*token].edge(*which, leeway) + beside;
+                let seconds = UnixTime::from_secs(START + tenths.div_euclid(10));
+                world
+                    .clock
+                    .set(seconds.saturating_add(Duration::from_millis(tenths.rem_euclid(10).unsigned_abs() * 100)));
+            }
             Step::Revoke(token, kind) => world.revoke(&minted[*token], *kind),
             Step::Forgive => {
                 static AS_OF: AtomicU64 = AtomicU64::new(0);

@@ -10,6 +10,9 @@ use crate::world::ISSUERS;
 
 pub(crate) const START: i64 = 1_800_000_000;
 
+/// Where there is a greatest age.
+pub(crate) const MAX_AGE_SECONDS: i64 = 60;
+
 /// How many tokens a history has, besides what is made of them.
 pub(crate) const TOKENS: usize = 5;
 
@@ -63,6 +66,8 @@ pub(crate) enum Step {
     Reorder(usize),
     NoKeys(usize),
     Clock(i64),
+    /// To where a token's times turn, or a tenth beside: `exp`, `nbf`, `iat`, its greatest age.
+    Edge(usize, u8, i64),
     Revoke(usize, Kind),
     Forgive,
     Banish(u8),
@@ -113,6 +118,16 @@ impl Minted {
     /// Its key, as it stands in a set.
     pub(crate) fn named(&self) -> Named {
         (self.key.0, self.key.1, None)
+    }
+
+    /// Tenths of seconds from the start at which one of its times turns.
+    pub(crate) fn edge(&self, which: u8, leeway: i64) -> i64 {
+        match which {
+            0 => self.exp + leeway,
+            1 => self.nbf.unwrap_or(0) - leeway,
+            2 => self.iat.unwrap_or(0) - leeway,
+            _ => self.iat.unwrap_or(0) + MAX_AGE_SECONDS * 10 + leeway,
+        }
     }
 
     pub(crate) fn sign(&self) -> String {
@@ -189,6 +204,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         2 => (0..2_usize).prop_map(Step::Reorder),
         1 => (0..2_usize).prop_map(Step::NoKeys),
         4 => (-400..400_i64).prop_map(Step::Clock),
+        4 => (0..TOKENS, 0..4_u8, -1..2_i64).prop_map(|(token, which, beside)| Step::Edge(token, which, beside)),
         2 => (0..TOKENS, kind).prop_map(|(token, kind)| Step::Revoke(token, kind)),
         2 => Just(Step::Forgive),
         1 => (0..4_u8).prop_map(Step::Banish),
