@@ -26,15 +26,31 @@ pub struct Contender<'a> {
     pub once: Box<dyn FnMut() + 'a>,
 }
 
+/// What [`medians`] measures.
+pub trait Timed {
+    /// Before each round of its own, outside the time that is measured.
+    fn before_round(&mut self) {}
+
+    /// Its work.
+    fn once(&mut self);
+}
+
+impl Timed for Contender<'_> {
+    fn once(&mut self) {
+        (self.once)();
+    }
+}
+
 /// Microseconds per call of each contender: the median of interleaved rounds.
-pub fn medians(contenders: &mut [Contender<'_>], effort: &Effort) -> Vec<f64> {
+pub fn medians<T: Timed>(contenders: &mut [T], effort: &Effort) -> Vec<f64> {
     // How often each runs in one round.
     let repeats: Vec<u32> = contenders
         .iter_mut()
         .map(|contender| {
+            contender.before_round();
             let (mut count, start) = (0, Instant::now());
             while start.elapsed() < effort.round {
-                (contender.once)();
+                contender.once();
                 count += 1;
             }
             count.max(1)
@@ -43,9 +59,10 @@ pub fn medians(contenders: &mut [Contender<'_>], effort: &Effort) -> Vec<f64> {
     let mut times: Vec<Vec<f64>> = vec![Vec::with_capacity(effort.rounds); contenders.len()];
     for _ in 0..effort.rounds {
         for (at, contender) in contenders.iter_mut().enumerate() {
+            contender.before_round();
             let start = Instant::now();
             for _ in 0..repeats[at] {
-                (contender.once)();
+                contender.once();
             }
             times[at].push(start.elapsed().as_secs_f64() * 1e6 / f64::from(repeats[at]));
         }
