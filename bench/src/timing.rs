@@ -1,6 +1,11 @@
 //! How time is measured: contenders take turns, and the median of many rounds counts.
+//!
+//! It is the time that the thread has had a processor, not that on the wall: on a machine whose processors are shared, the
+//! latter says how busy the others are.
 
 use std::time::{Duration, Instant};
+
+use cpu_time::ThreadTime;
 
 /// How much is measured.
 pub struct Effort {
@@ -33,11 +38,35 @@ pub trait Timed {
 
     /// Its work.
     fn once(&mut self);
+
+    /// Whether it waits for somebody else, so that time on the wall is what counts.
+    fn waits(&self) -> bool {
+        false
+    }
 }
 
 impl Timed for Contender<'_> {
     fn once(&mut self) {
         (self.once)();
+    }
+}
+
+/// A clock that has begun to run.
+enum Running {
+    OnProcessor(ThreadTime),
+    OnWall(Instant),
+}
+
+impl Running {
+    fn start(waits: bool) -> Self {
+        if waits { Self::OnWall(Instant::now()) } else { Self::OnProcessor(ThreadTime::now()) }
+    }
+
+    fn elapsed(&self) -> Duration {
+        match self {
+            Self::OnProcessor(start) => start.elapsed(),
+            Self::OnWall(start) => start.elapsed(),
+        }
     }
 }
 
@@ -60,7 +89,7 @@ pub fn medians<T: Timed>(contenders: &mut [T], effort: &Effort) -> Vec<f64> {
     for _ in 0..effort.rounds {
         for (at, contender) in contenders.iter_mut().enumerate() {
             contender.before_round();
-            let start = Instant::now();
+            let start = Running::start(contender.waits());
             for _ in 0..repeats[at] {
                 contender.once();
             }

@@ -56,6 +56,10 @@ impl Contend for With {
         self.back_end.switch_on();
         self.contender.before_round();
     }
+
+    fn has_waited(&self) -> bool {
+        self.contender.has_waited()
+    }
 }
 
 macro_rules! dispatching {

@@ -56,6 +56,11 @@ pub trait Contend {
 
     /// Before each round of its own, outside the time that is measured.
     fn before_round(&mut self) {}
+
+    /// Whether it has waited for somebody in its last call.
+    fn has_waited(&self) -> bool {
+        false
+    }
 }
 
 impl<F: FnMut(&Token) -> StatusCode> Contend for F {
@@ -105,11 +110,12 @@ pub struct Calls<S> {
     service: S,
     headers: http::HeaderMap,
     runtime: Handle,
+    has_waited: bool,
 }
 
 impl<S> Calls<S> {
     pub fn new(service: S) -> Result<Self, Failure> {
-        Ok(Self { service, headers: headers("")?, runtime: Handle::try_current()? })
+        Ok(Self { service, headers: headers("")?, runtime: Handle::try_current()?, has_waited: false })
     }
 
     pub fn replace(&mut self, service: S) {
@@ -134,10 +140,16 @@ where
         }
         // Nobody waits for anything but for keys, and these are there unless the kid is unknown.
         let mut future = pin!(self.service.call(request));
-        let Ok(response) = match future.as_mut().poll(&mut context) {
+        let answer = future.as_mut().poll(&mut context);
+        self.has_waited = answer.is_pending();
+        let Ok(response) = match answer {
             Poll::Ready(response) => response,
             Poll::Pending => self.runtime.block_on(future),
         };
         response.status()
+    }
+
+    fn has_waited(&self) -> bool {
+        self.has_waited
     }
 }

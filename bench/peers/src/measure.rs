@@ -38,6 +38,8 @@ pub struct Figures {
 pub struct Refused {
     pub micros: f64,
     pub status: StatusCode,
+    /// For a fetch, which is in its time.
+    pub waits: bool,
 }
 
 /// How often what remembers tokens is shown all of them beforehand: once to hear of them, once to let them in.
@@ -115,6 +117,7 @@ struct Turn<'a> {
     tokens: &'a [Token],
     next: usize,
     expected: StatusCode,
+    waits: bool,
 }
 
 impl Timed for Turn<'_> {
@@ -126,6 +129,10 @@ impl Timed for Turn<'_> {
         let status = self.contender.once(&self.tokens[self.next]);
         assert_eq!(status, self.expected, "another answer than before");
         self.next = if self.next + 1 == self.tokens.len() { 0 } else { self.next + 1 };
+    }
+
+    fn waits(&self) -> bool {
+        self.waits
     }
 }
 
@@ -142,7 +149,7 @@ fn load(
     for (at, contender) in made.iter_mut().enumerate() {
         if let (true, Ok(contender)) = (takes_part(entrants[at].kind), contender) {
             places.push(at);
-            turns.push(Turn { contender, tokens, next: 0, expected: StatusCode::OK });
+            turns.push(Turn { contender, tokens, next: 0, expected: StatusCode::OK, waits: false });
         }
     }
     let mut times = vec![None; entrants.len()];
@@ -183,16 +190,19 @@ fn refusals(
                 continue;
             }
             contender.before_round();
+            // Twice, as the first may wait for what the second need not.
+            contender.once(token);
             let expected = contender.once(token);
+            let waits = contender.has_waited();
             // A function that is given its key does not know of other names, nor a bare check of time.
             let is_mute = expected == StatusCode::OK && matches!(entrants[at].kind, Kind::Raw | Kind::Library);
             if !is_mute {
-                places.push((at, expected));
-                turns.push(Turn { contender, tokens: std::slice::from_ref(token), next: 0, expected });
+                places.push((at, expected, waits));
+                turns.push(Turn { contender, tokens: std::slice::from_ref(token), next: 0, expected, waits });
             }
         }
-        for ((at, status), micros) in places.into_iter().zip(medians(&mut turns, effort)) {
-            refusals[at][which] = Some(Refused { micros, status });
+        for ((at, status, waits), micros) in places.into_iter().zip(medians(&mut turns, effort)) {
+            refusals[at][which] = Some(Refused { micros, status, waits });
         }
     }
     Ok(refusals)

@@ -35,7 +35,9 @@ pub fn tables(entrants: &[Entrant], columns: &[Column]) -> Result<String, Failur
         Some(format!("{:.0} ({:.0})", figures.allocations, figures.allocated_bytes))
     }));
     text.push_str("\n### Refusals\n\n");
-    text.push_str("× bare signature check that fails (the answer's status)\n\n");
+    text.push_str(
+        "× bare signature check that fails (the answer's status; *waits* is for a fetch, and on the wall)\n\n",
+    );
     text.push_str(&refusals(entrants, columns));
     text.push_str(&absences(entrants, columns));
     Ok(text)
@@ -141,7 +143,8 @@ fn refusals(entrants: &[Entrant], columns: &[Column]) -> String {
                         write!(text, " {} |", ratio(refused.micros / bare))
                     }
                     Some(refused) => {
-                        write!(text, " {} ({}) |", ratio(refused.micros / bare), refused.status.as_u16())
+                        let waits = if refused.waits { ", waits" } else { "" };
+                        write!(text, " {} ({}{waits}) |", ratio(refused.micros / bare), refused.status.as_u16())
                     }
                     None => write!(text, " – |"),
                 };
