@@ -8,16 +8,13 @@ mod caches;
 mod issuers;
 mod look_up;
 mod memory;
-mod request;
 mod revocation;
 mod swaps;
 mod threads;
-mod timing;
 mod verification;
 
-use std::time::SystemTime;
-
 use clap::Parser;
+use countersign_bench::{Failure, request, timing, unix_seconds, write};
 
 use crate::timing::Effort;
 
@@ -33,9 +30,6 @@ struct Options {
     #[arg(long, value_name = "SECTION", value_parser = SECTIONS.map(|section| section.name))]
     only: Vec<String>,
 }
-
-/// Why there is no table.
-type Failure = Box<dyn std::error::Error>;
 
 /// What is measured together. `README.md` has two comments for each, between which its tables go.
 struct Section {
@@ -70,20 +64,4 @@ fn main() -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// Puts a section's tables between its two comments.
-fn write(section: &str, tables: &str) -> Result<(), Failure> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    let text = std::fs::read_to_string(path)?;
-    let (start, end) = (format!("<!-- {section} -->\n"), format!("<!-- end of {section} -->\n"));
-    let (head, rest) = text.split_once(&start).ok_or("README.md has no such section")?;
-    let (_, tail) = rest.split_once(&end).ok_or("README.md has a section without an end")?;
-    std::fs::write(path, format!("{head}{start}\n{}\n\n{end}{tail}", tables.trim_end()))?;
-    Ok(())
-}
-
-/// The time, as tokens have it.
-fn unix_seconds() -> Result<u64, Failure> {
-    Ok(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs())
 }

@@ -97,7 +97,7 @@ impl Service<Request<()>> for Handler {
 }
 
 /// One call, from a request to its answer. Whoever serves it has the request then, or nobody.
-fn call<S>(service: &mut S, request: Request<()>) -> StatusCode
+pub fn call<S>(service: &mut S, request: Request<()>) -> StatusCode
 where
     S: Service<Request<()>, Response = Response<()>, Error = Infallible>,
 {

@@ -1,8 +1,9 @@
 //! How time is measured: contenders take turns, and the median of many rounds counts.
 //!
-//! It is the thread's own time on a processor: what a shared machine gives to others meanwhile is not counted.
+//! It is the time that the thread has had a processor, not that on the wall: on a machine whose processors are shared, the
+//! latter says how busy the others are.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use allocation_counter::AllocationInfo;
 use rustix::time::{ClockId, clock_gettime};
@@ -44,22 +45,37 @@ impl<'a> Contender<'a> {
 
     /// What one call allocates.
     pub fn allocations(&mut self) -> AllocationInfo {
-        if let Some(prepare) = &mut self.prepare {
-            prepare();
-        }
+        self.before_batch();
         allocation_counter::measure(|| (self.once)())
     }
+}
 
-    /// Calls it [`BATCH`] times. How long these took.
-    fn batch(&mut self) -> Duration {
+/// What [`medians`] measures.
+pub trait Timed {
+    /// Before each round of its own, outside the time that is measured.
+    fn before_round(&mut self) {}
+
+    /// Before each [`BATCH`] of calls, likewise.
+    fn before_batch(&mut self) {}
+
+    /// Its work.
+    fn once(&mut self);
+
+    /// Whether it waits for somebody else, so that time on the wall is what counts.
+    fn waits(&self) -> bool {
+        false
+    }
+}
+
+impl Timed for Contender<'_> {
+    fn before_batch(&mut self) {
         if let Some(prepare) = &mut self.prepare {
             prepare();
         }
-        let start = on_processor();
-        for _ in 0..BATCH {
-            (self.once)();
-        }
-        on_processor() - start
+    }
+
+    fn once(&mut self) {
+        (self.once)();
     }
 }
 
@@ -68,14 +84,15 @@ impl<'a> Contender<'a> {
 pub const BATCH: usize = 64;
 
 /// Microseconds per call of each contender: the median of interleaved rounds.
-pub fn medians(contenders: &mut [Contender<'_>], effort: &Effort) -> Vec<f64> {
+pub fn medians<T: Timed>(contenders: &mut [T], effort: &Effort) -> Vec<f64> {
     // How many batches of each are in one round.
-    let batches: Vec<u32> = contenders
+    let batches: Vec<usize> = contenders
         .iter_mut()
         .map(|contender| {
+            contender.before_round();
             let (mut count, mut took) = (0, Duration::ZERO);
             while took < effort.round {
-                took += contender.batch();
+                took += batch(contender);
                 count += 1;
             }
             count
@@ -84,11 +101,27 @@ pub fn medians(contenders: &mut [Contender<'_>], effort: &Effort) -> Vec<f64> {
     let mut times: Vec<Vec<f64>> = vec![Vec::with_capacity(effort.rounds); contenders.len()];
     for _ in 0..effort.rounds {
         for (at, contender) in contenders.iter_mut().enumerate() {
-            let took: Duration = (0..batches[at]).map(|_| contender.batch()).sum();
-            times[at].push(took.as_secs_f64() * 1e6 / f64::from(batches[at]) / BATCH as f64);
+            contender.before_round();
+            let took: Duration = (0..batches[at]).map(|_| batch(contender)).sum();
+            times[at].push(took.as_secs_f64() * 1e6 / (batches[at] * calls(contender)) as f64);
         }
     }
     times.iter_mut().map(|times| median(times)).collect()
+}
+
+/// How many calls are timed together: of what waits, one is long enough.
+fn calls(contender: &impl Timed) -> usize {
+    if contender.waits() { 1 } else { BATCH }
+}
+
+/// How long so many calls take.
+fn batch(contender: &mut impl Timed) -> Duration {
+    contender.before_batch();
+    let (on_wall, start) = (Instant::now(), on_processor());
+    for _ in 0..calls(contender) {
+        contender.once();
+    }
+    if contender.waits() { on_wall.elapsed() } else { on_processor() - start }
 }
 
 /// For how long this thread has been on a processor.

@@ -2,17 +2,15 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
-use std::future::Future;
 use std::hint::black_box;
-use std::pin::pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use countersign::revocation::{Entry, Feed, Intake, Judged, Revocations, Revoked, Revokes, Verdict};
 use countersign::{
     Algorithm, KeySet, Keys, Policy, RequireJwt, RequireJwtLayer, RevocationList, SigningKey, UnixTime, Verifier,
 };
+use countersign_bench::request::{self, AUDIENCE, Handler, ISSUER, claims, headers};
 use http::{HeaderMap, Request, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -21,7 +19,6 @@ use tower_service::Service;
 
 use crate::Failure;
 use crate::provenance::features;
-use crate::request::{AUDIENCE, Handler, ISSUER, call, claims, headers};
 
 /// How many calls are counted together: what varies with the secret of a hash map varies less in their mean.
 const CALLS: usize = 64;
@@ -44,7 +41,7 @@ pub fn all() -> Result<(), Failure> {
     println!("{}", features());
     let token = SigningKey::generate(Algorithm::Hs256)?.sign_as("at+jwt", &claims(now()?))?;
     let with_token = headers(&token)?;
-    row("the handler without the layer", || call(&mut Handler, &with_token));
+    row("the handler without the layer", || call(&mut Handler::new(), &with_token));
     for algorithm in [Algorithm::Es256, Algorithm::Hs256] {
         accepted(algorithm)?;
     }
@@ -91,7 +88,7 @@ fn service(signer: &SigningKey, algorithm: Algorithm) -> Result<RequireJwt<Handl
     let policy = Policy::new().issuer(ISSUER).audience(AUDIENCE);
     let keys = Keys::fixed(KeySet::new([signer.verifying_key()?]));
     let verifier = Verifier::new(keys, policy).algorithms(algorithm).with_claims::<MyClaims>();
-    Ok(RequireJwtLayer::new(verifier).layer(Handler))
+    Ok(RequireJwtLayer::new(verifier).layer(Handler::new()))
 }
 
 /// Whole calls of the layer, typed claims read, with good tokens.
@@ -166,20 +163,29 @@ fn with(claims: &Value, name: &str, value: Value) -> Value {
     claims
 }
 
-/// As `call`, of a request that is refused.
+/// One request that is served, from making it to its answer.
+fn call<S>(service: &mut S, headers: &HeaderMap)
+where
+    S: Service<Request<()>, Response = Response<()>, Error = Infallible>,
+{
+    assert!(answer(service, headers).is_success());
+}
+
+/// One that is refused.
 fn refused<S>(service: &mut S, headers: &HeaderMap)
 where
     S: Service<Request<()>, Response = Response<()>, Error = Infallible>,
 {
-    let mut context = Context::from_waker(Waker::noop());
+    assert_eq!(answer(service, headers), StatusCode::UNAUTHORIZED);
+}
+
+fn answer<S>(service: &mut S, headers: &HeaderMap) -> StatusCode
+where
+    S: Service<Request<()>, Response = Response<()>, Error = Infallible>,
+{
     let mut request = Request::new(());
     *request.headers_mut() = headers.clone();
-    assert!(service.poll_ready(&mut context).is_ready());
-    let future = pin!(service.call(request));
-    match future.poll(&mut context) {
-        Poll::Ready(Ok(response)) => assert_eq!(response.status(), StatusCode::UNAUTHORIZED),
-        Poll::Pending => unreachable!("keys that are fixed are not waited for"),
-    }
+    request::call(service, request)
 }
 
 fn look_up(size: &str, count: usize) -> Result<(), Failure> {

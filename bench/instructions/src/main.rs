@@ -7,8 +7,6 @@ mod baseline;
 mod callgrind;
 mod counted;
 mod provenance;
-#[path = "../../src/request.rs"]
-mod request;
 
 use std::process::ExitCode;
 
