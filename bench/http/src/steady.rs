@@ -1,0 +1,225 @@
+//! While nothing happens: every contender in turn at each rate and at saturation, in rounds.
+
+use std::time::Duration;
+
+use crate::contender::{Contender, Kind, Site};
+use crate::load::{Answer, Pace, Plan, Shown, request};
+use crate::measured::{Measured, answers, measure, over, ratio};
+use crate::run::{Broken, Effort};
+use crate::table::{self, Table, number, numbers};
+use crate::{Failure, tokens};
+
+/// What became of one contender.
+pub struct Row {
+    pub kind: Kind,
+    /// The rounds at each rate, as `Effort` has them.
+    pub constant: Vec<Vec<Measured>>,
+    pub saturation: Vec<Measured>,
+    /// Each process, the seconds that it has used, and the MB that it had at most.
+    processes: Vec<(&'static str, f64, f64)>,
+    requests: usize,
+}
+
+pub fn run(kinds: &[Kind], site: &Site<'_>, effort: &Effort, broken: &mut Broken) -> Result<Vec<Row>, Failure> {
+    let tokens = tokens::tokens(site.provider, &site.provider.key(), effort.tokens);
+    let mut contenders = Vec::new();
+    let mut rows = Vec::new();
+    for &kind in kinds {
+        contenders.push(Contender::start(kind, site, &tokens[0])?);
+        let constant = effort.rates.iter().map(|_| Vec::new()).collect();
+        rows.push(Row { kind, constant, saturation: Vec::new(), processes: Vec::new(), requests: 0 });
+    }
+    let paces = (0..effort.rates.len()).map(Some).chain([None]);
+    for (pass, (round, pace)) in
+        (0..effort.rounds).flat_map(|round| paces.clone().map(move |pace| (round, pace))).enumerate()
+    {
+        for at in 0..contenders.len() {
+            // Another one goes first each time.
+            let at = (at + pass) % contenders.len();
+            let (contender, row) = (&contenders[at], &mut rows[at]);
+            let before: Vec<_> =
+                tokens.iter().map(|token| Shown { group: 0, octets: request(contender.address, token) }).collect();
+            let plan = Plan {
+                address: contender.address,
+                pace: pace.map_or(Pace::Saturation, |at| Pace::Constant(effort.rates[at])),
+                warm_up: effort.warm_up,
+                length: effort.steady,
+                before: &before,
+                after: &[],
+            };
+            let (measured, seen) = measure(contender, &plan, |_| Ok(()))?;
+            row.requests += seen.answered;
+            eprintln!("round {round}, {:?}, {}: p99 {:.2} ms", plan.pace, row.kind.name(), measured.p99);
+            let refused = |answer: &Answer| !matches!(answer, Answer::Status(200) | Answer::Missing);
+            let bad = seen.samples.iter().filter(|sample| refused(&sample.answer)).count();
+            broken.expect(&format!("{}: all get 200", row.kind.name()), bad == 0, || {
+                table::answers(&answers(&seen.samples))
+            });
+            match pace {
+                Some(at) => row.constant[at].push(measured),
+                None => row.saturation.push(measured),
+            }
+            std::thread::sleep(BETWEEN);
+        }
+    }
+    for (contender, row) in contenders.iter().zip(&mut rows) {
+        for server in &contender.servers {
+            let used = (server.role, server.cpu_time()?.as_secs_f64(), server.peak_kilobytes()? as f64 / 1024.0);
+            row.processes.push(used);
+        }
+    }
+    Ok(rows)
+}
+
+/// For what one leaves behind to be over when the next one begins.
+const BETWEEN: Duration = Duration::from_millis(100);
+
+pub fn tables(rows: &[Row], effort: &Effort) -> String {
+    let mut text = String::new();
+    for (at, rate) in effort.rates.iter().enumerate() {
+        text.push_str(&constant(rows, at, *rate));
+    }
+    text.push_str(&saturation(rows));
+    text.push_str(&processes(rows));
+    text
+}
+
+fn find(rows: &[Row], kind: Kind) -> Option<&Row> {
+    rows.iter().find(|row| row.kind == kind)
+}
+
+fn constant(rows: &[Row], at: usize, rate: u32) -> String {
+    let mut table = Table::new(
+        1,
+        &[
+            "",
+            "answers/s",
+            "p50, ms",
+            "p99, ms",
+            "p99.9, ms",
+            "p99 of each round",
+            "p99 × without",
+            "server CPU, µs/request",
+            "of which authentication",
+            "not 200",
+        ],
+    );
+    for row in rows {
+        let rounds = &row.constant[at];
+        let Some(base) = find(rows, row.kind.baseline()).map(|base| &base.constant[at]) else { continue };
+        let cpu = |measured: &Measured| measured.cpu_per_request;
+        let late = if rounds.iter().all(|round| round.keeps_up(rate)) { "" } else { ", does not keep up" };
+        let checks = row.kind.checks();
+        let of_checking = |text: String| if checks { text } else { String::new() };
+        table.row(&[
+            format!("{}{late}", row.kind.name()),
+            format!("{:.0}", over(rounds, |round| round.rate)),
+            number(over(rounds, |round| round.p50)),
+            number(over(rounds, |round| round.p99)),
+            number(over(rounds, |round| round.p999)),
+            numbers(rounds.iter().map(|round| round.p99)),
+            of_checking(number(ratio(rounds, base, |round| round.p99).0)),
+            number(over(rounds, cpu)),
+            of_checking(number(over(rounds, cpu) - over(base, cpu))),
+            rounds.iter().map(Measured::failures).sum::<usize>().to_string(),
+        ]);
+    }
+    let all = || rows.iter().flat_map(|row| &row.constant[at]);
+    let most = |number: fn(&Measured) -> f64| all().map(number).fold(0.0, f64::max);
+    let clients = crate::percentiles::median(all().map(|round| round.clients.lag_p99));
+    format!(
+        "### At {rate} requests a second\n\n{}\n{}The clients were late themselves: p99 {} ms in the median of all rounds, {} ms \
+         in the worst, {} ms at most. Other programs had up to {} processors meanwhile, and the host withheld up to {}.\n\n",
+        table.finish(),
+        ratios(rows, at, rate),
+        number(clients),
+        number(most(|round| round.clients.lag_p99)),
+        number(most(|round| round.clients.lag_max)),
+        number(most(|round| round.clients.others)),
+        number(most(|round| round.clients.stolen)),
+    )
+}
+
+/// The two that matter.
+fn ratios(rows: &[Row], at: usize, rate: u32) -> String {
+    let mut text = String::new();
+    let Some(ours) = find(rows, Kind::Countersign) else { return text };
+    for row in rows {
+        let theirs = &row.constant[at];
+        let (median, all) = ratio(&ours.constant[at], theirs, |round| round.p99);
+        match row.kind {
+            Kind::Plain => text.push_str(&format!(
+                "- p99 of countersign is **{} times** that of the same service without authentication (wanted: at most \
+                 1.05); the ratios of the rounds: {}.\n",
+                number(median),
+                numbers(all),
+            )),
+            Kind::Central(_) => {
+                let fair = if theirs.iter().all(|round| round.keeps_up(rate)) { "" } else { ", which is overloaded" };
+                text.push_str(&format!(
+                    "- p99 of countersign is **{:.1} % below** that of the {}{fair} (wanted: at least 82 %); the ratios of \
+                     the rounds: {}.\n",
+                    (1.0 - median) * 100.0,
+                    row.kind.name(),
+                    numbers(all),
+                ));
+            }
+            _ => {}
+        }
+    }
+    text.push('\n');
+    text
+}
+
+fn saturation(rows: &[Row]) -> String {
+    let columns = [
+        "",
+        "answers/s",
+        "of each round",
+        "× without",
+        "p50, ms",
+        "p99, ms",
+        "server CPU, µs/request",
+        "server busy",
+        "clients idle",
+    ];
+    let mut table = Table::new(1, &columns);
+    for row in rows {
+        let rounds = &row.saturation;
+        let Some(base) = find(rows, row.kind.baseline()).map(|base| &base.saturation) else { continue };
+        table.row(&[
+            row.kind.name().to_owned(),
+            format!("{:.0}", over(rounds, |round| round.rate)),
+            rounds.iter().map(|round| format!("{:.0}", round.rate)).collect::<Vec<_>>().join(" "),
+            if row.kind.checks() { number(ratio(rounds, base, |round| round.rate).0) } else { String::new() },
+            number(over(rounds, |round| round.p50)),
+            number(over(rounds, |round| round.p99)),
+            number(over(rounds, |round| round.cpu_per_request)),
+            format!("{:.0} %", over(rounds, |round| round.busy) * 100.0),
+            format!("{:.0} %", over(rounds, |round| round.clients.idle) * 100.0),
+        ]);
+    }
+    format!(
+        "### At saturation\n\nAll connections ask again as soon as they are answered. Where the clients had no idle time, they \
+         were the bottleneck, and not the server.\n\n{}\n",
+        table.finish()
+    )
+}
+
+fn processes(rows: &[Row]) -> String {
+    let columns = ["", "process", "CPU-seconds", "peak resident, MB", "requests"];
+    let mut table = Table::new(2, &columns);
+    for row in rows {
+        for (role, seconds, megabytes) in &row.processes {
+            let requests = row.requests.to_string();
+            table.row(&[
+                row.kind.name().to_owned(),
+                (*role).to_owned(),
+                number(*seconds),
+                number(*megabytes),
+                requests,
+            ]);
+        }
+    }
+    format!("### What each process has used in all of this\n\n{}\n", table.finish())
+}
