@@ -26,9 +26,7 @@ impl Cores {
 
     /// Moves this process, which has to have one thread yet, to the clients' processor; later threads follow.
     pub fn take_clients(self) -> Result<(), Failure> {
-        let pid = std::process::id().to_string();
-        let moved = Command::new("taskset").args(["-c", "-p", &self.clients.to_string(), &pid]).output()?;
-        if moved.status.success() { Ok(()) } else { Err("taskset does not move this process".into()) }
+        of_this_process("taskset", &["-c", "-p", &self.clients.to_string()])
     }
 
     /// Whether they are two threads of one core, which slow each other down.
@@ -36,6 +34,18 @@ impl Cores {
         let path = format!("/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list", self.server);
         Some(parse_list(fs::read_to_string(path).ok()?.trim()).ok()?.contains(&self.clients))
     }
+}
+
+/// Before all programs that have no such priority; later threads and processes have it too.
+pub fn take_precedence() -> Result<(), Failure> {
+    of_this_process("chrt", &["-f", "-p", "1"])
+}
+
+fn of_this_process(program: &str, arguments: &[&str]) -> Result<(), Failure> {
+    let output = Command::new(program).args(arguments).arg(std::process::id().to_string()).output();
+    let output = output.map_err(|error| format!("{program} (of util-linux): {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(()) } else { Err(format!("{program}: {}", said.trim()).into()) }
 }
 
 /// As in `0-3,8`.

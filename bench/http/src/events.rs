@@ -10,7 +10,7 @@ use countersign_testkit::{IdentityProvider, TestKey};
 
 use crate::contender::{Contender, Kind, Site};
 use crate::load::{Answer, Pace, Plan, Sample, Shown, request};
-use crate::measured::{Took, answers, measure};
+use crate::measured::{Clients, Took, answers, measure};
 use crate::percentiles::{median, p99_by_window};
 use crate::run::{Broken, Effort};
 use crate::table::{self, Table, number, numbers};
@@ -81,7 +81,7 @@ impl Change {
 struct Outcome {
     took: Took,
     cpu_per_request: f64,
-    busy: f64,
+    clients: Clients,
     keeps_up: bool,
     /// The highest p99 of a window.
     worst: f64,
@@ -181,8 +181,8 @@ fn one(
     Ok(Outcome {
         took: Took::of(must),
         cpu_per_request: measured.cpu_per_request,
-        busy: measured.busy,
         keeps_up: measured.keeps_up(effort.event_rate),
+        clients: measured.clients,
         worst: points(changed).iter().map(|(_, p99)| *p99).fold(0.0, f64::max),
         points: points(Duration::ZERO),
         answers: [of(OLD), of(NEW)],
@@ -266,9 +266,10 @@ impl Events {
             }
         }
         let ours = median(p99_ratios(ours, plain));
+        let clients = (0..KINDS.len()).flat_map(rounds).map(|round| &round.clients);
         format!(
             "### Through {}, at {} requests a second\n\n{} {} rounds of {} s after the change.\n\n{}\n\
-             - p99 of countersign is **{} times** that of the same service without authentication (wanted: at most 1.05).\n{ratios}\n",
+             - p99 of countersign is **{} times** that of the same service without authentication (wanted: at most 1.05).\n{ratios}\n{}\n",
             change.name(),
             effort.event_rate,
             change.explained(),
@@ -276,6 +277,7 @@ impl Events {
             effort.after.as_secs(),
             table.finish(),
             number(ours),
+            Clients::sentence(clients),
         )
     }
 

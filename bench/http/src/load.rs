@@ -2,22 +2,23 @@
 //!
 //! A program of our own, because none that is to be had does all of this: time counts from when a request was *due*, so that a
 //! server that stalls is charged for every request that had to wait (*coordinated omission*); a thousand tokens take turns, and
-//! others from the moment at which the issuer's keys change; and it says how late it was itself. It looks for answers without
-//! ever sleeping, which costs a core, because the system's timers would be later than most answers are.
+//! others from the moment at which the issuer's keys change; and it says how late it was itself.
 
+mod clients;
 mod connection;
+mod timer;
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use mio::{Events, Poll, Token};
+use mio::Events;
 
 use crate::Failure;
-use connection::{Connection, Progress};
+use clients::Clients;
 
-/// How many connections there are, all of them kept.
+/// How many connections each group of tokens has, all of them kept: who has tokens of one key does not wait for those who have
+/// others.
 pub const CONNECTIONS: usize = 64;
 
 /// How long the last answers are waited for.
@@ -85,7 +86,7 @@ pub struct Seen {
     pub lags: Vec<Duration>,
     /// How many had to wait for a connection.
     pub queued: usize,
-    /// The part of the time in which there was nothing to do: a bottleneck has none of it.
+    /// The part of the time in which they waited: a bottleneck never does.
     pub idle: f64,
     /// When the change was heard of.
     pub changed: Option<Duration>,
@@ -110,179 +111,20 @@ pub fn run(plan: &Plan<'_>, changed: &AtomicBool) -> Result<Seen, Failure> {
     let mut clients = Clients::new(plan)?;
     let mut events = Events::with_capacity(CONNECTIONS);
     let end = plan.warm_up + plan.length;
-    let started = Instant::now();
+    clients.begin();
     loop {
-        let now = started.elapsed();
-        if clients.changed.is_none() && changed.load(Ordering::Acquire) {
-            clients.changed = Some(now);
+        let now = clients.now();
+        if changed.load(Ordering::Acquire) {
+            clients.change(now);
         }
         clients.call(now, end);
-        clients.send(started)?;
-        if now >= end && (clients.is_done() || now >= end + PATIENCE) {
+        clients.send()?;
+        if now >= end && (clients.are_done() || now >= end + PATIENCE) {
             break;
         }
-        let before = started.elapsed();
-        clients.poll.poll(&mut events, Some(Duration::ZERO))?;
-        if events.is_empty() {
-            clients.idle += started.elapsed() - before;
-        }
-        for event in &events {
-            clients.receive(event.token().0, started)?;
-        }
+        clients.receive(&mut events)?;
     }
-    Ok(clients.seen(started.elapsed()))
-}
-
-/// A request on its way.
-#[derive(Clone, Copy)]
-struct Sent {
-    due: Duration,
-    group: usize,
-}
-
-struct Clients<'a> {
-    plan: &'a Plan<'a>,
-    poll: Poll,
-    connections: Vec<(Connection, Option<Sent>)>,
-    /// Those without a request, the longest so first.
-    free: VecDeque<usize>,
-    /// When those were due that have not been sent.
-    waiting: VecDeque<Duration>,
-    /// How many have been due.
-    count: u64,
-    /// How many have been sent.
-    turn: usize,
-    samples: Vec<Sample>,
-    lags: Vec<Duration>,
-    queued: usize,
-    idle: Duration,
-    changed: Option<Duration>,
-}
-
-impl<'a> Clients<'a> {
-    fn new(plan: &'a Plan<'a>) -> Result<Self, Failure> {
-        let poll = Poll::new()?;
-        let connect = |n| Ok((Connection::new(plan.address, Token(n), poll.registry())?, None));
-        let connections = (0..CONNECTIONS).map(connect).collect::<Result<_, Failure>>()?;
-        Ok(Self {
-            plan,
-            poll,
-            connections,
-            free: (0..CONNECTIONS).collect(),
-            waiting: VecDeque::new(),
-            count: 0,
-            turn: 0,
-            samples: Vec::new(),
-            lags: Vec::new(),
-            queued: 0,
-            idle: Duration::ZERO,
-            changed: None,
-        })
-    }
-
-    /// Sees what is due.
-    fn call(&mut self, now: Duration, end: Duration) {
-        match self.plan.pace {
-            Pace::Saturation if now < end => {
-                self.waiting.resize(self.free.len(), now);
-            }
-            Pace::Saturation => self.waiting.clear(),
-            Pace::Constant(rate) => loop {
-                let due = due(self.count, rate);
-                if due > now || due >= end {
-                    break;
-                }
-                self.count += 1;
-                if due >= self.plan.warm_up {
-                    self.lags.push(now - due);
-                    self.queued += usize::from(self.waiting.len() >= self.free.len());
-                }
-                self.waiting.push_back(due);
-            },
-        }
-    }
-
-    /// Sends what is due, as long as there are connections for it.
-    fn send(&mut self, started: Instant) -> Result<(), Failure> {
-        while let (Some(&due), Some(&at)) = (self.waiting.front(), self.free.front()) {
-            self.waiting.pop_front();
-            self.free.pop_front();
-            let tokens =
-                if self.changed.is_some() && !self.plan.after.is_empty() { self.plan.after } else { self.plan.before };
-            let shown = &tokens[self.turn % tokens.len()];
-            self.turn += 1;
-            let sent = Sent { due, group: shown.group };
-            let (connection, busy) = &mut self.connections[at];
-            *busy = Some(sent);
-            if connection.send(&shown.octets).is_err() {
-                self.broken(at, sent, started)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn receive(&mut self, at: usize, started: Instant) -> Result<(), Failure> {
-        let (connection, busy) = &mut self.connections[at];
-        let sent = *busy;
-        match (connection.receive(), sent) {
-            (Ok(Progress::Waiting), _) => {}
-            (Ok(Progress::Answered(status)), Some(sent)) => {
-                *busy = None;
-                self.free.push_back(at);
-                self.note(sent, Answer::Status(status), started.elapsed());
-            }
-            // An end while nothing is on its way is no failure: the server has had enough of an idle connection.
-            (Ok(Progress::Answered(_)) | Err(_), None) => self.connect(at)?,
-            (Err(_), Some(sent)) => self.broken(at, sent, started)?,
-        }
-        Ok(())
-    }
-
-    fn broken(&mut self, at: usize, sent: Sent, started: Instant) -> Result<(), Failure> {
-        self.note(sent, Answer::Broken, started.elapsed());
-        self.connections[at].1 = None;
-        self.free.push_back(at);
-        self.connect(at)
-    }
-
-    fn connect(&mut self, at: usize) -> Result<(), Failure> {
-        self.connections[at].0 = Connection::new(self.plan.address, Token(at), self.poll.registry())?;
-        Ok(())
-    }
-
-    fn note(&mut self, sent: Sent, answer: Answer, now: Duration) {
-        self.samples.push(Sample { due: sent.due, took: now - sent.due, answer, group: sent.group });
-    }
-
-    fn is_done(&self) -> bool {
-        self.waiting.is_empty() && self.free.len() == CONNECTIONS
-    }
-
-    /// What is still on its way, or was never sent, counts with the time that it has had.
-    fn seen(mut self, now: Duration) -> Seen {
-        let answered = self.samples.iter().filter(|sample| matches!(sample.answer, Answer::Status(_))).count();
-        let unanswered: Vec<Sent> = self.connections.iter().filter_map(|(_, busy)| *busy).collect();
-        let unsent: Vec<Sent> =
-            self.waiting.iter().map(|&due| Sent { due, group: self.plan.before[0].group }).collect();
-        for sent in unanswered.into_iter().chain(unsent) {
-            self.note(sent, Answer::Missing, now);
-        }
-        let warm_up = self.plan.warm_up;
-        self.samples.retain(|sample| sample.due >= warm_up);
-        for sample in &mut self.samples {
-            sample.due -= warm_up;
-        }
-        self.samples.sort_by_key(|sample| sample.due);
-        Seen {
-            samples: self.samples,
-            length: self.plan.length,
-            answered,
-            lags: self.lags,
-            queued: self.queued,
-            idle: self.idle.as_secs_f64() / now.as_secs_f64(),
-            changed: self.changed.map(|at| at.saturating_sub(warm_up)),
-        }
-    }
+    Ok(clients.seen())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::contender::Contender;
 use crate::load::{self, Answer, Plan, Sample, Seen};
 use crate::percentiles::{median, milliseconds, per_mille};
+use crate::table::number;
 use crate::{Failure, process};
 
 /// Of one round. Times are in milliseconds unless their name says otherwise.
@@ -31,12 +32,30 @@ pub struct Clients {
     pub lag_max: f64,
     /// The part of requests that found no free connection.
     pub queued: f64,
-    /// The part of the time in which they had nothing to do.
+    /// The part of the time in which they waited.
     pub idle: f64,
     /// Processors that other programs have used.
     pub others: f64,
     /// Processors that the host has withheld.
     pub stolen: f64,
+}
+
+impl Clients {
+    /// What a table needs by its side, of all rounds of all contenders.
+    pub fn sentence<'a>(all: impl Iterator<Item = &'a Self> + Clone) -> String {
+        let most = |number: fn(&Self) -> f64| all.clone().map(number).fold(0.0, f64::max);
+        format!(
+            "The clients were late themselves: p99 {} µs in the median of all rounds, {} µs in the worst, {} µs at most. Up to \
+             {:.0} % of the requests of a round found no free connection. Other programs had up to {:.2} processors meanwhile, \
+             and the host withheld up to {:.2}.\n",
+            number(median(all.clone().map(|clients| clients.lag_p99)) * 1e3),
+            number(most(|clients| clients.lag_p99) * 1e3),
+            number(most(|clients| clients.lag_max) * 1e3),
+            most(|clients| clients.queued) * 100.0,
+            most(|clients| clients.others),
+            most(|clients| clients.stolen),
+        )
+    }
 }
 
 impl Measured {

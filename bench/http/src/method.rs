@@ -9,7 +9,7 @@ use crate::run::Effort;
 /// Which of the libraries matter.
 const LIBRARIES: [&str; 5] = ["axum", "hyper", "tokio", "jsonwebtoken", "aws-lc-rs"];
 
-pub fn text(site: &Site<'_>, effort: &Effort) -> String {
+pub fn text(site: &Site<'_>, effort: &Effort, realtime: bool) -> String {
     let versions =
         LIBRARIES.map(|name| format!("{name} {}", version(include_str!("../../Cargo.lock"), name))).join(", ");
     let proxy = |path: &Option<std::path::PathBuf>, argument: &str| {
@@ -26,9 +26,10 @@ pub fn text(site: &Site<'_>, effort: &Effort) -> String {
     format!(
         "{date}, {cpu}, Linux {kernel}; {rustc}; {versions}{envoy}{haproxy}.\n\n\
          Processor {server} has what serves, the central validator, Envoy and HAProxy among it, so that its time is the whole cost \
-         of an answer; processor {clients} has the clients and the identity provider. They are {siblings}. Loopback has no \
-         network in it: a central validator elsewhere costs its round trip besides.\n\n\
-         {CONNECTIONS} kept connections, {tokens} RS256 tokens of some 900 bytes in turn, {rounds} rounds of {steady} s in which \
+         of an answer; processor {clients} has the clients and the identity provider. They are \
+         {siblings}. Loopback has no \
+         network in it: a central validator elsewhere costs its round trip besides.{precedence}\n\n\
+         {CONNECTIONS} kept connections (as many again for the tokens of a second key), {tokens} RS256 tokens of some 900 bytes in turn, {rounds} rounds of {steady} s in which \
          contenders take turns; a number is the median of the rounds, a ratio the median of the ratios in each round. Time counts \
          from the moment at which a request was due, whenever it could be sent.\n",
         date = said("date", &["-u", "+%F"]).unwrap_or_default(),
@@ -37,6 +38,7 @@ pub fn text(site: &Site<'_>, effort: &Effort) -> String {
         rustc = said("rustc", &["--version"]).unwrap_or_default(),
         envoy = proxy(&site.envoy, "--version"),
         haproxy = proxy(&site.haproxy, "-v"),
+        precedence = if realtime { " All of them run with real-time priority, before other programs." } else { "" },
         server = site.cores.server,
         clients = site.cores.clients,
         tokens = effort.tokens,
@@ -51,7 +53,10 @@ fn said(program: &str, arguments: &[&str]) -> Option<String> {
     let text = String::from_utf8(output.stdout).ok()?;
     let line = text.lines().find(|line| !line.trim().is_empty())?;
     // Envoy says where it is from, and its version as the second part of a path.
-    let line = line.rsplit_once("version: ").map_or(line, |(_, version)| version);
+    let line = match line.rsplit_once("version: ") {
+        Some((_, version)) => format!("Envoy {}", version.split('/').nth(1).unwrap_or(version)),
+        None => line.split(" - ").next().unwrap_or(line).to_owned(),
+    };
     Some(line.trim().to_owned())
 }
 

@@ -8,7 +8,7 @@ use countersign::Algorithm;
 use countersign_testkit::IdentityProvider;
 
 use crate::contender::{Kind, Site};
-use crate::cores::Cores;
+use crate::cores::{Cores, take_precedence};
 use crate::proxies::{EnvoyAuth, Files};
 use crate::{Failure, events, method, plots, readme, steady};
 
@@ -20,6 +20,9 @@ pub struct Options {
     /// Put the tables into bench/README.md and the plots into bench/plots.
     #[arg(long)]
     write: bool,
+    /// Run before all other programs of a machine that is shared: needs the rights for it.
+    #[arg(long)]
+    realtime: bool,
     /// Envoy's program. Without it there is no Envoy.
     #[arg(long, value_name = "PATH")]
     envoy: Option<PathBuf>,
@@ -86,6 +89,9 @@ impl Broken {
 pub fn run(options: &Options) -> Result<(), Failure> {
     let cores = Cores::choose()?;
     cores.take_clients()?;
+    if options.realtime {
+        take_precedence()?;
+    }
     let files = Files::new()?;
     // Its thread comes after the move, and so is where the clients are.
     let provider = IdentityProvider::with_algorithm(Algorithm::Rs256);
@@ -97,7 +103,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let rows = steady::run(&kinds(&site), &site, &effort, &mut broken)?;
     let events = events::run(&site, &effort, &mut broken)?;
 
-    let method = method::text(&site, &effort);
+    let method = method::text(&site, &effort, options.realtime);
     let text = format!("{method}\n{}{}", steady::tables(&rows, &effort), events.tables(&effort));
     println!("{text}");
     if options.write {

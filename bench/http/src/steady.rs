@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::contender::{Contender, Kind, Site};
 use crate::load::{Answer, Pace, Plan, Shown, request};
-use crate::measured::{Measured, answers, measure, over, ratio};
+use crate::measured::{Clients, Measured, answers, measure, over, ratio};
 use crate::run::{Broken, Effort};
 use crate::table::{self, Table, number, numbers};
 use crate::{Failure, tokens};
@@ -124,19 +124,12 @@ fn constant(rows: &[Row], at: usize, rate: u32) -> String {
             rounds.iter().map(Measured::failures).sum::<usize>().to_string(),
         ]);
     }
-    let all = || rows.iter().flat_map(|row| &row.constant[at]);
-    let most = |number: fn(&Measured) -> f64| all().map(number).fold(0.0, f64::max);
-    let clients = crate::percentiles::median(all().map(|round| round.clients.lag_p99));
+    let clients = rows.iter().flat_map(|row| &row.constant[at]).map(|round| &round.clients);
     format!(
-        "### At {rate} requests a second\n\n{}\n{}The clients were late themselves: p99 {} ms in the median of all rounds, {} ms \
-         in the worst, {} ms at most. Other programs had up to {} processors meanwhile, and the host withheld up to {}.\n\n",
+        "### At {rate} requests a second\n\n{}\n{}{}\n",
         table.finish(),
         ratios(rows, at, rate),
-        number(clients),
-        number(most(|round| round.clients.lag_p99)),
-        number(most(|round| round.clients.lag_max)),
-        number(most(|round| round.clients.others)),
-        number(most(|round| round.clients.stolen)),
+        Clients::sentence(clients)
     )
 }
 

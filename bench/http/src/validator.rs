@@ -26,8 +26,9 @@ use crate::app::{Trusted, block_on, serve as serve_routes};
 use crate::central::client;
 use crate::tokens::{AUDIENCE, Caller};
 
-/// Between two fetches because of a key that is not known.
-const BETWEEN_FETCHES: Duration = Duration::from_secs(1);
+/// Between two fetches because of a key that is not known. As short as a provider that is one's own bears: nobody with a new
+/// key is to be refused for long.
+const BETWEEN_FETCHES: Duration = Duration::from_millis(100);
 
 #[derive(Args)]
 pub struct Options {
