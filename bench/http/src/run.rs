@@ -1,5 +1,6 @@
 //! All of it, in order.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ pub struct Options {
     /// Short rounds and few requests: to see that it runs.
     #[arg(long)]
     quick: bool,
+    /// How many rounds, of which the median counts.
+    #[arg(long)]
+    rounds: Option<NonZeroUsize>,
     /// Put the tables into bench/README.md and the plots into bench/plots.
     #[arg(long)]
     write: bool,
@@ -41,7 +45,7 @@ pub struct Effort {
     pub event_rate: u32,
     /// How many tokens take turns, of each key.
     pub tokens: u32,
-    /// Long enough for each token to come twice.
+    /// Long enough for each token to come three times: what remembers a token may do so when it comes again.
     pub warm_up: Duration,
     pub steady: Duration,
     /// Before something happens, and afterwards.
@@ -57,9 +61,9 @@ impl Effort {
         event_rate: 8000,
         tokens: 1000,
         warm_up: Duration::from_millis(1500),
-        steady: Duration::from_secs(5),
+        steady: Duration::from_secs(4),
         before: Duration::from_secs(2),
-        after: Duration::from_secs(6),
+        after: Duration::from_secs(5),
     };
 
     const QUICK: Self = Self {
@@ -97,7 +101,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let provider = IdentityProvider::with_algorithm(Algorithm::Rs256);
     let (envoy, haproxy) = (options.envoy.clone(), options.haproxy.clone());
     let site = Site { cores, files: &files, provider: &provider, envoy, haproxy };
-    let effort = if options.quick { Effort::QUICK } else { Effort::FULL };
+    let mut effort = if options.quick { Effort::QUICK } else { Effort::FULL };
+    if let Some(rounds) = options.rounds {
+        effort.rounds = rounds.get();
+    }
     let mut broken = Broken::default();
 
     let rows = steady::run(&kinds(&site), &site, &effort, &mut broken)?;

@@ -125,7 +125,7 @@ fn axes(body: &mut String, (x, x_unit): (&Scale, &str), (y, y_unit): (&Scale, &s
 }
 
 /// Moves labels up as far as they would be in each other's way, from the lowest on.
-fn apart<'a>(mut ends: Vec<(f64, &'a Line)>, bottom: f64) -> Vec<(f64, &'a Line)> {
+fn apart(mut ends: Vec<(f64, &Line)>, bottom: f64) -> Vec<(f64, &Line)> {
     ends.sort_by(|(one, _), (other, _)| other.total_cmp(one));
     let mut limit = bottom;
     for (height, _) in &mut ends {
