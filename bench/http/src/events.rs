@@ -13,6 +13,7 @@ use crate::load::{Answer, Pace, Plan, Sample, Shown, request};
 use crate::measured::{Clients, Took, answers, measure};
 use crate::percentiles::{median, p99_by_window};
 use crate::run::{Broken, Effort};
+use crate::steady::{above_plain, below_central};
 use crate::table::{self, Table, number, numbers};
 use crate::{Failure, tokens};
 
@@ -257,26 +258,21 @@ impl Events {
                 self.answers(change, at),
             ]);
             if let Kind::Central(_) = kind {
-                ratios.push_str(&format!(
-                    "- p99 of countersign is **{:.1} % below** that of the {}{} (wanted: at least 82 %).\n",
-                    (1.0 - median(p99_ratios(ours, rounds))) * 100.0,
-                    kind.name(),
-                    if keeps_up { "" } else { ", which is overloaded" },
-                ));
+                let (ours, plain) = (median(p99_ratios(ours, rounds)), median(p99_ratios(plain, rounds)));
+                ratios.push_str(&below_central(*kind, keeps_up, ours, plain));
             }
         }
-        let ours = median(p99_ratios(ours, plain));
+        let above = p99_ratios(ours, plain);
         let clients = (0..KINDS.len()).flat_map(rounds).map(|round| &round.clients);
         format!(
-            "### Through {}, at {} requests a second\n\n{} {} rounds of {} s after the change.\n\n{}\n\
-             - p99 of countersign is **{} times** that of the same service without authentication (wanted: at most 1.05).\n{ratios}\n{}\n",
+            "### Through {}, at {} requests a second\n\n{} {} rounds of {} s after the change.\n\n{}\n{}{ratios}\n{}\n",
             change.name(),
             effort.event_rate,
             change.explained(),
             effort.rounds,
             effort.after.as_secs(),
             table.finish(),
-            number(ours),
+            above_plain(median(above.iter().copied()), &above),
             Clients::sentence(clients),
         )
     }
