@@ -88,6 +88,8 @@ struct Outcome {
     worst: f64,
     points: Vec<(f64, f64)>,
     answers: [BTreeMap<Answer, usize>; 2],
+    /// p99 of the first key's tokens.
+    old_p99: f64,
     fetches: usize,
     processes: Vec<(&'static str, f64, f64)>,
 }
@@ -157,7 +159,7 @@ fn one(
         let passing = seen.samples.iter().filter(|sample| sample.due >= from && change.must_pass(sample));
         p99_by_window(passing.map(|sample| (sample.due, sample.took)), WINDOW)
     };
-    let of = |group| answers(seen.samples.iter().filter(|sample| sample.due >= changed && sample.group == group));
+    let of = |group| seen.samples.iter().filter(move |sample| sample.due >= changed && sample.group == group);
     let mut allowed_before = seen.samples.iter().filter(|sample| sample.due < changed);
     let is_good = |sample: &&Sample| matches!(sample.answer, Answer::Status(200) | Answer::Missing);
     let what = || format!("{} in {}", kind.name(), change.name());
@@ -176,6 +178,7 @@ fn one(
         refusals.clone().all(refused),
         || table::answers(&answers(refusals.clone())),
     );
+    broken.expect_answers(kind, &seen.samples);
     let used = |server: &crate::children::Server| {
         Ok::<_, Failure>((server.role, server.cpu_time()?.as_secs_f64(), server.peak_kilobytes()? as f64 / 1024.0))
     };
@@ -186,7 +189,8 @@ fn one(
         clients: measured.clients,
         worst: points(changed).iter().map(|(_, p99)| *p99).fold(0.0, f64::max),
         points: points(Duration::ZERO),
-        answers: [of(OLD), of(NEW)],
+        answers: [answers(of(OLD)), answers(of(NEW))],
+        old_p99: Took::of(of(OLD)).p99,
         fetches: site.provider.fetches() - fetches,
         processes: contender.servers.iter().map(used).collect::<Result<_, _>>()?,
     })
@@ -288,6 +292,11 @@ impl Events {
             }
         }
         let [old, new] = sums.map(|sum| table::answers(&sum));
-        if change == Change::Outage { old } else { format!("old key: {old}; new key: {new}") }
+        let old_p99 = number(median(self.0.get(&(change, at)).into_iter().flatten().map(|outcome| outcome.old_p99)));
+        match change {
+            Change::Outage => old,
+            Change::Rotation => format!("old key: {old}; new key: {new}"),
+            Change::Emergency => format!("old key: {old} (p99 {old_p99} ms); new key: {new}"),
+        }
     }
 }

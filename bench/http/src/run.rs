@@ -10,6 +10,7 @@ use countersign_testkit::IdentityProvider;
 
 use crate::contender::{Kind, Site};
 use crate::cores::{Cores, take_precedence};
+use crate::load::{Answer, Sample};
 use crate::proxies::{EnvoyAuth, Files};
 use crate::{Failure, events, method, plots, readme, steady};
 
@@ -87,6 +88,15 @@ impl Broken {
         if !kept {
             self.0.push(format!("{rule}: {}", details()));
         }
+    }
+
+    /// A service that leaves most requests without an answer shows nothing; other contenders may be overloaded.
+    pub fn expect_answers(&mut self, kind: Kind, samples: &[Sample]) {
+        let answered = samples.iter().filter(|sample| sample.answer != Answer::Missing).count();
+        let is_service = matches!(kind, Kind::Plain | Kind::Countersign);
+        self.expect("half of the requests are answered", !is_service || answered * 2 > samples.len(), || {
+            format!("{answered} of {}, {}", samples.len(), kind.name())
+        });
     }
 }
 

@@ -55,6 +55,7 @@ pub fn run(kinds: &[Kind], site: &Site<'_>, effort: &Effort, broken: &mut Broken
             broken.expect(&format!("{}: all get 200", row.kind.name()), bad == 0, || {
                 table::answers(&answers(&seen.samples))
             });
+            broken.expect_answers(row.kind, &seen.samples);
             match pace {
                 Some(at) => row.constant[at].push(measured),
                 None => row.saturation.push(measured),
@@ -162,14 +163,15 @@ pub fn above_plain(median: f64, rounds: &[f64]) -> String {
 
 /// A sentence on p99 beside that of a central validator, of which one that does some work is what is found in the field.
 pub fn below_central(kind: Kind, keeps_up: bool, ours: f64, plain: f64) -> String {
+    let beside =
+        |ratio: f64| format!("{:.1} % {}", (1.0 - ratio).abs() * 100.0, if ratio > 1.0 { "above" } else { "below" });
     format!(
-        "- p99 of countersign is **{:.1} % below** that of the {}{}{}; that of the service without authentication is {:.1} % \
-         below.\n",
-        (1.0 - ours) * 100.0,
+        "- p99 of countersign is **{}** that of the {}{}{}; that of the service without authentication is {}.\n",
+        beside(ours),
         kind.name(),
         if keeps_up { "" } else { ", which is overloaded" },
-        if kind == Kind::Central(0) { "" } else { " (wanted: at least 82 %)" },
-        (1.0 - plain) * 100.0,
+        if kind == Kind::Central(0) { "" } else { " (wanted: at least 82 % below)" },
+        beside(plain),
     )
 }
 
