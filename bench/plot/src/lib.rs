@@ -5,6 +5,8 @@
 //! which needs classes and a `<style>` of our own in any case.
 
 mod bars;
+mod lines;
 mod svg;
 
 pub use bars::{Bar, bars};
+pub use lines::{Line, lines};
