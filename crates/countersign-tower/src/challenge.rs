@@ -29,7 +29,7 @@ pub(crate) fn of(refusal: &Refusal, wording: &Wording<'_>) -> Option<HeaderValue
     if error.is_none() && *refusal != Refusal::NoCredentials {
         return None;
     }
-    let mut challenge = Challenge(String::from("Bearer"));
+    let mut challenge = Challenge::default();
     if let Some(realm) = wording.realm.or(error.is_none().then_some(DEFAULT_REALM)) {
         challenge.parameter("realm", realm);
     }
@@ -45,19 +45,19 @@ pub(crate) fn of(refusal: &Refusal, wording: &Wording<'_>) -> Option<HeaderValue
     if let Some(scope) = scope {
         challenge.parameter("scope", scope);
     }
-    if let Some(step_up) = denied.and_then(Denied::step_up) {
-        if let Some(acr_values) = step_up.acr_values() {
-            challenge.parameter("acr_values", acr_values);
-        }
-        if let Some(max_age) = step_up.max_age() {
-            challenge.parameter("max_age", &max_age.as_secs().to_string());
-        }
+    let step_up = denied.and_then(Denied::step_up);
+    let max_age = step_up.and_then(|step_up| step_up.max_age()).map(|max_age| max_age.as_secs().to_string());
+    if let Some(acr_values) = step_up.and_then(|step_up| step_up.acr_values()) {
+        challenge.parameter("acr_values", acr_values);
+    }
+    if let Some(max_age) = &max_age {
+        challenge.parameter("max_age", max_age);
     }
     if let Some(url) = wording.resource_metadata {
         challenge.parameter("resource_metadata", url);
     }
     // Only printable ASCII was written, which every header can hold.
-    HeaderValue::try_from(challenge.0).ok()
+    HeaderValue::try_from(challenge.text()).ok()
 }
 
 /// Whether `byte` may stand between the quotes of a parameter (RFC 6750 §3): printable ASCII without `"` and `\`.
@@ -65,16 +65,42 @@ pub(crate) fn is_quotable(byte: u8) -> bool {
     matches!(byte, 0x20 | 0x21 | 0x23..=0x5b | 0x5d..=0x7e)
 }
 
-struct Challenge(String);
+/// The parameters of a challenge, in their order: collected before they are written, so that the text is allocated once, and no longer than it
+/// is. A header takes such a text over; a longer one it would have to put into yet another allocation.
+#[derive(Default)]
+struct Challenge<'c> {
+    parameters: [(&'static str, &'c str); MAX_PARAMETERS],
+    count: usize,
+}
 
-impl Challenge {
-    /// What may not stand in a parameter is left out, not escaped: many clients do not undo the escaping.
-    fn parameter(&mut self, name: &str, value: &str) {
-        self.0.push_str(if self.0.ends_with('"') { ", " } else { " " });
-        self.0.push_str(name);
-        self.0.push_str("=\"");
-        self.0.extend(value.bytes().filter(|byte| is_quotable(*byte)).map(char::from));
-        self.0.push('"');
+/// As many as [`of`] can write.
+const MAX_PARAMETERS: usize = 7;
+
+impl<'c> Challenge<'c> {
+    fn parameter(&mut self, name: &'static str, value: &'c str) {
+        self.parameters[self.count] = (name, value);
+        self.count += 1;
+    }
+
+    fn text(&self) -> String {
+        let parameters = &self.parameters[..self.count];
+        let length = parameters.iter().map(|(name, value)| name.len() + value.len() + r#", ="""#.len()).sum::<usize>();
+        // The first has no comma before it.
+        let mut text = String::with_capacity(("Bearer".len() + length).saturating_sub(1));
+        text.push_str("Bearer");
+        for (at, (name, value)) in parameters.iter().enumerate() {
+            text.push_str(if at == 0 { " " } else { ", " });
+            text.push_str(name);
+            text.push_str("=\"");
+            // What may not stand in a parameter is left out, not escaped: many clients do not undo the escaping.
+            if value.bytes().all(is_quotable) {
+                text.push_str(value);
+            } else {
+                text.extend(value.bytes().filter(|byte| is_quotable(*byte)).map(char::from));
+            }
+            text.push('"');
+        }
+        text
     }
 }
 

@@ -191,7 +191,13 @@ impl<K: KeySource> Gate<K> {
 
     fn token<'r>(&self, uri: &'r Uri, headers: &'r HeaderMap) -> Result<FoundToken<'r>, Refusal> {
         match &self.places {
-            None => bearer_token(headers).map(|token| FoundToken { token, in_query: false }),
+            None => {
+                // Nobody reads what is too long, not even to see whether it is printable.
+                if let Some(octets) = bearer_octets(headers).filter(|octets| !octets.starts_with(b" ")) {
+                    self.verifier.check_length(octets.len())?;
+                }
+                bearer_token(headers).map(|token| FoundToken { token, in_query: false })
+            }
             Some(places) => places.find(uri, headers),
         }
     }

@@ -12,6 +12,7 @@ use crate::{challenge, grpc};
 /// gRPC. The refusal itself goes into the extensions, where only this process can see it.
 pub(crate) fn refusal(refusal: Refusal, grpc: Option<grpc::Kind>, wording: &Wording<'_>) -> Response<()> {
     let mut response = Response::new(());
+    *response.headers_mut() = HeaderMap::with_capacity(USUAL_FIELDS);
     match grpc {
         Some(kind) => kind.refuse(refusal.grpc_code(), &refusal.grpc_message(), &mut response),
         None => {
@@ -28,6 +29,9 @@ pub(crate) fn refusal(refusal: Refusal, grpc: Option<grpc::Kind>, wording: &Word
     response.extensions_mut().insert(refusal);
     response
 }
+
+/// How many header fields a refusal has at most, over HTTP: a map that knows it grows no second time.
+const USUAL_FIELDS: usize = 3;
 
 /// The answer of a handler that needs a verified token, behind no layer or one that only watches: a fault of the service's own, so
 /// without a challenge.

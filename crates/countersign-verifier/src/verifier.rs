@@ -8,7 +8,7 @@ use countersign_claims::{
 };
 use countersign_token::{
     AlgorithmSet, Answer, Ask, DEFAULT_MAX_TOKEN_BYTES, HeaderScratch, KeySet, KeySource, Miss, SignatureError,
-    UnverifiedToken, VerifiedPayload,
+    TokenError, UnverifiedToken, VerifiedPayload,
 };
 
 use crate::cache::{TokenCache, TokenCacheStatus};
@@ -157,6 +157,15 @@ impl<K: KeySource> Verifier<K> {
             return Err(ConfigError::Empty("cache of tokens: `without_token_cache()` is how to have none"));
         }
         if self.algorithms.is_empty() { Err(ConfigError::NoAlgorithm) } else { Ok(()) }
+    }
+
+    /// Whether a token of so many octets may be read at all: for whoever would have to look through all of a text before it is a token.
+    ///
+    /// # Errors
+    /// The [`Refusal`] of every token of this length.
+    pub fn check_length(&self, length: usize) -> Result<(), Refusal> {
+        let limit = self.max_token_bytes;
+        if length > limit { Err(TokenError::TooLong { length, limit }.into()) } else { Ok(()) }
     }
 
     /// Judges `token` at the time `now` without ever waiting: while its key is being looked for, the answer is
