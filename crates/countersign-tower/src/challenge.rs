@@ -46,7 +46,7 @@ pub(crate) fn of(refusal: &Refusal, wording: &Wording<'_>) -> Option<HeaderValue
         challenge.parameter("scope", scope);
     }
     let step_up = denied.and_then(Denied::step_up);
-    let max_age = step_up.and_then(|step_up| step_up.max_age()).map(|max_age| max_age.as_secs().to_string());
+    let max_age = step_up.and_then(countersign_claims::StepUp::max_age).map(|max_age| max_age.as_secs().to_string());
     if let Some(acr_values) = step_up.and_then(|step_up| step_up.acr_values()) {
         challenge.parameter("acr_values", acr_values);
     }
