@@ -1,5 +1,7 @@
 use std::fmt;
 
+use memchr::{memchr, memrchr};
+
 use crate::error::TokenError;
 use crate::header::{Header, HeaderScratch};
 
@@ -28,9 +30,11 @@ impl<'a> UnverifiedToken<'a> {
         if token.len() > max_bytes {
             return Err(TokenError::TooLong { length: token.len(), limit: max_bytes });
         }
-        let (signing_input, signature) = token.rsplit_once('.').ok_or(TokenError::NotThreeParts)?;
-        let (header, payload) = signing_input.split_once('.').ok_or(TokenError::NotThreeParts)?;
-        if payload.contains('.') {
+        let (signing_input, signature) =
+            around(token, memrchr(b'.', token.as_bytes())).ok_or(TokenError::NotThreeParts)?;
+        let first_dot = memchr(b'.', signing_input.as_bytes());
+        let (header, payload) = around(signing_input, first_dot).ok_or(TokenError::NotThreeParts)?;
+        if memchr(b'.', payload.as_bytes()).is_some() {
             let dots = token.bytes().filter(|byte| *byte == b'.').count();
             return Err(if dots == 4 { TokenError::Encrypted } else { TokenError::NotThreeParts });
         }
@@ -61,6 +65,12 @@ impl<'a> UnverifiedToken<'a> {
     pub(crate) fn encoded_signature(&self) -> &'a str {
         self.signature
     }
+}
+
+/// What stands before and behind the dot at `at`.
+fn around(text: &str, at: Option<usize>) -> Option<(&str, &str)> {
+    let (before, dot_and_behind) = text.split_at_checked(at?)?;
+    Some((before, dot_and_behind.strip_prefix('.')?))
 }
 
 /// Shows the header only: a token in a log is a token in the hands of whoever reads it.
