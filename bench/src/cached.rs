@@ -87,7 +87,7 @@ fn measure(algorithm: Algorithm, effort: &Effort) -> Result<String, Failure> {
             contender.name,
             medians[at] / raw,
             medians[at],
-            allocated.count_total,
+            allocated.allocations,
         ));
     }
     Ok(rows)

@@ -99,7 +99,7 @@ fn choosing(
          | | × one source | µs | allocations |\n|---|---:|---:|---:|\n",
     );
     for (contender, median) in contenders.iter_mut().zip(&medians) {
-        let allocated = allocation_counter::measure(|| (contender.once)()).count_total;
+        let allocated = contender.allocations().allocations;
         table.push_str(&format!("| {} | {:.2} | {median:.2} | {allocated} |\n", contender.name, median / medians[0]));
     }
     Ok(table)

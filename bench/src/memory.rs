@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use countersign::{Algorithm, JwkSet, KeySet, Origin, Policy, SigningKey, UnixTime, Verifier};
 use serde_json::json;
 
+use crate::counts::count;
 use crate::request::{AUDIENCE, ISSUER, claims};
 use crate::timing::Effort;
 use crate::verification::MyClaims;
@@ -105,7 +106,8 @@ pub struct Growth {
 pub fn growth<T>(make: impl FnOnce() -> T) -> (Growth, T) {
     let before = resident();
     let mut made = None;
-    let counted = allocation_counter::measure(|| made = Some(make())).bytes_current;
+    let mut make = Some(make);
+    let counted = count(|| made = make.take().map(|make| make())).kept;
     let resident = resident().zip(before).map(|(after, before)| after - before);
     (Growth { counted, resident }, made.expect("measured"))
 }

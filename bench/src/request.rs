@@ -76,6 +76,12 @@ impl Handler {
     }
 }
 
+impl Default for Handler {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Service<Request<()>> for Handler {
     type Response = Response<()>;
     type Error = Infallible;

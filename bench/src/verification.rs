@@ -83,8 +83,8 @@ fn measure(algorithm: Algorithm, effort: &Effort) -> Result<String, Failure> {
             contender.name,
             medians[at] / medians[0],
             medians[at],
-            allocated.count_total,
-            allocated.bytes_total,
+            allocated.allocations,
+            allocated.bytes,
         ));
     }
     Ok(table)
