@@ -222,7 +222,7 @@ fn token_refused_for(reason: &str, idp: &IdentityProvider) -> Option<String> {
             format!("{signed}.{other}{}", &signature[1..])
         }
         "signature_too_short" => cut(&good.sign(), 10),
-        "not_base64url" => cut(&good.sign(), 12),
+        "not_base64url" => cut(&good.sign(), 13),
         "wrong_issuer" => good.issuer("https://login.example").sign(),
         "wrong_audience" => idp.token("invoices").sign(),
         "claim_missing" => good.without("aud").sign(),
