@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::Failure;
 
-/// By how much a count may be larger than the stored one. The same program, counted ten times, differs from itself by up to 3.3 %: where its allocations
+/// By how much a count may be larger than the stored one. The same program, counted again and again, differs from itself by up to 3.3 %: where its allocations
 /// and its maps' secrets happen to fall.
 const TOLERANCE: f64 = 0.05;
 

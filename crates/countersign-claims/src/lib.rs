@@ -58,6 +58,7 @@ mod requirement;
 pub mod revocation;
 mod rules;
 mod scopes;
+mod stripes;
 mod time;
 mod typed;
 mod value;
@@ -74,6 +75,8 @@ pub use requirement::{
     authenticated_within, claim, client_id, client_id_in, predicate, scope, scopes, subject,
 };
 pub use rules::Rule;
+#[doc(hidden)]
+pub use stripes::Stripes;
 pub use time::{Clock, MAX_NUMERIC_DATE, UnixTime};
 pub use value::ClaimValue;
 pub use verified::{ClaimsType, ClaimsTypeError, Verified};

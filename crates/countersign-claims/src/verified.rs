@@ -25,44 +25,9 @@ pub struct Verified {
     inner: Arc<Inner>,
     judged_at: UnixTime,
     /// How it is checked whether this token has been revoked, if it is.
-    revocation: Attached<RevocationCheck>,
+    revocation: Option<Arc<RevocationCheck>>,
     /// Whatever the layer wants to find again in a handler; nothing here looks into it.
-    context: Attached<dyn Any + Send + Sync>,
-}
-
-/// Something that all requests share, which not all of them may write: a reference count of its own would be one line of memory that all cores
-/// want. The first of its kind is kept with the token, and counted once.
-enum Attached<T: ?Sized> {
-    Nothing,
-    /// What the token keeps.
-    Kept,
-    /// Another one than the token keeps, because the token is known to two layers.
-    Own(Arc<T>),
-}
-
-impl<T: ?Sized> Attached<T> {
-    fn new(kept: &OnceLock<Arc<T>>, this: &Arc<T>) -> Self {
-        if Arc::ptr_eq(kept.get_or_init(|| Arc::clone(this)), this) { Self::Kept } else { Self::Own(Arc::clone(this)) }
-    }
-
-    fn get<'a>(&'a self, kept: &'a OnceLock<Arc<T>>) -> Option<&'a Arc<T>> {
-        match self {
-            Self::Nothing => None,
-            Self::Kept => kept.get(),
-            Self::Own(own) => Some(own),
-        }
-    }
-}
-
-// By hand, because `T` need not be `Clone`.
-impl<T: ?Sized> Clone for Attached<T> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Nothing => Self::Nothing,
-            Self::Kept => Self::Kept,
-            Self::Own(own) => Self::Own(Arc::clone(own)),
-        }
-    }
+    context: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// In this order in memory: of a token that comes again, while many others do, no more than the beginning need be fetched.
@@ -78,8 +43,6 @@ pub(crate) struct Inner {
     algorithm: Algorithm,
     /// The user's type, once somebody has asked for it.
     pub(crate) typed: OnceLock<Arc<dyn Any + Send + Sync>>,
-    revocation: OnceLock<Arc<RevocationCheck>>,
-    context: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 /// When the time alone gives no reason to refuse a token, by the policy that has accepted it.
@@ -126,16 +89,19 @@ impl Verified {
             window,
             terms,
             typed: typed.map_or_else(OnceLock::new, OnceLock::from),
-            revocation: OnceLock::new(),
-            context: OnceLock::new(),
             key_found_in: AtomicU64::new(0),
         };
-        Self { inner: Arc::new(inner), judged_at, revocation: Attached::Nothing, context: Attached::Nothing }
+        Self { inner: Arc::new(inner), judged_at, revocation: None, context: None }
     }
 
     /// A token that was accepted before, judged once more.
     pub(crate) fn again(inner: Arc<Inner>, judged_at: UnixTime) -> Self {
-        Self { inner, judged_at, revocation: Attached::Nothing, context: Attached::Nothing }
+        Self { inner, judged_at, revocation: None, context: None }
+    }
+
+    /// Where it lies: a number that is another one for another token at the same time.
+    pub(crate) fn place_in_memory(&self) -> usize {
+        Arc::as_ptr(&self.inner) as usize
     }
 
     /// To be kept, and judged again before anybody gets to see it.
@@ -360,27 +326,27 @@ impl Verified {
     /// # Errors
     /// [`RevocationError`].
     pub fn check_revocation(&self, now: UnixTime) -> Result<(), RevocationError> {
-        self.revocation().map_or(Ok(()), |revocation| revocation.check(self, now))
+        self.revocation.as_ref().map_or(Ok(()), |revocation| revocation.check(self, now))
     }
 
     /// How it is checked whether it has been revoked, if the verifier was told to.
     #[must_use]
     pub fn revocation(&self) -> Option<&Arc<RevocationCheck>> {
-        self.revocation.get(&self.inner.revocation)
+        self.revocation.as_ref()
     }
 
     /// Has [`check_revocation`](Self::check_revocation) ask this. For verifiers.
     #[must_use]
-    pub fn with_revocation(mut self, revocation: &Arc<RevocationCheck>) -> Self {
-        self.revocation = Attached::new(&self.inner.revocation, revocation);
+    pub fn with_revocation(mut self, revocation: Arc<RevocationCheck>) -> Self {
+        self.revocation = Some(revocation);
         self
     }
 
     /// Keeps `context` with this token and its clones, in place of an earlier one.
     #[doc(hidden)]
     #[must_use]
-    pub fn with_context(mut self, context: &Arc<dyn Any + Send + Sync>) -> Self {
-        self.context = Attached::new(&self.inner.context, context);
+    pub fn with_context(mut self, context: Arc<dyn Any + Send + Sync>) -> Self {
+        self.context = Some(context);
         self
     }
 
@@ -388,7 +354,7 @@ impl Verified {
     #[doc(hidden)]
     #[must_use]
     pub fn context(&self) -> Option<&Arc<dyn Any + Send + Sync>> {
-        self.context.get(&self.inner.context)
+        self.context.as_ref()
     }
 
     pub(crate) fn place(&self, pointer: &ClaimPointer) -> Place<'_> {

@@ -555,8 +555,7 @@ fn a_permission_is_a_requirement_with_a_name() {
 fn a_context_stays_with_the_token_and_its_clones() {
     let verified = token("{}");
     assert!(verified.context().is_none());
-    let context: std::sync::Arc<dyn std::any::Any + Send + Sync> = std::sync::Arc::new(7_u8);
-    let with = verified.clone().with_context(&context);
+    let with = verified.clone().with_context(std::sync::Arc::new(7_u8));
     assert_eq!(with.clone().context().and_then(|context| context.downcast_ref::<u8>()), Some(&7));
     assert!(verified.context().is_none());
 }

@@ -87,7 +87,7 @@ impl Revocations for Says {
 const SECOND: Duration = Duration::from_secs(1);
 
 fn check(check: RevocationCheck, claims: &str) -> Result<(), RevocationError> {
-    let token = verified(&Policy::new(), claims).with_revocation(&Arc::new(check));
+    let token = verified(&Policy::new(), claims).with_revocation(Arc::new(check));
     token.check_revocation(at(1000))
 }
 

@@ -221,7 +221,7 @@ impl DangerousFakeAuth {
         let payload = token.verify(&key).map_err(|error| error.to_string())?;
         let verified =
             self.policy.judge(payload, UnixTime::from(SystemTime::now())).map_err(|error| error.to_string())?;
-        Ok(verified.with_revocation(&self.revocation))
+        Ok(verified.with_revocation(Arc::clone(&self.revocation)))
     }
 }
 

@@ -92,7 +92,7 @@ impl Algorithm {
     /// The algorithm of that registered name; names are case-sensitive (RFC 7515 §4.1.1).
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        // Each token names one: a look through all of them is a tenth of an HMAC.
+        // Each token names one, so it is not looked for among all of them.
         Some(match name {
             "RS256" => Self::Rs256,
             "RS384" => Self::Rs384,

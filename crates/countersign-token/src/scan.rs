@@ -1,7 +1,6 @@
 //! JSON (RFC 8259) read in one pass: where its values are, that all of it is well formed, and that no name stands twice.
 //!
-//! A token's claims are small, are read once, and come with each request: that they are looked at by nobody's general parser is worth
-//! more than half of what reading them costs (`DESIGN.md`). Nothing here knows what a value means.
+//! A token's claims are small, are read once, and come with each request (`DESIGN.md` says why no general parser looks at them). Nothing here knows what a value means.
 
 use std::borrow::Cow;
 

@@ -75,8 +75,9 @@ impl Answers {
         Arc::clone(verified.context()?).downcast().ok()
     }
 
-    pub(crate) fn as_context(self: &Arc<Self>) -> Arc<dyn Any + Send + Sync> {
-        Arc::clone(self) as Arc<dyn Any + Send + Sync>
+    /// A copy, with a reference count of its own.
+    pub(crate) fn as_context(&self) -> Arc<dyn Any + Send + Sync> {
+        Arc::new(self.clone())
     }
 
     /// The protocol that a request is answered in; `None` is plain HTTP.

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use countersign_claims::revocation::RevocationCheck;
-use countersign_claims::{Clock, ConfigError, Requirement, UnixTime, Verified};
+use countersign_claims::{Clock, ConfigError, Requirement, Stripes, UnixTime, Verified};
 use countersign_token::{Answer, KeySource};
 use countersign_verifier::{Attempt, Refusal as TokenRefusal, Verifier};
 use http::{HeaderMap, Request, Response, Uri};
@@ -34,8 +34,8 @@ pub(crate) struct Gate<K> {
     forward: Option<Forward>,
     limit: Option<Arc<dyn RefusalLimit>>,
     answers: Arc<Answers>,
-    /// The same, as tokens carry it to handlers. Made once, so that requests need not count it.
-    context: OnceLock<Arc<dyn Any + Send + Sync>>,
+    /// The same, as tokens carry it to handlers. Made with the first.
+    context: OnceLock<Stripes<dyn Any + Send + Sync>>,
 }
 
 /// What a layer asks beside its verifier. Both are made with the layer, so that no request has to put them together.
@@ -43,7 +43,7 @@ pub(crate) struct Gate<K> {
 struct Revocation {
     own: Arc<RevocationCheck>,
     /// The verifier's, if it has one, and behind it this layer's: what is asked again of a token that has been let in.
-    all: Arc<RevocationCheck>,
+    all: Stripes<RevocationCheck>,
 }
 
 /// How far the judgement of a request came without waiting; a refusal is the error beside it.
@@ -186,7 +186,7 @@ impl<K: KeySource> Gate<K> {
             None => own.clone(),
             Some(of_verifier) => RevocationCheck::clone(of_verifier).and(own.clone()),
         };
-        self.revocation = Some(Revocation { own: Arc::new(own), all: Arc::new(all) });
+        self.revocation = Some(Revocation { own: Arc::new(own), all: Stripes::new(|| Arc::new(all.clone())) });
     }
 
     fn token<'r>(&self, uri: &'r Uri, headers: &'r HeaderMap) -> Result<FoundToken<'r>, Refusal> {
@@ -219,7 +219,8 @@ impl<K: KeySource> Gate<K> {
     fn check_revocation(&self, verified: Verified) -> Result<Verified, Refusal> {
         let Some(revocation) = &self.revocation else { return Ok(verified) };
         revocation.own.check(&verified, verified.judged_at()).map_err(TokenRefusal::from)?;
-        Ok(verified.with_revocation(&revocation.all))
+        let all = revocation.all.of(&verified);
+        Ok(verified.with_revocation(all))
     }
 
     fn authorise(&self, verified: Verified) -> Result<Verified, Refusal> {
@@ -251,7 +252,8 @@ impl<K: KeySource> Gate<K> {
                 // Of an outer layer.
                 request.extensions_mut().remove::<Anonymous>();
                 let verified = if self.answers.matter_to_handlers() {
-                    verified.with_context(self.context.get_or_init(|| self.answers.as_context()))
+                    let context = self.context.get_or_init(|| Stripes::new(|| self.answers.as_context())).of(&verified);
+                    verified.with_context(context)
                 } else {
                     verified
                 };

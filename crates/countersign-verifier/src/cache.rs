@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use countersign_claims::{Remembered, Verified};
 use countersign_token::Stamp;
-use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{DefaultHashBuilder, Equivalent, OptionsBuilder, Weighter};
+use quick_cache::sync::Cache;
+use quick_cache::{DefaultHashBuilder, Equivalent, Lifecycle, OptionsBuilder, Weighter};
 
 /// How many tokens are remembered unless said otherwise. A service that ten thousand callers use within the lifetime of their tokens finds room for all.
 pub const DEFAULT_CACHED_TOKENS: usize = 16 * 1024;
 
-/// How many bytes these tokens may take together, their claims included, unless said otherwise: 4 KiB for each. An ordinary token of 900 bytes takes
-/// two and a half.
+/// How many bytes these tokens may take together, their claims included, unless said otherwise: 4 KiB for each, which an ordinary token of 900 bytes is
+/// counted as less than.
 pub const DEFAULT_CACHED_BYTES: usize = 64 * 1024 * 1024;
 
 /// Each has a lock of its own, which is held for one look-up or one insertion and never waited for. As many as there are cores on the largest common machines,
@@ -46,7 +46,7 @@ struct Limits {
 }
 
 struct Tokens {
-    known: Cache<Token, Known, ByWeight>,
+    known: Cache<Token, Known, ByWeight, DefaultHashBuilder, Outside>,
     seen: Seen,
     counts: Counts,
 }
@@ -97,8 +97,8 @@ impl TokenCache {
     pub(crate) fn remember(&self, token: &str, verified: &Verified, keys: Stamp) {
         let tokens = self.tokens.get_or_init(|| Tokens::new(self.limits));
         let mark = Mark::of(token.as_bytes());
-        tokens.counts.of(mark).misses.fetch_add(1, Ordering::Relaxed);
-        if tokens.seen.is_again(mark) {
+        let misses = tokens.counts.of(mark).misses.fetch_add(1, Ordering::Relaxed);
+        if tokens.seen.is_again(mark, misses) {
             let accepted = verified.remember();
             accepted.note_key_found_in(keys);
             let weight = (ENTRY_BYTES + token.len() + accepted.memory()).max(self.limits.share()) as u64;
@@ -152,7 +152,7 @@ impl Tokens {
             .weight_capacity(limits.bytes as u64)
             .build()
             .expect("both capacities are set");
-        let known = Cache::with_options(options, ByWeight, DefaultHashBuilder::default(), DefaultLifecycle::default());
+        let known = Cache::with_options(options, ByWeight, DefaultHashBuilder::default(), Outside);
         Self { known, seen: Seen::of(limits.tokens), counts: Counts::default() }
     }
 }
@@ -182,6 +182,19 @@ impl Weighter<Token, Known> for ByWeight {
     }
 }
 
+/// Has whatever leaves dropped behind the lock of its shard: claims are of a type of the user's, which may take its time for it, or panic.
+#[derive(Clone)]
+struct Outside;
+
+impl Lifecycle<Token, Known> for Outside {
+    /// What leaves with one insertion, dropped when that is over: nothing, most often, which takes no memory.
+    type RequestState = Vec<(Token, Known)>;
+
+    fn on_evict(&self, leaving: &mut Self::RequestState, token: Token, known: Known) {
+        leaving.push((token, known));
+    }
+}
+
 impl Hash for Octets<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write(self.0.last_chunk::<HASHED_BYTES>().map_or(self.0, |tail| tail));
@@ -208,6 +221,9 @@ impl Equivalent<Token> for Octets<'_> {
     }
 }
 
+/// 2^64 by the golden ratio: a product with it spreads what differs over the upper bits.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// A few octets of a token's signature: enough to tell tokens apart where it does no harm to mistake one for another.
 #[derive(Clone, Copy)]
 struct Mark(u64);
@@ -215,12 +231,12 @@ struct Mark(u64);
 impl Mark {
     fn of(token: &[u8]) -> Self {
         let tail = token.last_chunk().map_or(0, |tail| u64::from_le_bytes(*tail));
-        // The last character has few values, and all have some bits in common: spread over all bits by a product with the golden ratio.
-        Self(tail.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        // The last character has few values, and all have some bits in common.
+        Self(tail.wrapping_mul(GOLDEN))
     }
 }
 
-/// The tokens that were verified lately, about: a table of words, each with the marks of the last four tokens that fell to it. Words are read and written
+/// The tokens that were verified lately, about: a table of words, each with the marks of four tokens that fell to it lately. Words are read and written
 /// whole, and what two threads write at once may be lost: a token is then remembered at its third sight.
 struct Seen(Box<[AtomicU64]>);
 
@@ -236,18 +252,23 @@ impl Seen {
         Self((0..words).map(|_| AtomicU64::new(0)).collect())
     }
 
-    /// Whether it was seen before; from now on it was.
-    fn is_again(&self, Mark(mark): Mark) -> bool {
-        // The upper bits of a product are the mixed ones.
-        let word = &self.0[(mark >> Self::MARK_BITS) as usize & (self.0.len() - 1)];
-        // 0 stands for nothing yet.
-        let mark = (mark >> (u64::BITS - Self::MARK_BITS)).max(1);
-        let marks = word.load(Ordering::Relaxed);
+    /// Whether it was seen before; from now on it was. `turn` is another number each time.
+    fn is_again(&self, Mark(mark): Mark, turn: u64) -> bool {
+        // The upper bits of a product are the mixed ones: the first of them say where, the next 16 what.
+        let bits_of_place = self.0.len().ilog2();
+        let word = &self.0[(mark >> (u64::BITS - bits_of_place)) as usize];
         let lane = (1 << Self::MARK_BITS) - 1;
-        if (0..4).any(|at| marks >> (at * Self::MARK_BITS) & lane == mark) {
+        // 0 stands for nothing yet.
+        let mark = (mark >> (u64::BITS - bits_of_place - Self::MARK_BITS) & lane).max(1);
+        let marks = word.load(Ordering::Relaxed);
+        let places = || (0..4).map(|at| at * Self::MARK_BITS);
+        if places().any(|at| marks >> at & lane == mark) {
             return true;
         }
-        word.store(marks << Self::MARK_BITS | mark, Ordering::Relaxed);
+        // The place of any, as good as at random: were it that of the oldest, five that come in turn would drive each other out for ever.
+        let any = (mark ^ turn).wrapping_mul(GOLDEN) >> (u64::BITS - 2);
+        let at = places().find(|at| marks >> at & lane == 0).unwrap_or(any as u32 * Self::MARK_BITS);
+        word.store(marks & !(lane << at) | mark << at, Ordering::Relaxed);
         false
     }
 }
@@ -267,5 +288,32 @@ struct Counted {
 impl Counts {
     fn of(&self, Mark(mark): Mark) -> &Counted {
         &self.0[(mark >> (u64::BITS - 4)) as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_marks_than_a_word_holds_are_all_seen_again_sooner_or_later() {
+        let seen = Seen::of(1);
+        // All in the first word: their upper bits are none.
+        let marks: Vec<_> = (1..=6).map(|n| Mark(n << (u64::BITS - 6 - Seen::MARK_BITS))).collect();
+        let mut again = [false; 6];
+        for turn in 0..600 {
+            let at = turn % marks.len();
+            again[at] |= seen.is_again(marks[at], turn as u64);
+        }
+        assert_eq!(again, [true; 6]);
+        assert!(seen.0[1..].iter().all(|word| word.load(Ordering::Relaxed) == 0));
+    }
+
+    #[test]
+    fn what_was_not_seen_is_not_seen_again() {
+        let seen = Seen::of(1_000);
+        let mark = |n: u32| Mark::of(format!("{n:08}").as_bytes());
+        assert!((0..1_000).filter(|n| seen.is_again(mark(*n), 0)).count() < 5);
+        assert!((0..1_000).filter(|n| seen.is_again(mark(*n), 1)).count() > 950);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use countersign_claims::revocation::RevocationCheck;
 use countersign_claims::{
-    ClaimError, ClaimsType, ClaimsTypeError, Clock, ConfigError, Policy, Remembered, UnixTime, Verified,
+    ClaimError, ClaimsType, ClaimsTypeError, Clock, ConfigError, Policy, Remembered, Stripes, UnixTime, Verified,
 };
 use countersign_token::{
     AlgorithmSet, Answer, Ask, DEFAULT_MAX_TOKEN_BYTES, HeaderScratch, KeySet, KeySource, Miss, SignatureError,
@@ -23,7 +23,7 @@ pub struct Verifier<K> {
     pub(crate) kid_required: bool,
     /// Judges and reads the claims into the user's type, so that a token that does not fit is refused here.
     pub(crate) read_claims: Option<ReadClaims>,
-    pub(crate) revocation: Option<Arc<RevocationCheck>>,
+    pub(crate) revocation: Option<Stripes<RevocationCheck>>,
     cache: Option<TokenCache>,
 }
 
@@ -88,7 +88,8 @@ impl<K: KeySource> Verifier<K> {
     /// [`DEFAULT_CACHED_BYTES`](crate::DEFAULT_CACHED_BYTES). Both must be more than 0.
     ///
     /// A token that comes again is compared, as a whole, instead of being verified again. Everything else is asked anew each time: its times, whether the
-    /// key that verified it is still in force, whether it has been revoked, and what the policy asks of the user's own code. It is remembered when it is
+    /// key that verified it is still in force, whether it has been revoked, and what [`Policy::subject`] says. Not so its claims: a type given to
+    /// [`with_claims`](Self::with_claims) is read once for a token, and shared by its requests, so it should depend on nothing but the claims. It is remembered when it is
     /// accepted for the second time, so that tokens that come once only take nobody's place; those that are used most stay. A token that was
     /// refused is never remembered, nor anything about it.
     ///
@@ -119,17 +120,18 @@ impl<K: KeySource> Verifier<K> {
     /// well.
     #[must_use]
     pub fn revocation(mut self, check: impl Into<RevocationCheck>) -> Self {
-        self.revocation = Some(Arc::new(match self.revocation.take() {
+        let check = match self.revocation.take() {
             None => check.into(),
-            Some(earlier) => Arc::unwrap_or_clone(earlier).and(check),
-        }));
+            Some(earlier) => RevocationCheck::clone(earlier.any()).and(check),
+        };
+        self.revocation = Some(Stripes::new(|| Arc::new(check.clone())));
         self
     }
 
     /// How it is checked whether a token has been revoked, if anybody asks.
     #[must_use]
     pub fn revocation_check(&self) -> Option<&Arc<RevocationCheck>> {
-        self.revocation.as_ref()
+        self.revocation.as_ref().map(Stripes::any)
     }
 
     /// Where the keys come from.
@@ -351,7 +353,8 @@ impl<K: KeySource> Verifier<K> {
 
     fn check_revocation(&self, verified: Verified, now: UnixTime) -> Result<Verified, Refusal> {
         let Some(revocation) = &self.revocation else { return Ok(verified) };
-        revocation.check(&verified, now)?;
+        revocation.any().check(&verified, now)?;
+        let revocation = revocation.of(&verified);
         Ok(verified.with_revocation(revocation))
     }
 

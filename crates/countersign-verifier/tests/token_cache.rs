@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -260,7 +262,10 @@ fn it_holds_as_many_as_it_may_and_no_more() {
     }
     // One that all fit into holds all.
     let verifier = verifier(4 * all.len(), 8 << 20);
-    all.iter().chain(&all).for_each(|token| assert_eq!(code(verifier.verify(token, at(1000))), "accepted"));
+    // Few enough of them are mistaken for each other, or stand in each other's way for a while.
+    for token in all.iter().cycle().take(20 * all.len()) {
+        assert_eq!(code(verifier.verify(token, at(1000))), "accepted");
+    }
     assert_eq!(verifier.token_cache_status().unwrap().tokens, all.len());
 }
 
@@ -313,4 +318,91 @@ fn threads_that_change_and_look_at_once_agree() {
     let status = verifier.token_cache_status().unwrap();
     assert_eq!(status.hits + status.misses, 8_000);
     assert!(status.tokens <= 50, "{status:?}");
+}
+
+// ---- Types, settings and keys that nobody expects ----
+
+fn hmac() -> SigningKey {
+    SigningKey::generate(Algorithm::Hs256).expect("randomness").with_kid("k")
+}
+
+fn of_hmac(signer: &SigningKey) -> Verifier<KeySet> {
+    static_verifier([signer]).algorithms(AlgorithmSet::HMAC)
+}
+
+/// With claims of so many bytes besides.
+fn padded(signer: &SigningKey, sub: &str, padding: usize) -> String {
+    let padding = "x".repeat(padding);
+    token(signer, &format!(r#"{{"iss":"{ISSUER}","aud":"api","sub":"{sub}","exp":2000,"p":"{padding}"}}"#))
+}
+
+#[derive(serde::Deserialize)]
+struct Grumpy {
+    sub: String,
+}
+
+impl Drop for Grumpy {
+    fn drop(&mut self) {
+        assert!(self.sub != "bad" || std::thread::panicking(), "does not want to go");
+    }
+}
+
+/// Those that leave for another are dropped by its request; all later ones in that shard must not hear of it.
+#[test]
+fn claims_that_panic_when_they_are_dropped_spoil_no_more_than_the_request_that_drops_them() {
+    let signer = hmac();
+    // One shard; never dropped, because that would panic too.
+    let verifier = of_hmac(&signer).max_token_bytes(100_000).with_claims::<Grumpy>().token_cache(100, 100_000);
+    let verifier = Box::leak(Box::new(verifier));
+    let pass = |token: &str| catch_unwind(AssertUnwindSafe(|| code(verifier.verify(token, at(1000)))));
+    let mut tokens: Vec<_> = (0..60).map(|n| padded(&signer, "bad", n)).collect();
+    tokens.push(padded(&signer, "good", 20_000));
+    for token in &tokens {
+        // At first sight, the claims go with the request.
+        let _ = pass(token);
+        let _ = pass(token);
+    }
+    let good = padded(&signer, "good", 10);
+    // By then it is remembered, and whatever had to leave for it has left.
+    (0..2).for_each(|_| _ = pass(&good));
+    for _ in 0..4 {
+        assert_eq!(pass(&good).ok(), Some("accepted"), "a request that has nothing to do with it");
+    }
+}
+
+#[test]
+fn limits_of_any_size_are_limits() {
+    let signer = hmac();
+    let token = padded(&signer, "ada", 0);
+    for (tokens, bytes) in [(usize::MAX, usize::MAX), (usize::MAX, 1), (1, usize::MAX), (1 << 40, 1 << 50)] {
+        let verifier = of_hmac(&signer).token_cache(tokens, bytes);
+        for _ in 0..3 {
+            assert_eq!(code(verifier.verify(&token, at(1000))), "accepted");
+        }
+    }
+}
+
+/// Read by the handler, after the token was put into the cache.
+#[derive(serde::Deserialize)]
+struct Large {
+    #[serde(skip, default = "large")]
+    _room: Vec<u8>,
+}
+
+fn large() -> Vec<u8> {
+    vec![1; 4]
+}
+
+#[test]
+fn claims_of_one_type_are_not_given_out_as_another() {
+    let signer = hmac();
+    let token = padded(&signer, "ada", 0);
+    let verifier = of_hmac(&signer);
+    for _ in 0..4 {
+        let verified = verifier.verify(&token, at(1000)).unwrap();
+        assert_eq!(verified.claims::<BTreeMap<String, serde_json::Value>>().unwrap()["sub"], "ada");
+        assert_eq!(verified.claims::<Grumpy>().unwrap().sub, "ada");
+        assert_eq!(verified.claims::<Large>().unwrap()._room.len(), 4);
+        assert!(verified.claims::<Vec<u8>>().is_err());
+    }
 }

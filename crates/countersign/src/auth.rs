@@ -578,8 +578,8 @@ impl JwtAuth {
     /// A look at readiness and keys. Starts fetching, if there is a runtime.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        // Not the one that is built, which a misconfigured layer does not have.
-        let layer = self.configure();
+        // A misconfigured layer is never built, and has a handle all the same.
+        let layer = &if self.check().is_ok() { self.built().clone() } else { self.configure() };
         Handle {
             keys: self.keys().handle(),
             verifier: Arc::clone(layer.verifier()),

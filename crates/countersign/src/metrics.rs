@@ -107,7 +107,7 @@ impl Metrics {
         let mut watched = self.0.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         watched.retain(|watched| watched.verifier.strong_count() > 0);
         if verifier.token_cache_status().is_some() {
-            // Not more than a weak one: what it remembers leads to the observers of its layer, and by them to this.
+            // Not more than a weak one: an observer of its layer leads to this, and would keep what keeps it.
             watched.push(WatchedTokens { verifier: Arc::downgrade(verifier), told: TokenCacheStatus::default() });
         }
     }
