@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use crate::issuers;
@@ -11,7 +11,8 @@ use countersign_jwks::{Issuers, Keys, Remote, Tenants};
 use tokio::time::sleep;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
+use tracing::subscriber::DefaultGuard;
+use tracing::{Dispatch, Event, Metadata, Subscriber};
 
 const SEC: Duration = Duration::from_secs(1);
 
@@ -102,14 +103,24 @@ impl Subscriber for Seen {
     }
 }
 
+/// A subscriber of this thread.
+///
+/// While there is but one in the process, a span that another thread meets for the first time is asked of that thread's own, which has none, and is
+/// then off for all. So there are more.
+fn subscribed() -> (Seen, DefaultGuard) {
+    static OTHERS: LazyLock<[Dispatch; 2]> = LazyLock::new(|| [(); 2].map(|()| Dispatch::new(Seen::default())));
+    LazyLock::force(&OTHERS);
+    let seen = Seen::default();
+    (seen.clone(), tracing::subscriber::set_default(seen))
+}
+
 fn keys(indices: impl IntoIterator<Item = usize>) -> Turn {
     Turn::Keys(indices.into_iter().collect())
 }
 
 #[tokio::test(start_paused = true)]
 async fn each_fetch_has_a_span_that_says_why_it_was_and_what_it_came_to() {
-    let seen = Seen::default();
-    let _subscribed = tracing::subscriber::set_default(seen.clone());
+    let (seen, _subscribed) = subscribed();
     let script = Script::taking(SEC / 4, [keys([0])]);
     let remote = Remote::new("https://issuer.test/keys?code=hunter2").unwrap().fetch(script.clone());
     let source = Keys::remote(remote);
@@ -150,8 +161,7 @@ async fn each_fetch_has_a_span_that_says_why_it_was_and_what_it_came_to() {
 
 #[tokio::test(start_paused = true)]
 async fn a_span_names_no_tenant_and_ends_with_its_source() {
-    let seen = Seen::default();
-    let _subscribed = tracing::subscriber::set_default(seen.clone());
+    let (seen, _subscribed) = subscribed();
     let sites = Sites::default();
     let tenants = Tenants::of("https://login.example/{tenant}").jwks("https://login.example/{tenant}/keys");
     let source = Keys::issuers(issuers::with_sites(Issuers::new(), &sites).tenants(tenants.admit_if(|_| true)));
