@@ -3,12 +3,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_token::json::Members;
+use countersign_token::json::{Members, ObjectError};
 use countersign_token::{UnverifiedToken, VerifiedPayload, VerifyingKey};
 
 use crate::error::{ClaimError, ConfigError, Found};
 use crate::pointer::ClaimPointer;
-use crate::registered::Registered;
+use crate::registered::{Registered, Unread};
 use crate::revocation::Level;
 use crate::scopes::{ScopeRules, is_scope_token};
 use crate::time::UnixTime;
@@ -84,19 +84,18 @@ struct LevelClaims {
 }
 
 impl LevelClaims {
-    fn read(&self, payload: &[u8], registered: &mut Registered) {
-        let read = |pointer| Registered::text_at(payload, pointer);
+    fn read(&self, payload: &str, registered: &mut Registered) {
         if let Some(pointer) = &self.tenant {
-            registered.tenant = read(pointer);
+            registered.tenant = registered.text_at(payload, pointer);
         }
         if let Some(pointer) = &self.client {
-            registered.client = Some(read(pointer));
+            registered.client = Some(registered.text_at(payload, pointer));
         }
         if let Some(pointer) = &self.session {
-            registered.session = read(pointer);
+            registered.session = registered.text_at(payload, pointer);
         }
         if let Some(pointer) = &self.family {
-            registered.family = read(pointer);
+            registered.family = registered.text_at(payload, pointer);
         }
     }
 }
@@ -394,7 +393,8 @@ impl Policy {
         let mut members = Members::new();
         let mut registered = Registered::default();
         let (window, terms) = self.check_all(&payload, &mut members, &mut registered, now)?;
-        let claims = typed::read::<T>(payload.bytes(), &members);
+        // A policy has read it, so it is text.
+        let claims = typed::read::<T>(payload.text().unwrap_or_default(), &members);
         drop(members);
         Ok(claims
             .map(|claims| Verified::new(payload, registered, window, terms, now, Some(Arc::new(claims))))
@@ -408,12 +408,15 @@ impl Policy {
         registered: &mut Registered,
         now: UnixTime,
     ) -> Result<(Window, Terms), ClaimError> {
-        self.check_registered(payload.bytes(), members, registered, payload.header().typ(), now)?;
+        let text = payload.text().ok_or(ClaimError::NotAnObject)?;
+        read_members(members.read(text))?;
+        let present = registered.read(text, members, &self.required).map_err(in_any_memory)?;
+        self.check_registered(text, registered, present, payload.header().typ(), now)?;
         if let Some(claims) = &self.level_claims {
-            claims.read(payload.bytes(), registered);
+            claims.read(text, registered);
         }
-        self.check_issuer_of_key(registered, payload.bytes(), payload.key())?;
-        self.check_subject(registered, payload.bytes())?;
+        self.check_issuer_of_key(registered, text, payload.key())?;
+        self.check_subject(registered, text)?;
         self.check_binding_to_key(registered)?;
         let window = Window { from: self.accepted_from(registered), until: self.accepted_until(registered) };
         let terms = Terms {
@@ -445,21 +448,38 @@ impl Policy {
     pub fn fault_without_key(&self, token: &UnverifiedToken<'_>, now: UnixTime) -> Option<ClaimError> {
         let typ = token.header().typ();
         token.look_at_unverified_payload(|payload| {
-            self.check_registered(payload, &mut Members::new(), &mut Registered::default(), typ, now).err()
+            let Ok(text) = std::str::from_utf8(payload) else { return Some(ClaimError::NotAnObject) };
+            let mut members = Members::new();
+            let mut registered = Registered::in_place();
+            // Of what is out of the ordinary nothing is said before a key has vouched for it: it would take memory.
+            match members.read_in_place(text) {
+                Err(ObjectError::TooManyMembers) => return None,
+                read => {
+                    if let Err(error) = read_members(read) {
+                        return Some(error);
+                    }
+                }
+            }
+            let present = match registered.read(text, &members, &self.required) {
+                Ok(present) => present,
+                Err(Unread::Claim(error)) => return Some(error),
+                Err(Unread::NotInPlace) => return None,
+            };
+            self.check_registered(text, &mut registered, present, typ, now).err()
         })?
     }
 
     /// All rules but those that are the user's own code, or need the key. `rules.rs` asks each in the same order.
-    fn check_registered<'p>(
+    fn check_registered(
         &self,
-        payload: &'p [u8],
-        members: &mut Members<'p>,
+        payload: &str,
         registered: &mut Registered,
+        present: u64,
         typ: Option<&str>,
         now: UnixTime,
     ) -> Result<(), ClaimError> {
-        let present = registered.read(payload, members, &self.required)?;
-        if let Some(rules) = &self.scope_rules {
+        // Which a token has is nobody's business before a key has vouched for it.
+        if let Some(rules) = self.scope_rules.as_ref().filter(|_| !registered.in_place) {
             read_scopes(rules, payload, registered)?;
         }
         self.check_kind(registered, typ)?;
@@ -555,11 +575,11 @@ impl Policy {
     }
 
     /// From whom? Compared as strings, without any normalisation (RFC 7519 §2, StringOrURI).
-    pub(crate) fn check_iss(&self, claims: &Registered, payload: &[u8]) -> Result<(), ClaimError> {
+    pub(crate) fn check_iss(&self, claims: &Registered, payload: &str) -> Result<(), ClaimError> {
         if self.issuers.is_empty() {
             return Ok(());
         }
-        let iss = claims.iss.as_ref().ok_or(ClaimError::Missing(Cow::Borrowed("iss")))?.get(payload);
+        let iss = claims.get(claims.iss.ok_or(ClaimError::Missing(Cow::Borrowed("iss")))?, payload);
         if !self.issuers.iter().any(|issuer| **issuer == *iss) {
             return Err(ClaimError::WrongIssuer { found: Found::new(iss), wanted: Arc::clone(&self.issuers) });
         }
@@ -567,15 +587,15 @@ impl Policy {
     }
 
     /// For whom? Compared as `iss` is.
-    pub(crate) fn check_aud(&self, claims: &Registered, payload: &[u8]) -> Result<(), ClaimError> {
+    pub(crate) fn check_aud(&self, claims: &Registered, payload: &str) -> Result<(), ClaimError> {
         if self.audiences.is_empty() {
             return Ok(());
         }
-        let first = claims.aud.first().ok_or(ClaimError::Missing(Cow::Borrowed("aud")))?;
+        let first = *claims.aud.first().ok_or(ClaimError::Missing(Cow::Borrowed("aud")))?;
         let is_ours = |aud: &str| self.audiences.iter().any(|audience| **audience == *aud);
-        if !claims.aud.iter().any(|aud| is_ours(aud.get(payload))) {
+        if !claims.aud.iter().any(|aud| is_ours(claims.get(*aud, payload))) {
             return Err(ClaimError::WrongAudience {
-                found: Found::new(first.get(payload)),
+                found: Found::new(claims.get(first, payload)),
                 wanted: Arc::clone(&self.audiences),
             });
         }
@@ -614,13 +634,13 @@ impl Policy {
     pub(crate) fn check_issuer_of_key(
         &self,
         claims: &Registered,
-        payload: &[u8],
+        payload: &str,
         key: &VerifyingKey,
     ) -> Result<(), ClaimError> {
         let Some(issuer) = key.issuer() else {
             return if self.issuer_of_key { Err(ClaimError::KeyOfNoIssuer) } else { Ok(()) };
         };
-        let iss = claims.iss.as_ref().ok_or(ClaimError::Missing(Cow::Borrowed("iss")))?.get(payload);
+        let iss = claims.get(claims.iss.ok_or(ClaimError::Missing(Cow::Borrowed("iss")))?, payload);
         if iss != issuer {
             return Err(ClaimError::WrongIssuer { found: Found::new(iss), wanted: Arc::new([issuer.into()]) });
         }
@@ -628,10 +648,10 @@ impl Policy {
     }
 
     /// The user's own code.
-    pub(crate) fn check_subject(&self, claims: &Registered, payload: &[u8]) -> Result<(), ClaimError> {
+    pub(crate) fn check_subject(&self, claims: &Registered, payload: &str) -> Result<(), ClaimError> {
         let Some(rule) = &self.subject else { return Ok(()) };
-        let sub = claims.sub.as_ref().ok_or(ClaimError::Missing(Cow::Borrowed("sub")))?;
-        if rule(sub.get(payload)) { Ok(()) } else { Err(ClaimError::WrongSubject) }
+        let sub = claims.sub.ok_or(ClaimError::Missing(Cow::Borrowed("sub")))?;
+        if rule(claims.get(sub, payload)) { Ok(()) } else { Err(ClaimError::WrongSubject) }
     }
 
     pub(crate) fn check_binding_to_key(&self, claims: &Registered) -> Result<(), ClaimError> {
@@ -659,8 +679,24 @@ impl fmt::Debug for Policy {
     }
 }
 
+/// What is said of a payload that could not be taken apart. The whole object first: a name that stands twice outweighs whatever is wrong with a value.
+pub(crate) fn read_members(read: Result<(), ObjectError>) -> Result<(), ClaimError> {
+    read.map_err(|error| match error {
+        ObjectError::DuplicateMember => ClaimError::DuplicateMember,
+        _ => ClaimError::NotAnObject,
+    })
+}
+
+/// Where there is no bound to memory.
+pub(crate) fn in_any_memory(unread: Unread) -> ClaimError {
+    match unread {
+        Unread::Claim(error) => error,
+        Unread::NotInPlace => ClaimError::NotAnObject,
+    }
+}
+
 /// The scopes from where the configuration says that they are.
-fn read_scopes(rules: &ScopeRules, payload: &[u8], registered: &mut Registered) -> Result<(), ClaimError> {
+fn read_scopes(rules: &ScopeRules, payload: &str, registered: &mut Registered) -> Result<(), ClaimError> {
     if !rules.claims.is_empty() {
         registered.scopes.clear();
     }

@@ -27,7 +27,7 @@ impl Remembered {
     /// `iss`, which a key has vouched for.
     #[must_use]
     pub fn issuer(&self) -> Option<&str> {
-        self.0.registered.iss.as_ref().map(|iss| iss.get(&self.0.payload))
+        self.0.registered.iss.map(|iss| self.0.registered.get(iss, &self.0.payload))
     }
 
     /// The key that verified it.
@@ -54,7 +54,7 @@ impl Remembered {
     pub fn memory(&self) -> usize {
         let inner = &*self.0;
         let typed = inner.typed.get().map_or(0, |typed| size_of_val(&**typed));
-        let count = |octet| inner.payload.iter().filter(|other| **other == octet).count();
+        let count = |octet| inner.payload.bytes().filter(|other| *other == octet).count();
         let values = (count(b',') + count(b'[')) * VALUE_BYTES + count(b'{').saturating_sub(1) * OBJECT_BYTES;
         size_of::<Inner>() + inner.payload.capacity() + inner.registered.heap() + typed + inner.payload.len() + values
     }

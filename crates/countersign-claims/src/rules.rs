@@ -4,7 +4,7 @@ use countersign_token::json::Members;
 use countersign_token::{UnverifiedToken, VerifyingKey};
 
 use crate::error::ClaimError;
-use crate::policy::Policy;
+use crate::policy::{Policy, in_any_memory, read_members};
 use crate::registered::Registered;
 use crate::time::UnixTime;
 
@@ -78,8 +78,13 @@ impl Policy {
     ) -> Vec<(Rule, Result<(), ClaimError>)> {
         let ask = |payload: &[u8]| {
             let mut claims = Registered::default();
-            let present = match claims.read(payload, &mut Members::new(), self.required()) {
-                Ok(present) => present,
+            let mut members = Members::new();
+            let read = std::str::from_utf8(payload).map_err(|_| ClaimError::NotAnObject).and_then(|text| {
+                read_members(members.read(text))?;
+                Ok((text, claims.read(text, &members, self.required()).map_err(in_any_memory)?))
+            });
+            let (payload, present) = match read {
+                Ok(read) => read,
                 Err(error) => return vec![(Rule::Payload, Err(error))],
             };
             let asked = |rule| {

@@ -152,7 +152,7 @@ mod tests {
     fn numeric_date(text: &str) -> Option<UnixTime> {
         let document = format!("{{\"x\":{text}}}");
         let mut found = None;
-        json::members(document.as_bytes(), 1, |_, value| found = UnixTime::from_json(value.text())).unwrap();
+        json::members(document.as_bytes(), 1, |_, value| found = UnixTime::from_json(&value.text())).unwrap();
         found
     }
 

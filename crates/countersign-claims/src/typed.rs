@@ -3,18 +3,17 @@
 //! Nothing is read twice but numbers, objects, and strings with escapes, which `serde_json` reads. It reads the whole payload too
 //! wherever this way leads to anything but a value: what fits a type, and what is said where nothing does, is its own affair.
 
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
 
-use countersign_token::json::{Elements, Members, Raw};
+use countersign_token::json::{self, Elements, Members, Raw};
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
 use serde_json::de::StrRead;
 
 /// `payload` as a `T`; `members` are its members.
-pub(crate) fn read<T: DeserializeOwned>(payload: &[u8], members: &Members<'_>) -> serde_json::Result<T> {
-    read_members(members).map_or_else(|| serde_json::from_slice(payload), Ok)
+pub(crate) fn read<T: DeserializeOwned>(payload: &str, members: &Members<'_>) -> serde_json::Result<T> {
+    read_members(members).map_or_else(|| serde_json::from_str(payload), Ok)
 }
 
 /// The short way. A type may forgive what does not fit; what it takes in its place must not depend on the way.
@@ -24,11 +23,11 @@ fn read_members<T: DeserializeOwned>(members: &Members<'_>) -> Option<T> {
 }
 
 /// The same where nobody has found the members yet.
-pub(crate) fn read_payload<T: DeserializeOwned>(payload: &[u8]) -> serde_json::Result<T> {
+pub(crate) fn read_payload<T: DeserializeOwned>(payload: &str) -> serde_json::Result<T> {
     let mut members = Members::new();
     match members.read(payload) {
         Ok(()) => read(payload, &members),
-        Err(_) => serde_json::from_slice(payload),
+        Err(_) => serde_json::from_str(payload),
     }
 }
 
@@ -129,7 +128,7 @@ struct Entries<'m, 'de, I> {
     gave_up: GaveUp<'m>,
 }
 
-impl<'m, 'de: 'm, I: Iterator<Item = (&'m Cow<'de, str>, Raw<'de>)>> MapAccess<'de> for &mut Entries<'m, 'de, I> {
+impl<'de, I: Iterator<Item = (json::Name<'de>, Raw<'de>)>> MapAccess<'de> for &mut Entries<'_, 'de, I> {
     type Error = Unfit;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Unfit> {
@@ -146,15 +145,15 @@ impl<'m, 'de: 'm, I: Iterator<Item = (&'m Cow<'de, str>, Raw<'de>)>> MapAccess<'
     }
 }
 
-struct Name<'m, 'de>(&'m Cow<'de, str>, GaveUp<'m>);
+struct Name<'m, 'de>(json::Name<'de>, GaveUp<'m>);
 
 impl<'de> Deserializer<'de> for Name<'_, 'de> {
     type Error = Unfit;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unfit> {
-        self.1.noted(match self.0 {
-            Cow::Borrowed(name) => visitor.visit_borrowed_str(name),
-            Cow::Owned(name) => visitor.visit_str(name),
+        self.1.noted(match self.0.plain() {
+            Some(name) => visitor.visit_borrowed_str(name),
+            None => visitor.visit_str(&self.0.text()),
         })
     }
 
@@ -184,7 +183,9 @@ impl<'m, 'de> Value<'m, 'de> {
         &self,
         read: impl FnOnce(&mut serde_json::Deserializer<StrRead<'de>>) -> serde_json::Result<T>,
     ) -> Result<T, Unfit> {
-        let mut json = serde_json::Deserializer::from_str(self.0.text());
+        // A string with escapes that is to be anything but a string.
+        let Some(text) = self.0.plain_text() else { return self.1.unfit() };
+        let mut json = serde_json::Deserializer::from_str(text);
         let value = read(&mut json).and_then(|value| json.end().map(|()| value));
         self.1.noted(value.map_err(Unfit::from))
     }
@@ -205,7 +206,10 @@ macro_rules! take_strings {
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unfit> {
             match self.0.plain_string() {
                 Some(text) => self.1.noted(visitor.visit_borrowed_str(text)),
-                None => self.json(|json| json.$method(visitor)),
+                None => match self.0.string() {
+                    Some(text) => self.1.noted(visitor.visit_str(&text)),
+                    None => self.json(|json| json.$method(visitor)),
+                },
             }
         }
     )*};

@@ -15,11 +15,6 @@ use crate::time::UnixTime;
 pub struct ClaimValue<'a>(&'a str);
 
 impl<'a> ClaimValue<'a> {
-    /// `json` is one well-formed value, without space around it.
-    pub(crate) fn new(json: &'a str) -> Self {
-        Self(json)
-    }
-
     /// The text of the value, as JSON and as the issuer wrote it.
     #[must_use]
     pub fn json(self) -> &'a str {
@@ -161,20 +156,16 @@ pub(crate) enum Place<'a> {
 }
 
 /// Follows `pointer` into `payload`.
-pub(crate) fn find<'a>(payload: &'a [u8], pointer: &ClaimPointer) -> Place<'a> {
-    let Ok(text) = std::str::from_utf8(payload) else { return Place::Unreachable };
-    pointer.steps().iter().fold(Place::Value(ClaimValue(text.trim())), |place, step| match place {
+pub(crate) fn find<'a>(payload: &'a str, pointer: &ClaimPointer) -> Place<'a> {
+    pointer.steps().iter().fold(Place::Value(ClaimValue(payload.trim())), |place, step| match place {
         Place::Value(value) => value.step(step),
         _ => place,
     })
 }
 
 /// The member `name` of the payload itself.
-pub(crate) fn member<'a>(payload: &'a [u8], name: &str) -> Place<'a> {
-    let Some(mut scanner) = std::str::from_utf8(payload).ok().and_then(|text| Scanner::inside(text.trim(), b'{'))
-    else {
-        return Place::Unreachable;
-    };
+pub(crate) fn member<'a>(payload: &'a str, name: &str) -> Place<'a> {
+    let Some(mut scanner) = Scanner::inside(payload.trim(), b'{') else { return Place::Unreachable };
     while let (Some(found), Some(value)) = (scanner.value(), scanner.value()) {
         if found.is_string(name) == Some(true) {
             return Place::Value(value);

@@ -37,7 +37,7 @@ pub(crate) struct Inner {
     pub(crate) key_found_in: AtomicU64,
     pub(crate) key: Arc<VerifyingKey>,
     pub(crate) window: Window,
-    pub(crate) payload: Vec<u8>,
+    pub(crate) payload: String,
     pub(crate) registered: Registered,
     terms: Terms,
     algorithm: Algorithm,
@@ -80,7 +80,8 @@ impl Verified {
     ) -> Self {
         let key = Arc::clone(payload.key());
         let algorithm = payload.header().algorithm();
-        let payload = payload.into_bytes();
+        // A policy has read it, so it is text.
+        let payload = payload.into_text().unwrap_or_default();
         let inner = Inner {
             payload,
             registered,
@@ -114,30 +115,30 @@ impl Verified {
     /// `iss`.
     #[must_use]
     pub fn issuer(&self) -> Option<&str> {
-        self.text(self.inner.registered.iss.as_ref())
+        self.text(self.inner.registered.iss)
     }
 
     /// `sub`.
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
-        self.text(self.inner.registered.sub.as_ref())
+        self.text(self.inner.registered.sub)
     }
 
     /// `aud`, each member.
     pub fn audiences(&self) -> impl Iterator<Item = &str> {
-        self.inner.registered.aud.iter().map(|aud| aud.get(&self.inner.payload))
+        self.inner.registered.aud.iter().map(|aud| self.text_of(*aud))
     }
 
     /// `jti`.
     #[must_use]
     pub fn jwt_id(&self) -> Option<&str> {
-        self.text(self.inner.registered.jti.as_ref())
+        self.text(self.inner.registered.jti)
     }
 
     /// `client_id` (RFC 8693 §4.3).
     #[must_use]
     pub fn client_id(&self) -> Option<&str> {
-        self.text(self.inner.registered.client_id.as_ref())
+        self.text(self.inner.registered.client_id)
     }
 
     /// The client that it was issued to: `client_id`, or else `azp` (OpenID Connect Core §2), or the claim that the policy
@@ -147,8 +148,8 @@ impl Verified {
         let registered = &self.inner.registered;
         let client_id = || self.client_id().filter(|client_id| !client_id.is_empty());
         match &registered.client {
-            Some(named) => self.text(named.as_ref()),
-            None => client_id().or_else(|| self.text(registered.azp.as_ref())),
+            Some(named) => self.text(*named),
+            None => client_id().or_else(|| self.text(registered.azp)),
         }
     }
 
@@ -156,20 +157,20 @@ impl Verified {
     /// [names](crate::Policy::level_claim).
     #[must_use]
     pub fn session(&self) -> Option<&str> {
-        self.text(self.inner.registered.session.as_ref())
+        self.text(self.inner.registered.session)
     }
 
     /// The family of tokens that it belongs to, which one login has led to: `family`, or the claim that the policy
     /// [names](crate::Policy::level_claim).
     #[must_use]
     pub fn family(&self) -> Option<&str> {
-        self.text(self.inner.registered.family.as_ref())
+        self.text(self.inner.registered.family)
     }
 
     /// The tenant that it is of: `tid`, or the claim that the policy [names](crate::Policy::level_claim).
     #[must_use]
     pub fn tenant(&self) -> Option<&str> {
-        self.text(self.inner.registered.tenant.as_ref())
+        self.text(self.inner.registered.tenant)
     }
 
     /// `exp`; always there, unless the policy allows it to be missing.
@@ -256,7 +257,7 @@ impl Verified {
             .registered
             .scopes
             .iter()
-            .flat_map(|scopes| scopes.get(&self.inner.payload).split(' '))
+            .flat_map(|scopes| self.text_of(*scopes).split(' '))
             .filter(|scope| !scope.is_empty())
     }
 
@@ -281,7 +282,7 @@ impl Verified {
     /// The claims as they were signed: one JSON object in UTF-8.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        &self.inner.payload
+        self.inner.payload.as_bytes()
     }
 
     /// All claims, read into `T`. The first type that is asked for is read once and shared by everybody who holds this
@@ -377,8 +378,12 @@ impl Verified {
         self.inner.terms.issuer_is_certain
     }
 
-    fn text<'a>(&'a self, text: Option<&'a Text>) -> Option<&'a str> {
-        text.map(|text| text.get(&self.inner.payload))
+    fn text(&self, text: Option<Text>) -> Option<&str> {
+        text.map(|text| self.text_of(text))
+    }
+
+    fn text_of(&self, text: Text) -> &str {
+        self.inner.registered.get(text, &self.inner.payload)
     }
 }
 

@@ -223,6 +223,15 @@ impl KeySource for Keys {
         }
     }
 
+    fn is_known_absent(&self, miss: Miss<'_>) -> bool {
+        match &self.0 {
+            Source::Fixed(_) => true,
+            Source::LookedAfter(shared) => shared.is_known_absent(miss),
+            // Of several sources each has to be asked.
+            Source::Union(_) | Source::Issuers(_) => false,
+        }
+    }
+
     fn signature_mismatch(&self, miss: Miss<'_>) {
         match &self.0 {
             Source::Fixed(_) => {}

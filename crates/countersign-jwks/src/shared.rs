@@ -179,14 +179,9 @@ impl Shared {
             }
             Ask::Answered(answer)
         };
-        if miss.kid.is_some_and(|kid| kid.len() > MAX_KID_BYTES) {
-            // No key can have that name.
+        let Some(wanted) = self.wanted_if_it_may_be(miss) else {
             return unheard(Count::Absent, Answer::Absent);
-        }
-        let wanted = wanted(miss);
-        if self.absent.load().contains(&wanted, self.now()) {
-            return unheard(Count::Absent, Answer::Absent);
-        }
+        };
         let (reply, answer) = oneshot::channel();
         match self.asks.try_send(Asked { wanted, generation: miss.generation, reply }) {
             Ok(()) => Ask::Wait(Waiting::new(Arc::clone(self), answer, miss.generation)),
@@ -194,6 +189,18 @@ impl Shared {
                 unheard(Count::Crowded, self.not_now(miss.generation))
             }
         }
+    }
+
+    pub(crate) fn is_known_absent(&self, miss: Miss<'_>) -> bool {
+        let is_latest = self.snapshot().is_some_and(|set| miss.generation.is_some_and(|seen| seen >= set.generation()));
+        is_latest && self.wanted_if_it_may_be(miss).is_none()
+    }
+
+    /// `None` if it is known that there is no such key.
+    fn wanted_if_it_may_be(&self, miss: Miss<'_>) -> Option<Wanted> {
+        // No key can have a longer name.
+        let wanted = miss.kid.is_none_or(|kid| kid.len() <= MAX_KID_BYTES).then(|| wanted(miss))?;
+        (!self.absent.load().contains(&wanted, self.now())).then_some(wanted)
     }
 
     pub(crate) fn signature_mismatch(self: &Arc<Self>, miss: Miss<'_>) {

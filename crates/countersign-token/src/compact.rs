@@ -9,24 +9,23 @@ use crate::header::{Header, HeaderScratch};
 /// what the largest tokens of well-run issuers need.
 pub const DEFAULT_MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// A compact JWS that has been taken apart but not verified: it can be asked for its header and nothing else.
+/// A compact JWS of which nothing is known but where its three parts are.
 ///
-/// Its content comes out of [`verify`](Self::verify) only, so claims that nobody signed cannot be read by accident.
-pub struct UnverifiedToken<'a> {
+/// For whoever has read the [same header](KnownHeader) before; [`UnverifiedToken::parse`] is for everybody else.
+pub struct UnreadToken<'a> {
     text: &'a str,
-    /// `header.payload`: what the signature is over (RFC 7515 §5.1).
     signing_input: &'a str,
+    header: &'a str,
     payload: &'a str,
     signature: &'a str,
-    header: Header<'a>,
 }
 
-impl<'a> UnverifiedToken<'a> {
-    /// Takes `token` apart without copying it: length first, then the three parts, then the header.
+impl<'a> UnreadToken<'a> {
+    /// Takes `token` apart without copying it: length first, then the three parts.
     ///
     /// # Errors
     /// [`TokenError`], always the token's fault.
-    pub fn parse(token: &'a str, max_bytes: usize, scratch: &'a mut HeaderScratch) -> Result<Self, TokenError> {
+    pub fn split(token: &'a str, max_bytes: usize) -> Result<Self, TokenError> {
         if token.len() > max_bytes {
             return Err(TokenError::TooLong { length: token.len(), limit: max_bytes });
         }
@@ -38,8 +37,72 @@ impl<'a> UnverifiedToken<'a> {
             let dots = token.bytes().filter(|byte| *byte == b'.').count();
             return Err(if dots == 4 { TokenError::Encrypted } else { TokenError::NotThreeParts });
         }
-        let header = Header::decode(header, scratch)?;
-        Ok(Self { text: token, signing_input, payload, signature, header })
+        Ok(Self { text: token, signing_input, header, payload, signature })
+    }
+
+    /// The first part, as it stands in the token.
+    #[must_use]
+    pub fn encoded_header(&self) -> &'a str {
+        self.header
+    }
+
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// [`TokenError`], always the token's fault.
+    pub fn read(self, scratch: &'a mut HeaderScratch) -> Result<UnverifiedToken<'a>, TokenError> {
+        let header = Header::decode(self.header, scratch)?;
+        Ok(self.with(header, false))
+    }
+
+    /// The same without reading it, if it is `known`, octet by octet.
+    ///
+    /// # Errors
+    /// The token as it was, if it has another header.
+    pub fn recognise(self, known: &'a KnownHeader) -> Result<UnverifiedToken<'a>, Self> {
+        if *known.encoded == *self.header { Ok(self.with(known.header.borrowed(), true)) } else { Err(self) }
+    }
+
+    fn with(self, header: Header<'a>, is_header_known: bool) -> UnverifiedToken<'a> {
+        let Self { text, signing_input, payload, signature, .. } = self;
+        UnverifiedToken { text, signing_input, payload, signature, header, is_header_known }
+    }
+}
+
+/// The header part of a token, and what it says: tokens of one key have the same again and again.
+pub struct KnownHeader {
+    encoded: Box<str>,
+    header: Header<'static>,
+}
+
+impl KnownHeader {
+    /// That of this token.
+    #[must_use]
+    pub fn of(token: &UnverifiedToken<'_>) -> Self {
+        Self { encoded: token.encoded_header().into(), header: token.header.to_owned() }
+    }
+}
+
+/// A compact JWS that has been taken apart but not verified: it can be asked for its header and nothing else.
+///
+/// Its content comes out of [`verify`](Self::verify) only, so claims that nobody signed cannot be read by accident.
+pub struct UnverifiedToken<'a> {
+    text: &'a str,
+    /// `header.payload`: what the signature is over (RFC 7515 §5.1).
+    signing_input: &'a str,
+    payload: &'a str,
+    signature: &'a str,
+    header: Header<'a>,
+    is_header_known: bool,
+}
+
+impl<'a> UnverifiedToken<'a> {
+    /// Takes `token` apart without copying it: length first, then the three parts, then the header.
+    ///
+    /// # Errors
+    /// [`TokenError`], always the token's fault.
+    pub fn parse(token: &'a str, max_bytes: usize, scratch: &'a mut HeaderScratch) -> Result<Self, TokenError> {
+        UnreadToken::split(token, max_bytes)?.read(scratch)
     }
 
     /// The token, whole. It is what its bearer proves to be somebody with: it does not belong into logs.
@@ -52,6 +115,19 @@ impl<'a> UnverifiedToken<'a> {
     #[must_use]
     pub fn header(&self) -> &Header<'a> {
         &self.header
+    }
+
+    /// The first part, as it stands in the token.
+    #[must_use]
+    pub fn encoded_header(&self) -> &'a str {
+        // Behind it stand a dot and the payload.
+        self.signing_input.get(..self.signing_input.len() - self.payload.len() - 1).unwrap_or_default()
+    }
+
+    /// Whether the header was not read, but [recognised](UnreadToken::recognise).
+    #[must_use]
+    pub fn is_header_known(&self) -> bool {
+        self.is_header_known
     }
 
     pub(crate) fn signing_input(&self) -> &'a str {
@@ -71,6 +147,19 @@ impl<'a> UnverifiedToken<'a> {
 fn around(text: &str, at: Option<usize>) -> Option<(&str, &str)> {
     let (before, dot_and_behind) = text.split_at_checked(at?)?;
     Some((before, dot_and_behind.strip_prefix('.')?))
+}
+
+/// Shows nothing of it.
+impl fmt::Debug for UnreadToken<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UnreadToken")
+    }
+}
+
+impl fmt::Debug for KnownHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("KnownHeader").field(&self.header).finish()
+    }
 }
 
 /// Shows the header only: a token in a log is a token in the hands of whoever reads it.
@@ -131,6 +220,24 @@ mod tests {
             UnverifiedToken::parse(&huge, usize::MAX, &mut HeaderScratch::new()).map(drop),
             Err(TokenError::HeaderTooLong)
         );
+    }
+
+    #[test]
+    fn a_known_header_is_that_header_and_no_other() {
+        let token = |header: &str| format!("{}.e30.AA", crate::base64url::encode(header.as_bytes()));
+        let first = token(r#"{"alg":"ES256","kid":"k1","typ":"at+jwt"}"#);
+        let mut scratch = HeaderScratch::new();
+        let read = UnverifiedToken::parse(&first, 8192, &mut scratch).unwrap();
+        assert!(!read.is_header_known());
+        let known = KnownHeader::of(&read);
+        let again = UnreadToken::split(&first, 8192).unwrap().recognise(&known).unwrap();
+        assert!(again.is_header_known());
+        assert_eq!((again.header(), again.encoded_header()), (read.header(), first.split('.').next().unwrap()));
+        for other in [r#"{"alg":"ES256","kid":"k2","typ":"at+jwt"}"#, r#"{"alg":"ES256"}"#, "{}"] {
+            let other = token(other);
+            let unread = UnreadToken::split(&other, 8192).unwrap().recognise(&known).unwrap_err();
+            assert_eq!(unread.encoded_header(), other.split('.').next().unwrap());
+        }
     }
 
     proptest! {

@@ -15,6 +15,12 @@ pub const MAX_HEADER_MEMBERS: usize = 32;
 /// The longest `kid` that is looked up, bytes. A SHA-512 thumbprint in hexadecimal has 128.
 pub const MAX_KID_BYTES: usize = 256;
 
+/// The longest text with escapes that is kept, bytes as written: it takes memory. That of most kids in nothing but escapes.
+const MAX_ESCAPED_BYTES: usize = 512;
+
+/// The longest `typ` and `cty`, bytes: two names of RFC 6838 §4.2 and a slash.
+const MAX_MEDIA_TYPE_BYTES: usize = 127 + 1 + 127;
+
 /// The JOSE header of a token: hostile text until the signature has been checked, and only data after it.
 ///
 /// Members that could name a key (`jku`, `x5u`, `jwk`, `x5c`, `x5t`) are not even kept (RFC 8725 §3.10).
@@ -51,20 +57,39 @@ impl<'a> Header<'a> {
         self.cty.as_deref()
     }
 
+    /// The same, borrowed.
+    pub(crate) fn borrowed(&self) -> Header<'_> {
+        fn borrowed<'h>(text: &'h Option<Cow<'_, str>>) -> Option<Cow<'h, str>> {
+            text.as_deref().map(Cow::Borrowed)
+        }
+        Header {
+            algorithm: self.algorithm,
+            kid: borrowed(&self.kid),
+            typ: borrowed(&self.typ),
+            cty: borrowed(&self.cty),
+        }
+    }
+
+    /// The same with all its text.
+    pub(crate) fn to_owned(&self) -> Header<'static> {
+        fn owned(text: &Option<Cow<'_, str>>) -> Option<Cow<'static, str>> {
+            text.as_deref().map(|text| Cow::Owned(text.to_owned()))
+        }
+        Header { algorithm: self.algorithm, kid: owned(&self.kid), typ: owned(&self.typ), cty: owned(&self.cty) }
+    }
+
     /// Decodes and reads the first part of a token.
     pub(crate) fn decode(encoded: &str, scratch: &'a mut HeaderScratch) -> Result<Self, TokenError> {
         let length = base64url::decoded_len(encoded.len());
         if length > MAX_HEADER_BYTES {
             return Err(TokenError::HeaderTooLong);
         }
-        let buffer = if length <= scratch.inline.len() {
-            &mut scratch.inline[..]
-        } else {
-            scratch.spilled.resize(length, 0);
-            &mut scratch.spilled[..]
-        };
-        let bytes = base64url::decode_into(encoded, buffer).map_err(|_| TokenError::Base64(Part::Header))?;
-        Self::read(bytes)
+        let not_base64 = |_| TokenError::Base64(Part::Header);
+        if length <= scratch.0.len() {
+            return Self::read(base64url::decode_into(encoded, &mut scratch.0).map_err(not_base64)?);
+        }
+        // Of a long one, with a chain of certificates in it, only the short texts are kept.
+        base64url::look_at(encoded, |bytes| Header::read(bytes).map(|header| header.to_owned())).map_err(not_base64)?
     }
 
     fn read(bytes: &'a [u8]) -> Result<Self, TokenError> {
@@ -88,17 +113,14 @@ impl<'a> Header<'a> {
     }
 }
 
-/// Room for a decoded header, so that reading one allocates only when it is longer than any ordinary header.
-pub struct HeaderScratch {
-    inline: [u8; 256],
-    spilled: Vec<u8>,
-}
+/// Room for a decoded header, so that reading one allocates only when it is longer than any ordinary header, and then no more than what is kept of it.
+pub struct HeaderScratch([u8; 256]);
 
 impl HeaderScratch {
     /// Empty room, good for one token at a time.
     #[must_use]
     pub const fn new() -> Self {
-        Self { inline: [0; 256], spilled: Vec::new() }
+        Self([0; 256])
     }
 }
 
@@ -119,7 +141,7 @@ struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn take(&mut self, name: &str, value: Raw<'a>) -> Result<(), TokenError> {
-        let string = |name| value.string().ok_or(TokenError::MalformedHeaderMember(name));
+        let string = |name| value.string_of_at_most(MAX_ESCAPED_BYTES).ok_or(TokenError::MalformedHeaderMember(name));
         match name {
             "alg" => {
                 let alg = string("alg")?;
@@ -138,8 +160,8 @@ impl<'a> Fields<'a> {
                 }
                 self.kid = Some(kid);
             }
-            "typ" => self.typ = Some(string("typ")?),
-            "cty" => self.cty = Some(string("cty")?),
+            "typ" => self.typ = Some(string("typ").and_then(|typ| media_type("typ", typ))?),
+            "cty" => self.cty = Some(string("cty").and_then(|cty| media_type("cty", cty))?),
             "crit" => return Err(TokenError::CriticalHeader),
             "zip" => return Err(TokenError::TransformedPayload),
             // RFC 7797: anything but the default would mean another payload than the one we would read.
@@ -148,6 +170,10 @@ impl<'a> Fields<'a> {
         }
         Ok(())
     }
+}
+
+fn media_type<'a>(member: &'static str, value: Cow<'a, str>) -> Result<Cow<'a, str>, TokenError> {
+    if value.len() > MAX_MEDIA_TYPE_BYTES { Err(TokenError::MalformedHeaderMember(member)) } else { Ok(value) }
 }
 
 #[cfg(test)]
@@ -174,6 +200,7 @@ mod tests {
     fn refuses_what_it_must() {
         use TokenError::*;
         let long_kid = format!(r#"{{"alg":"ES256","kid":"{}"}}"#, "k".repeat(MAX_KID_BYTES + 1));
+        let long_typ = format!(r#"{{"alg":"ES256","typ":"{}"}}"#, "t".repeat(MAX_MEDIA_TYPE_BYTES + 1));
         let many = format!(
             r#"{{"alg":"ES256",{}}}"#,
             (0..MAX_HEADER_MEMBERS).map(|n| format!("\"{n}\":0")).collect::<Vec<_>>().join(",")
@@ -193,6 +220,8 @@ mod tests {
             (r#"{"alg":"ES256","kid":null}"#, MalformedHeaderMember("kid")),
             (r#"{"alg":"ES256","typ":{}}"#, MalformedHeaderMember("typ")),
             (&long_kid, MalformedHeaderMember("kid")),
+            (&long_typ, MalformedHeaderMember("typ")),
+            (&long_typ.replace("typ", "cty"), MalformedHeaderMember("cty")),
             (&many, TooManyHeaderMembers),
             (r#"{"alg":"ES256","crit":["exp"],"exp":1}"#, CriticalHeader),
             (r#"{"alg":"ES256","crit":[]}"#, CriticalHeader),

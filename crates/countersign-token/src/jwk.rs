@@ -135,7 +135,7 @@ impl JwkSet {
         .map_err(|_| JwkSetError::NotAKeySet)?;
         let elements: Vec<&RawValue> = keys
             .filter(|value| value.text().starts_with('['))
-            .and_then(|value| serde_json::from_str(value.text()).ok())
+            .and_then(|value| serde_json::from_str(value.plain_text()?).ok())
             .ok_or(JwkSetError::NotAKeySet)?;
         if elements.len() > MAX_KEYS {
             return Err(JwkSetError::TooManyKeys);

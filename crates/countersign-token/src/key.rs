@@ -376,9 +376,6 @@ impl fmt::Debug for VerifyingKey {
     }
 }
 
-/// The longest signature, bytes: ML-DSA-87. RSA at 8192 bits has 1024.
-pub(crate) const MAX_SIGNATURE_BYTES: usize = 4627;
-
 /// The length below which no signature of `algorithm` lies, bytes.
 pub(crate) fn shortest_signature(algorithm: Algorithm) -> usize {
     match algorithm {

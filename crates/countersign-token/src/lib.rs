@@ -49,7 +49,7 @@ mod unverified;
 mod verify;
 
 pub use algorithm::{Algorithm, AlgorithmSet};
-pub use compact::{DEFAULT_MAX_TOKEN_BYTES, UnverifiedToken};
+pub use compact::{DEFAULT_MAX_TOKEN_BYTES, KnownHeader, UnreadToken, UnverifiedToken};
 pub use error::{Part, SignatureError, TokenError};
 pub use fetch::{Fetch, FetchError, FetchRequest, Fetched};
 pub use header::{Header, HeaderScratch, MAX_HEADER_BYTES, MAX_HEADER_MEMBERS, MAX_KID_BYTES};

@@ -2,11 +2,9 @@
 //!
 //! A token's claims are small, are read once, and come with each request (`DESIGN.md` says why no general parser looks at them). Nothing here knows what a value means.
 
-use std::borrow::Cow;
-
 use smallvec::SmallVec;
 
-use crate::json::{MAX_DEPTH, Member, Name, ObjectError, Raw};
+use crate::json::{Bounds, MAX_DEPTH, NESTED_IN_PLACE, Name, ObjectError, Raw};
 
 /// The text is not JSON.
 #[derive(Debug)]
@@ -27,7 +25,7 @@ impl<'a> Scanner<'a> {
     pub(crate) fn object(
         self,
         mut nested: Option<&mut Nested<'a>>,
-        mut member: impl FnMut(Member<'a>) -> Result<(), ObjectError>,
+        mut member: impl FnMut(Name<'a>, Raw<'a>) -> Result<(), ObjectError>,
     ) -> Result<usize, ObjectError> {
         let mut at = self.expect(self.space(0), b'{')?;
         at = self.space(at);
@@ -50,7 +48,7 @@ impl<'a> Scanner<'a> {
                 }
                 _ => self.value(start)?,
             };
-            member(Member { name, value: Raw::new(self.cut(start, at)?, escaped) })?;
+            member(name, Raw::new(self.cut(start + usize::from(escaped), at)?))?;
             at = self.space(at);
             if self.peek(at) == Some(b'}') {
                 return Ok(at + 1);
@@ -73,9 +71,9 @@ impl<'a> Scanner<'a> {
     #[inline(always)]
     fn name(self, start: usize, end: usize, escaped: bool) -> Option<Name<'a>> {
         if escaped {
-            return Raw::new(self.cut(start, end).ok()?, true).string().map(Name::new);
+            return Name::with_escapes(self.cut(start, end).ok()?);
         }
-        Some(Name::new(Cow::Borrowed(self.cut(start + 1, end - 1).ok()?)))
+        Some(Name::without_escapes(self.cut(start + 1, end - 1).ok()?))
     }
 
     /// From behind a name to where its value begins.
@@ -120,7 +118,7 @@ impl<'a> Scanner<'a> {
                 Some(bracket @ (b'{' | b'[')) => {
                     let is_object = bracket == b'{';
                     open.push(is_object);
-                    watcher.open(open.depth, is_object);
+                    watcher.open(open.depth, is_object)?;
                     at = self.space(at + 1);
                     // In ASCII, brackets stand two from each other.
                     if self.peek(at) != Some(bracket + 2) {
@@ -284,7 +282,30 @@ impl<'a> Iterator for Elements<'a> {
         }
         let (end, escaped) = scanner.value(at).ok()?;
         self.at = end;
-        scanner.cut(at, end).ok().map(|text| Raw::new(text, escaped))
+        scanner.cut(at + usize::from(escaped), end).ok().map(Raw::new)
+    }
+}
+
+/// Whether a string that is well formed is one of characters: no half of a surrogate pair stands in it alone (RFC 8259 §8.2), which parsers read in
+/// different ways.
+pub(crate) fn is_text(quoted: &str) -> bool {
+    let unit = |digits: &[u8]| std::str::from_utf8(digits).ok().and_then(|digits| u16::from_str_radix(digits, 16).ok());
+    let mut rest = quoted.as_bytes();
+    let mut wants_low = false;
+    loop {
+        let (is_low, is_high);
+        (is_low, is_high, rest) = match rest {
+            [b'\\', b'u', a, b, c, d, rest @ ..] => match unit(&[*a, *b, *c, *d]) {
+                Some(unit) => ((0xdc00..0xe000).contains(&unit), (0xd800..0xdc00).contains(&unit), rest),
+                None => return false,
+            },
+            [b'\\', _, rest @ ..] | [_, rest @ ..] => (false, false, rest),
+            [] => return !wants_low,
+        };
+        if is_low != wants_low {
+            return false;
+        }
+        wants_low = is_high;
     }
 }
 
@@ -337,7 +358,7 @@ impl Brackets {
 
 /// Who is told of what is inside a container.
 trait Watcher<'a> {
-    fn open(&mut self, depth: usize, is_object: bool);
+    fn open(&mut self, depth: usize, is_object: bool) -> Result<(), NotJson>;
     fn name(&mut self, name: Option<Name<'a>>);
     fn close(&mut self, is_object: bool);
 }
@@ -346,7 +367,9 @@ trait Watcher<'a> {
 struct Anything;
 
 impl<'a> Watcher<'a> for Anything {
-    fn open(&mut self, _: usize, _: bool) {}
+    fn open(&mut self, _: usize, _: bool) -> Result<(), NotJson> {
+        Ok(())
+    }
     fn name(&mut self, _: Option<Name<'a>>) {}
     fn close(&mut self, _: bool) {}
 }
@@ -354,16 +377,18 @@ impl<'a> Watcher<'a> for Anything {
 /// What is asked of the objects inside of a member.
 pub(crate) struct Nested<'a> {
     /// Of all objects that are open, one behind the other.
-    names: SmallVec<[Name<'a>; 16]>,
+    names: SmallVec<[Name<'a>; NESTED_IN_PLACE]>,
     /// Where those of each begin.
-    starts: SmallVec<[usize; 16]>,
+    starts: SmallVec<[usize; NESTED_IN_PLACE]>,
+    /// The most of either, and the longest name with escapes.
+    bounds: Bounds,
     /// The first that was found.
     fault: Option<ObjectError>,
 }
 
 impl Nested<'_> {
-    pub(crate) fn new() -> Self {
-        Self { names: SmallVec::new(), starts: SmallVec::new(), fault: None }
+    pub(crate) fn within(bounds: Bounds) -> Self {
+        Self { names: SmallVec::new(), starts: SmallVec::new(), bounds, fault: None }
     }
 
     fn note(&mut self, fault: ObjectError) {
@@ -372,22 +397,30 @@ impl Nested<'_> {
 }
 
 impl<'a> Watcher<'a> for Nested<'a> {
-    fn open(&mut self, depth: usize, is_object: bool) {
+    fn open(&mut self, depth: usize, is_object: bool) -> Result<(), NotJson> {
         // One level is the object that all this is a member of.
         if depth >= MAX_DEPTH {
-            self.note(ObjectError::NotAnObject);
+            return Err(NotJson);
         }
         // Nobody asks for a second fault.
         if is_object && self.fault.is_none() {
+            if self.starts.len() == self.bounds.nested {
+                self.note(ObjectError::TooManyMembers);
+                return Ok(());
+            }
             self.starts.push(self.names.len());
         }
+        Ok(())
     }
 
     fn name(&mut self, name: Option<Name<'a>>) {
         match name {
-            Some(name) if self.fault.is_none() => self.names.push(name),
-            Some(_) => {}
+            _ if self.fault.is_some() => {}
             None => self.note(ObjectError::NotAnObject),
+            Some(name) if self.names.len() < self.bounds.nested && self.bounds.have_room_for(name) => {
+                self.names.push(name)
+            }
+            Some(_) => self.note(ObjectError::TooManyMembers),
         }
     }
 
@@ -396,7 +429,7 @@ impl<'a> Watcher<'a> for Nested<'a> {
             return;
         }
         let start = self.starts.pop().unwrap_or_default();
-        if Name::have_duplicates(self.names[start..].iter()) {
+        if Name::have_duplicates(self.names[start..].iter().copied()) {
             self.note(ObjectError::DuplicateMember);
         }
         self.names.truncate(start);
@@ -426,6 +459,12 @@ mod tests {
             let first = eight.iter().position(|octet| matches!(octet, 0..b' ' | b'"' | b'\\'));
             let marks = ends_of_plain_text(u64::from_le_bytes(eight));
             prop_assert_eq!((marks != 0).then(|| marks.trailing_zeros() as usize / 8), first);
+        }
+
+        #[test]
+        fn text_is_what_serde_json_reads_as_text(string in r#"(\\u(d8|dc|00)[0-9a-f]{2}|\\n|\\\\|a|é){0,6}"#) {
+            let quoted = format!("\"{string}\"");
+            prop_assert_eq!(is_text(&quoted), serde_json::from_str::<String>(&quoted).is_ok(), "{}", quoted);
         }
 
         #[test]

@@ -350,7 +350,7 @@ mod tests {
         let mut scratch = HeaderScratch::new();
         let token = UnverifiedToken::parse(token, DEFAULT_MAX_TOKEN_BYTES, &mut scratch).unwrap();
         let key = keys.candidates(token.header().kid(), token.header().algorithm()).next().expect("a candidate");
-        token.verify(key).map(crate::VerifiedPayload::into_bytes)
+        token.verify(key).map(|payload| payload.bytes().to_vec())
     }
 
     #[test]

@@ -59,6 +59,13 @@ pub trait KeySource: Send + Sync + 'static {
     /// The caller notes `miss.generation` *before* its look-up, so that a set published in between is not missed.
     fn ask(&self, miss: Miss<'_>) -> Ask<Self::Waiting>;
 
+    /// Whether it is known already that nobody has the key for a token: [`ask`](Self::ask) would answer [`Answer::Absent`] at once. Asked first, because
+    /// a token of an unknown key need not be looked at any further. By default nothing is known.
+    fn is_known_absent(&self, miss: Miss<'_>) -> bool {
+        let _ = miss;
+        false
+    }
+
     /// Told when a token's signature did not match the key of that name: the source may look whether the key was
     /// replaced under its old name. Never waits, never delays the refusal. By default nothing happens.
     fn signature_mismatch(&self, miss: Miss<'_>) {
@@ -156,6 +163,10 @@ impl KeySource for KeySet {
     fn ask(&self, _: Miss<'_>) -> Ask<Self::Waiting> {
         Ask::Answered(Answer::Absent)
     }
+
+    fn is_known_absent(&self, _: Miss<'_>) -> bool {
+        true
+    }
 }
 
 impl<K: KeySource> KeySource for std::sync::Arc<K> {
@@ -180,6 +191,10 @@ impl<K: KeySource> KeySource for std::sync::Arc<K> {
 
     fn ask(&self, miss: Miss<'_>) -> Ask<Self::Waiting> {
         K::ask(self, miss)
+    }
+
+    fn is_known_absent(&self, miss: Miss<'_>) -> bool {
+        K::is_known_absent(self, miss)
     }
 
     fn signature_mismatch(&self, miss: Miss<'_>) {

@@ -1,30 +1,41 @@
 use std::fmt;
+use std::string::FromUtf8Error;
 use std::sync::Arc;
 
 use crate::base64url;
 use crate::compact::UnverifiedToken;
 use crate::error::{Part, SignatureError};
 use crate::header::Header;
-use crate::key::{MAX_SIGNATURE_BYTES, VerifyingKey, longest_signature, shortest_signature};
+use crate::key::{VerifyingKey, longest_signature, shortest_signature};
 
 /// The octets that a key has signed. The only way to one is [`UnverifiedToken::verify`].
 pub struct VerifiedPayload<'t> {
-    bytes: Vec<u8>,
+    /// Or the octets that are none.
+    text: Result<String, FromUtf8Error>,
     header: &'t Header<'t>,
     key: &'t Arc<VerifyingKey>,
 }
 
 impl<'t> VerifiedPayload<'t> {
-    /// The payload, decoded; not yet known to be JSON.
+    /// The payload, decoded.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        match &self.text {
+            Ok(text) => text.as_bytes(),
+            Err(error) => error.as_bytes(),
+        }
     }
 
-    /// The payload, handed over.
+    /// The same as text; not yet known to be JSON. `None` if it is not UTF-8.
     #[must_use]
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.bytes
+    pub fn text(&self) -> Option<&str> {
+        self.text.as_deref().ok()
+    }
+
+    /// The same, handed over.
+    #[must_use]
+    pub fn into_text(self) -> Option<String> {
+        self.text.ok()
     }
 
     /// The header, which the signature covers too.
@@ -57,7 +68,7 @@ impl UnverifiedToken<'_> {
         let signature = self.decode_signature(&mut room)?;
         key.verify_bytes(self.header().algorithm(), self.signing_input().as_bytes(), signature)?;
         let bytes = base64url::decode(self.encoded_payload()).map_err(|_| SignatureError::Base64(Part::Payload))?;
-        Ok(VerifiedPayload { bytes, header: self.header(), key })
+        Ok(VerifiedPayload { text: String::from_utf8(bytes), header: self.header(), key })
     }
 
     /// What `look` makes of the payload, which nobody has vouched for: for reasons to refuse a token without a key, and for
@@ -89,11 +100,11 @@ impl UnverifiedToken<'_> {
     fn decode_signature<'r>(&self, room: &'r mut SignatureRoom) -> Result<&'r [u8], SignatureError> {
         let encoded = self.encoded_signature();
         let length = base64url::decoded_len(encoded.len());
-        if length > MAX_SIGNATURE_BYTES {
-            return Err(SignatureError::Mismatch);
-        }
         let buffer = if length <= room.inline.len() {
             &mut room.inline[..]
+        } else if length > longest_signature(self.header().algorithm()) {
+            // Nobody takes memory for what can be no signature.
+            return Err(SignatureError::Mismatch);
         } else {
             room.spilled.resize(length, 0);
             &mut room.spilled[..]

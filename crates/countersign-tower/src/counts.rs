@@ -1,8 +1,10 @@
 //! What is counted of requests: by each thread in a shard, so that cores do not all write the same line of memory.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use countersign_verifier::number_of_thread;
 
 use crate::observe::{Judged, Outcome};
 use crate::refusal::Refusal;
@@ -99,7 +101,7 @@ impl Counts {
 
     /// Without a lock, and without an allocation but at the first request of an issuer on each shard.
     pub(crate) fn add(&self, judged: &Judged<'_>) {
-        let shard = &self.shards[shard_of_thread() % SHARDS];
+        let shard = &self.shards[number_of_thread() % SHARDS];
         let series = Series {
             issuer: self.issuer_at(judged.issuer()),
             outcome: Judged::NAMES.iter().position(|name| *name == judged.name()).unwrap_or_default(),
@@ -192,15 +194,6 @@ fn times_of(outcome: Outcome<'_>) -> Option<Times> {
 fn reason_at(reason: Option<&str>) -> usize {
     let Some(reason) = reason else { return 0 };
     Refusal::CODES.binary_search(&reason).unwrap_or(REASONS - 2) + 1
-}
-
-/// In turn, so that the threads of a runtime, which start one after the other, get one each.
-fn shard_of_thread() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static SHARD: usize = NEXT.fetch_add(1, Ordering::Relaxed);
-    }
-    SHARD.with(|shard| *shard)
 }
 
 #[cfg(test)]

@@ -7,12 +7,12 @@ use countersign_claims::revocation::RevocationCheck;
 use countersign_claims::{Clock, ConfigError, Requirement, Stripes, UnixTime, Verified};
 use countersign_token::{Answer, KeySource};
 use countersign_verifier::{Attempt, Refusal as TokenRefusal, Verifier};
-use http::{HeaderMap, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri};
 
 use crate::answers::Answers;
 use crate::caller::{Anonymous, Shadowed, ShadowedBy};
 use crate::clock::SystemClock;
-use crate::extract::{bearer_octets, bearer_token};
+use crate::extract::{authorization, bearer_token, bearer_token_of, octets_behind_bearer};
 use crate::forward::Forward;
 use crate::limit::{RefusalLimit, Refused};
 use crate::observe::{Judged, Outcome};
@@ -83,11 +83,7 @@ impl<K: KeySource> Gate<K> {
             self.report(outcome, began, None);
             return Ok(Judgement::Pass(if self.shadow { Pass::Shadow } else { Pass::Nobody(None) }));
         }
-        let now = self.clock.now();
-        if let Some(outcome) = self.recognised(headers, now) {
-            return self.conclude(request, outcome.map_err(Refusal::from), false, began, None).map(Judgement::Pass);
-        }
-        match self.token(uri, headers).map(|found| (found.in_query, self.attempt(found.token, now))) {
+        match self.attempt(uri, headers, self.clock.now()) {
             Ok((_, Attempt::Wait(_))) if self.shadow => {
                 self.report(Outcome::ShadowUndecided, began, None);
                 Ok(Judgement::Pass(Pass::Shadow))
@@ -189,30 +185,43 @@ impl<K: KeySource> Gate<K> {
         self.revocation = Some(Revocation { own: Arc::new(own), all: Stripes::new(|| Arc::new(all.clone())) });
     }
 
+    /// Finds the token and judges it. Whether it was in the query.
+    fn attempt(&self, uri: &Uri, headers: &HeaderMap, now: UnixTime) -> Result<(bool, Attempt<K::Waiting>), Refusal> {
+        match &self.places {
+            None => Ok((false, self.attempt_bearer(authorization(headers)?, now)?)),
+            Some(places) => {
+                let found = places.find(uri, headers)?;
+                Ok((found.in_query, self.verifier.attempt(found.token, now)))
+            }
+        }
+    }
+
+    /// The same where the token is in the ordinary place. What is accepted is well-formed, so that only of what is refused it is asked whether
+    /// it is not.
+    fn attempt_bearer(&self, value: &HeaderValue, now: UnixTime) -> Result<Attempt<K::Waiting>, Refusal> {
+        let Some(octets) = octets_behind_bearer(value) else {
+            return Ok(self.verifier.attempt(bearer_token_of(value)?, now));
+        };
+        if let Some(outcome) = self.verifier.recognise(octets, now) {
+            return Ok(Attempt::Done(outcome));
+        }
+        // Nobody reads what is too long, not even to see whether it is printable.
+        self.verifier.check_length(octets.len())?;
+        let attempt = match std::str::from_utf8(octets) {
+            Ok(token) => self.verifier.attempt_anew(token, now),
+            Err(_) => return Err(Refusal::MalformedCredentials),
+        };
+        if let Attempt::Done(Err(_)) = attempt {
+            bearer_token_of(value)?;
+        }
+        Ok(attempt)
+    }
+
     fn token<'r>(&self, uri: &'r Uri, headers: &'r HeaderMap) -> Result<FoundToken<'r>, Refusal> {
         match &self.places {
-            None => {
-                // Nobody reads what is too long, not even to see whether it is printable.
-                if let Some(octets) = bearer_octets(headers).filter(|octets| !octets.starts_with(b" ")) {
-                    self.verifier.check_length(octets.len())?;
-                }
-                bearer_token(headers).map(|token| FoundToken { token, in_query: false })
-            }
+            None => bearer_token(headers).map(|token| FoundToken { token, in_query: false }),
             Some(places) => places.find(uri, headers),
         }
-    }
-
-    /// A token in the ordinary place that was accepted before. It is the very same, so it need not be looked at whether it is well-formed.
-    fn recognised(&self, headers: &HeaderMap, now: UnixTime) -> Option<Result<Verified, TokenRefusal>> {
-        if self.places.is_some() {
-            return None;
-        }
-        self.verifier.recognise(bearer_octets(headers)?, now)
-    }
-
-    fn attempt(&self, token: &str, now: UnixTime) -> Attempt<K::Waiting> {
-        // In the ordinary place it has been looked for already.
-        if self.places.is_none() { self.verifier.attempt_anew(token, now) } else { self.verifier.attempt(token, now) }
     }
 
     /// What the layer asks by itself; the verifier has asked already.

@@ -10,7 +10,7 @@ use crate::environment;
 use crate::hints;
 use crate::refusal::Refusal;
 use crate::shown::Shown;
-use crate::verifier::Verifier;
+use crate::verifier::{Room, Verifier, miss};
 
 /// The most names of keys that are told.
 const MAX_NAMES: usize = 8;
@@ -42,7 +42,7 @@ impl<K: KeySource> Verifier<K> {
         let mut scratch = HeaderScratch::new();
         // Whole, although it may be refused for its algorithm: its claims are of interest all the same.
         let whole = UnverifiedToken::parse(token, self.max_token_bytes, &mut scratch).ok();
-        let (keys, verdict) = match self.parse(token, &mut HeaderScratch::new()) {
+        let (keys, verdict) = match self.parse(token, &mut Room::default()) {
             Err(refusal) => (None, Verdict::Refused(refusal)),
             Ok(good) => {
                 let keys = self.keys().snapshot_for(&good);
@@ -58,6 +58,9 @@ impl<K: KeySource> Verifier<K> {
         match keys.and_then(|keys| self.try_keys(keys, token, now)) {
             Some(Ok(_)) => Verdict::Accepted,
             Some(Err(refusal)) => Verdict::Refused(refusal),
+            None if self.keys().is_known_absent(miss(keys.map(KeySet::generation), token)) => {
+                Verdict::Refused(Refusal::UnknownKey)
+            }
             None => match self.is_worth_a_look(token, now) {
                 Ok(()) => Verdict::KeyNotThere,
                 Err(refusal) => Verdict::Refused(refusal),

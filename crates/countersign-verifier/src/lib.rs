@@ -29,9 +29,13 @@ mod explain;
 mod hints;
 mod refusal;
 mod shown;
+mod threads;
+mod usual;
 mod verifier;
 
 pub use cache::{DEFAULT_CACHED_BYTES, DEFAULT_CACHED_TOKENS, TokenCacheStatus};
 pub use explain::{Check, Outcome, Report, Step, Verdict};
 pub use refusal::{Fault, Refusal};
+#[doc(hidden)]
+pub use threads::number_of_thread;
 pub use verifier::{Attempt, Verifier};

@@ -2,17 +2,19 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::Guard;
 use countersign_claims::revocation::RevocationCheck;
 use countersign_claims::{
     ClaimError, ClaimsType, ClaimsTypeError, Clock, ConfigError, Policy, Remembered, Stripes, UnixTime, Verified,
 };
 use countersign_token::{
-    AlgorithmSet, Answer, Ask, DEFAULT_MAX_TOKEN_BYTES, HeaderScratch, KeySet, KeySource, Miss, SignatureError,
-    TokenError, UnverifiedToken, VerifiedPayload,
+    AlgorithmSet, Answer, Ask, DEFAULT_MAX_TOKEN_BYTES, HeaderScratch, KeySet, KeySource, KnownHeader, Miss,
+    SignatureError, TokenError, UnreadToken, UnverifiedToken, VerifiedPayload,
 };
 
 use crate::cache::{TokenCache, TokenCacheStatus};
 use crate::refusal::Refusal;
+use crate::usual::UsualHeaders;
 
 /// Keys, a policy and a few limits: all that is needed to judge a token.
 pub struct Verifier<K> {
@@ -25,6 +27,14 @@ pub struct Verifier<K> {
     pub(crate) read_claims: Option<ReadClaims>,
     pub(crate) revocation: Option<Stripes<RevocationCheck>>,
     cache: Option<TokenCache>,
+    usual_headers: UsualHeaders,
+}
+
+/// Room for what is read of a token's header, or for what is known of it.
+#[derive(Default)]
+pub(crate) struct Room {
+    scratch: HeaderScratch,
+    known: Option<Guard<Option<Arc<KnownHeader>>>>,
 }
 
 type ReadClaims = fn(&Policy, VerifiedPayload<'_>, UnixTime) -> Result<Result<Verified, ClaimsTypeError>, ClaimError>;
@@ -52,6 +62,7 @@ impl<K: KeySource> Verifier<K> {
             read_claims: None,
             revocation: None,
             cache: Some(TokenCache::default()),
+            usual_headers: UsualHeaders::new(),
         }
     }
 
@@ -180,8 +191,8 @@ impl<K: KeySource> Verifier<K> {
             Attempt::Done(outcome) => outcome,
             // It was parsed a moment ago, and what for is only how the answer is worded.
             Attempt::Wait(_) => {
-                let mut scratch = HeaderScratch::new();
-                let token = self.parse(token, &mut scratch)?;
+                let mut room = Room::default();
+                let token = self.parse(token, &mut room)?;
                 Err(self.not_waited_for(&token))
             }
         }
@@ -217,14 +228,14 @@ impl<K: KeySource> Verifier<K> {
         if !self.is_key_in_force(&accepted, token) {
             return None;
         }
-        cache.count_hit(token);
+        cache.count_hit();
         Some(self.judge_again(accepted, now))
     }
 
     /// The second half of [`attempt`](Self::attempt): judges `token` without asking whether it was accepted before.
     pub fn attempt_anew(&self, token: &str, now: UnixTime) -> Attempt<K::Waiting> {
-        let mut scratch = HeaderScratch::new();
-        let token = match self.parse(token, &mut scratch) {
+        let mut room = Room::default();
+        let token = match self.parse(token, &mut room) {
             Ok(token) => token,
             Err(refusal) => return Attempt::Done(Err(refusal)),
         };
@@ -232,10 +243,13 @@ impl<K: KeySource> Verifier<K> {
             Ok(outcome) => return Attempt::Done(outcome),
             Err(generation) => generation,
         };
-        if let Err(refusal) = self.is_worth_a_look(&token, now) {
+        let miss = miss(generation, &token);
+        if !self.keys.is_known_absent(miss)
+            && let Err(refusal) = self.is_worth_a_look(&token, now)
+        {
             return Attempt::Done(Err(refusal));
         }
-        match self.keys.ask(miss(generation, &token)) {
+        match self.keys.ask(miss) {
             Ask::Wait(waiting) => Attempt::Wait(waiting),
             Ask::Answered(answer) => Attempt::Done(self.conclude(&token, answer, now)),
         }
@@ -246,8 +260,8 @@ impl<K: KeySource> Verifier<K> {
     /// # Errors
     /// [`Refusal`].
     pub fn resume(&self, token: &str, answer: Answer, now: UnixTime) -> Result<Verified, Refusal> {
-        let mut scratch = HeaderScratch::new();
-        let token = self.parse(token, &mut scratch)?;
+        let mut room = Room::default();
+        let token = self.parse(token, &mut room)?;
         self.conclude(&token, answer, now)
     }
 
@@ -260,9 +274,9 @@ impl<K: KeySource> Verifier<K> {
     /// The same where the set is another one than it was, or where the source has to see the token. Only the first key that fits counts: of those behind
     /// it, it is not known whether the first is one that would verify the token too, and with another result.
     fn is_key_found(&self, accepted: &Remembered, token: &[u8]) -> bool {
-        let mut scratch = HeaderScratch::new();
+        let mut room = Room::default();
         let Ok(token) = std::str::from_utf8(token) else { return false };
-        let Ok(token) = self.parse(token, &mut scratch) else { return false };
+        let Ok(token) = self.parse(token, &mut room) else { return false };
         let Some(keys) = self.keys.snapshot_for(&token) else { return false };
         let header = token.header();
         let is_found = keys.candidates(header.kid(), header.algorithm()).next();
@@ -279,12 +293,14 @@ impl<K: KeySource> Verifier<K> {
     }
 
     /// Everything that needs no key: nobody looks for the key of a token that has failed already.
-    pub(crate) fn parse<'t>(
-        &self,
-        token: &'t str,
-        scratch: &'t mut HeaderScratch,
-    ) -> Result<UnverifiedToken<'t>, Refusal> {
-        let token = UnverifiedToken::parse(token, self.max_token_bytes, scratch)?;
+    pub(crate) fn parse<'t>(&self, token: &'t str, room: &'t mut Room) -> Result<UnverifiedToken<'t>, Refusal> {
+        let unread = UnreadToken::split(token, self.max_token_bytes)?;
+        let known = room.known.insert(self.usual_headers.look(&unread));
+        let unread = match known.as_deref() {
+            Some(known) => unread.recognise(known),
+            None => Err(unread),
+        };
+        let token = unread.or_else(|unread| unread.read(&mut room.scratch))?;
         let algorithm = token.header().algorithm();
         if !self.algorithms.contains(algorithm) {
             return Err(Refusal::AlgorithmNotAllowed(algorithm));
@@ -300,8 +316,11 @@ impl<K: KeySource> Verifier<K> {
         let Some(keys) = self.keys.snapshot_for(token) else { return Err(None) };
         let generation = Some(keys.generation());
         let outcome = self.try_keys(&keys, token, now).ok_or(generation)?;
-        if let (Some(cache), Ok(verified)) = (&self.cache, &outcome) {
-            cache.remember(token.text(), verified, keys.stamp());
+        if let Ok(verified) = &outcome {
+            self.usual_headers.note(token);
+            if let Some(cache) = &self.cache {
+                cache.remember(token.text(), verified, keys.stamp());
+            }
         }
         // What no key can have signed says nothing of ours.
         if let Err(Refusal::Signature(SignatureError::Mismatch)) = outcome {
@@ -389,7 +408,7 @@ impl<K: KeySource> Verifier<K> {
 /// What is said where the source was not asked how long: its shortest distance between two looks.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-fn miss<'t>(generation: Option<u64>, token: &'t UnverifiedToken<'_>) -> Miss<'t> {
+pub(crate) fn miss<'t>(generation: Option<u64>, token: &'t UnverifiedToken<'_>) -> Miss<'t> {
     let header = token.header();
     Miss { generation, kid: header.kid(), algorithm: header.algorithm(), token: Some(token) }
 }

@@ -33,7 +33,7 @@ fn r14_the_cheapest_check_that_fails_is_the_one_reported() {
         (token_with_header(&stranger, r#"{"alg":"ES256","alg":"none"}"#, expired), "header_duplicate_member"),
         (token_with_header(&stranger, r#"{"alg":"ES256"}"#, expired), "alg_not_allowed"),
         (token_with_header(&stranger, r#"{"alg":"Ed25519"}"#, expired), "kid_required"),
-        (token_with_header(&stranger, r#"{"alg":"Ed25519","kid":"j"}"#, expired), "key_not_sought"),
+        (token_with_header(&stranger, r#"{"alg":"Ed25519","kid":"j"}"#, expired), "unknown_key"),
         (token_with_header(&stranger, r#"{"alg":"Ed25519","kid":"k"}"#, expired), "bad_signature"),
         (token_with_header(&signer, r#"{"alg":"Ed25519","kid":"k"}"#, expired), "expired"),
         (token_with_header(&signer, r#"{"alg":"Ed25519","kid":"k"}"#, CLAIMS), "accepted"),
@@ -110,6 +110,48 @@ fn r14_nobody_looks_for_the_key_of_a_token_that_has_failed() {
     // The counter works: a well-formed token with a name that nobody knows is asked for, once.
     assert_eq!(code(verifier.verify(&unknown_kid, at(1000))), "unknown_key");
     assert_eq!(source.asked(), [(Some(0), Some("stranger".into()), Algorithm::Ed25519)]);
+}
+
+#[test]
+fn of_a_token_whose_key_is_known_not_to_be_there_nothing_else_is_looked_at() {
+    let (known, stranger) = (signer("known"), signer("stranger"));
+    let unknown_kid = token(&stranger, CLAIMS);
+    let (signed, _) = unknown_kid.rsplit_once('.').unwrap();
+    let fixed = static_verifier([&known]);
+    let asking = common::verifier(&Source::answering(key_set(&known), Answer::Absent));
+    for (token, asked) in [
+        (token(&stranger, r#"{"exp":1}"#), "key_not_sought"),
+        (token(&stranger, "[]"), "key_not_sought"),
+        (format!("{signed}.!"), "not_base64url"),
+        (unknown_kid.clone(), "unknown_key"),
+    ] {
+        assert_eq!(code(fixed.verify(&token, at(1000))), "unknown_key");
+        assert_eq!(code(asking.verify(&token, at(1000))), asked);
+    }
+}
+
+/// What would take memory to be looked at is no reason against a token, as long as no key has vouched for it: an issuer may write so.
+#[test]
+fn the_key_of_an_unusual_token_is_looked_for() {
+    let (known, stranger) = (signer("known"), signer("stranger"));
+    let many = (0..40).map(|at| format!(r#","x{at}":{{}}"#)).collect::<String>();
+    let aud = (0..9).map(|at| format!(r#""a{at}","#)).collect::<String>();
+    let nested = (0..40).map(|at| format!(r#""x{at}":0,"#)).collect::<String>();
+    for claims in [
+        CLAIMS.replace('}', &format!("{many}}}")),
+        CLAIMS.replace("\"api\"", &format!(r#"[{aud}"api"]"#)),
+        CLAIMS.replace("https://", "https:\\/\\/"),
+        CLAIMS.replace("\"aud\"", "\"\\u0061ud\""),
+        CLAIMS.replace('}', &format!(r#","n":{{{nested}"z":0}}}}"#)),
+    ] {
+        let source = Source::answering(key_set(&known), Answer::Absent);
+        let verifier = common::verifier(&source);
+        assert_eq!(code(verifier.verify(&token(&stranger, &claims), at(1000))), "unknown_key", "{claims}");
+        assert_eq!(source.asked().len(), 1, "{claims}");
+        // And with its key it is as good as any.
+        source.publish(key_set(&stranger));
+        assert_eq!(code(verifier.verify(&token(&stranger, &claims), at(1000))), "accepted", "{claims}");
+    }
 }
 
 #[test]

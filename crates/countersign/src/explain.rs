@@ -40,7 +40,7 @@ impl Handle {
         let mut report = self.verifier.explain(token, self.clock.now());
         match report.verdict().clone() {
             Verdict::Accepted => self.add_what_is_required(token, &mut report),
-            Verdict::KeyNotThere | Verdict::Refused(TokenRefusal::KeyNotSought(_)) => {
+            Verdict::KeyNotThere | Verdict::Refused(TokenRefusal::KeyNotSought(_) | TokenRefusal::UnknownKey) => {
                 self.add_state_of_keys(token, &mut report);
             }
             _ => {}

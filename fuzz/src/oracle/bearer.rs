@@ -1,5 +1,8 @@
 //! The `Authorization` header (RFC 6750 §2.1, RFC 9110 §11.4) and the content types of gRPC.
 
+/// The most octets of a token that the layer reads (its default).
+const MAX_TOKEN_OCTETS: usize = 8 * 1024;
+
 /// What the values of the `Authorization` header fields of one request are.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Credentials<'a> {
@@ -15,6 +18,14 @@ pub fn of(values: &[Vec<u8>]) -> Credentials<'_> {
         [value] => value.as_slice(),
         _ => return Credentials::Many,
     };
+    // A token that is too long, one space after the scheme, is refused for its length, unread.
+    if let Some((scheme, token)) = value.split_at_checked(b"Bearer ".len())
+        && scheme.eq_ignore_ascii_case(b"Bearer ")
+        && token.len() > MAX_TOKEN_OCTETS
+        && !token.starts_with(b" ")
+    {
+        return Credentials::Token(token);
+    }
     if value.iter().any(|octet| !(octet.is_ascii_graphic() || *octet == b' ' || *octet == b'\t')) {
         return Credentials::Malformed;
     }

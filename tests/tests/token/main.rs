@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use countersign_token::{
     Algorithm, DEFAULT_MAX_TOKEN_BYTES, HeaderScratch, JwkSet, KeySet, Origin, SignatureError, SigningKey, TokenError,
-    UnverifiedToken, VerifiedPayload,
+    UnverifiedToken,
 };
 use serde_json::{Value, json};
 
@@ -36,7 +36,7 @@ fn verify(token: &str, keys: &KeySet) -> Result<Vec<u8>, Refusal> {
     let mut refusal = Refusal::NoKey;
     for key in keys.candidates(token.header().kid(), token.header().algorithm()) {
         match token.verify(key) {
-            Ok(payload) => return Ok(VerifiedPayload::into_bytes(payload)),
+            Ok(payload) => return Ok(payload.bytes().to_vec()),
             Err(error) => refusal = Refusal::Signature(error),
         }
     }
