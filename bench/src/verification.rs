@@ -8,20 +8,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use countersign::token::SignError;
 use countersign::{Algorithm, KeySet, Keys, Policy, RequireJwtLayer, SigningKey, UnixTime, Verifier};
-use serde::Deserialize;
 use tower_layer::Layer;
 
-use crate::request::{AUDIENCE, Arrivals, Handler, ISSUER, claims};
+use crate::request::{AUDIENCE, Arrivals, Handler, ISSUER, MyClaims, claims};
 use crate::timing::{Contender, Effort, medians};
 use crate::{Failure, unix_seconds};
-
-#[derive(Deserialize)]
-#[expect(dead_code, reason = "reading them is the work")]
-pub struct MyClaims {
-    sub: String,
-    azp: String,
-    roles: Vec<String>,
-}
 
 /// A table per algorithm.
 pub fn tables(effort: &Effort) -> Result<String, Failure> {
