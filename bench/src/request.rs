@@ -60,6 +60,14 @@ pub fn tokens(signer: &SigningKey, now: u64, many: usize) -> Result<Vec<String>,
         .collect()
 }
 
+/// A token with the signature of another by the same key. That of another key would do as well, but for RSA, where such a number may be too large to be a
+/// signature at all, which is seen at once.
+pub fn wrongly_signed(signer: &SigningKey, now: u64) -> Result<String, Failure> {
+    let tokens = tokens(signer, now, 2)?;
+    let parts = |at: usize| tokens[at].rsplit_once('.').ok_or("three parts");
+    Ok(format!("{}.{}", parts(0)?.0, parts(1)?.1))
+}
+
 /// The `jti` of one of many tokens.
 pub fn token_id(at: usize) -> String {
     format!("0b1e6a3c-52c7-4f7e-8f27-{at:012}")
