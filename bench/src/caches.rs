@@ -8,7 +8,8 @@ use std::sync::Arc;
 use countersign::{Algorithm, SigningKey};
 use quick_cache::Equivalent;
 
-use crate::cached::{MANY, tokens};
+use crate::cached::MANY;
+use crate::request::tokens;
 use crate::timing::{Contender, Effort, medians};
 use crate::verification::raw;
 use crate::{Failure, unix_seconds};

@@ -2,10 +2,10 @@
 //! go through the same section before, and is told what it has counted, in order.
 
 use std::collections::VecDeque;
-use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::Failure;
+use crate::program::said_by;
 
 /// What some work has allocated.
 #[derive(Clone, Copy, Default)]
@@ -48,20 +48,15 @@ pub fn count(mut work: impl FnMut()) -> Counts {
     }
 }
 
-/// Has the other binary count what this one will ask for in a section.
-pub(crate) fn have_counted(section: &str, quick: bool) -> Result<(), Failure> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::inherit());
-    command.args(["run", "--release", "--quiet", "--bin", "countersign-bench-counting", "--"]);
-    command.args(["--counting", "--only", section]).args(quick.then_some("--quick"));
-    let output = command.output()?;
-    if !output.status.success() {
-        return Err(format!("nothing was counted: {}", output.status).into());
-    }
+/// Has another program, which goes the same way with an allocator that counts, count what this one will ask for.
+///
+/// # Errors
+/// That there is no such program, or that it fails.
+pub fn have_counted(package: &str, program: &str, arguments: &[&str]) -> Result<(), Failure> {
+    let said = said_by(package, program, arguments)?;
     let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
     told.clear();
-    for line in std::str::from_utf8(&output.stdout)?.lines() {
+    for line in said.lines() {
         let mut numbers = line.split(' ');
         let mut next = || numbers.next().ok_or("three numbers in a line");
         told.push_back(Counts { allocations: next()?.parse()?, bytes: next()?.parse()?, kept: next()?.parse()? });

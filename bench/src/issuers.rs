@@ -1,25 +1,20 @@
 //! What many issuers behind one source cost: to find one's keys, to hold them, to begin.
 //!
-//! The source is the real one, [`Keys::issuers`], with a task and a key per issuer, fed by a [`Fetch`] that has the documents in
+//! The source is the real one, [`Keys::issuers`], with a task and a key per issuer, fed by [`Published`], which has the documents in
 //! memory. Its runtime is driven until all have their keys, and then no more: no task disturbs what is timed.
 
-use std::collections::HashMap;
 use std::hint::black_box;
-use std::pin::Pin;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use countersign::token::{
-    Fetch, FetchError, FetchRequest, Fetched, HeaderScratch, KeySource, SignError, UnverifiedToken,
-};
-use countersign::{Algorithm, Issuers, Keys, Policy, Remote, SigningKey, UnixTime, Verifier};
-use serde_json::json;
-use tokio::runtime::{Builder, Runtime};
+use countersign::token::{HeaderScratch, KeySource, UnverifiedToken};
+use countersign::{Algorithm, Keys, Policy, SigningKey, UnixTime, Verifier};
+use tokio::runtime::Runtime;
 
+use crate::Failure;
 use crate::memory::{Growth, growth};
-use crate::request::{AUDIENCE, claims};
+use crate::published::{Published, issuer, kid, running, runtime, signers, token};
+use crate::request::AUDIENCE;
 use crate::timing::{Contender, Effort, medians, table_by_size};
-use crate::{Failure, unix_seconds};
 
 const SIZES: [usize; 3] = [1, 100, 10_000];
 
@@ -72,11 +67,7 @@ fn choosing(
     published: &Published,
     effort: &Effort,
 ) -> Result<String, Failure> {
-    let alone = runtime.block_on(async {
-        let keys = Keys::remote(Remote::new(jwks_url(0))?.fetch(published.clone()));
-        keys.handle().ready().await.map_err(|reason| reason.to_string())?;
-        Ok::<_, Failure>(keys)
-    })?;
+    let alone = runtime.block_on(published.first())?;
     let alone = verifier(alone, Policy::new().issuer(issuer(0)));
     let alone_token = token(&signers[0], &issuer(0))?;
     let mut contenders = vec![Contender {
@@ -198,15 +189,6 @@ impl Running {
     }
 }
 
-/// The source of these issuers, once all have keys.
-async fn running(issuers: Issuers, count: usize) -> Keys {
-    let keys = Keys::issuers(issuers);
-    while keys.handle().status().keys < count {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    keys
-}
-
 /// What an issuer takes in memory, and how that grows.
 fn memory() -> Result<String, Failure> {
     let signers = signers(HELD, Algorithm::Es256)?;
@@ -294,64 +276,4 @@ fn start(published: &Published) -> Result<String, Failure> {
         Ok::<_, Failure>(())
     })?;
     Ok(table)
-}
-
-/// The key sets of all issuers, by their URLs.
-#[derive(Clone)]
-struct Published(Arc<HashMap<String, Vec<u8>>>);
-
-impl Published {
-    fn new(signers: &[SigningKey]) -> Result<Self, Failure> {
-        let documents = signers
-            .iter()
-            .enumerate()
-            .map(|(n, signer)| Ok((jwks_url(n), json!({ "keys": [signer.public_jwk()?] }).to_string().into_bytes())));
-        Ok(Self(Arc::new(documents.collect::<Result<_, Failure>>()?)))
-    }
-
-    /// The first `count` of them.
-    fn issuers(&self, count: usize) -> Issuers {
-        let published = self.clone();
-        let issuers = (0..count).fold(Issuers::new(), |issuers, n| {
-            issuers.issuer_at(issuer(n), Remote::new(jwks_url(n)).expect("a good URL"))
-        });
-        issuers.each(move |remote| remote.fetch(published.clone()))
-    }
-}
-
-impl Fetch for Published {
-    fn fetch(&self, request: FetchRequest) -> Pin<Box<dyn Future<Output = Result<Fetched, FetchError>> + Send + '_>> {
-        Box::pin(async move {
-            let mut fetched = Fetched::default();
-            fetched.status = 200;
-            fetched.body = self.0.get(&request.url).ok_or(FetchError::Broken("no such issuer".into()))?.clone();
-            Ok(fetched)
-        })
-    }
-}
-
-fn runtime() -> Result<Runtime, Failure> {
-    Ok(Builder::new_current_thread().enable_time().build()?)
-}
-
-fn signers(count: usize, algorithm: Algorithm) -> Result<Vec<SigningKey>, SignError> {
-    (0..count).map(|n| Ok(SigningKey::generate(algorithm)?.with_kid(kid(n)))).collect()
-}
-
-fn token(signer: &SigningKey, issuer: &str) -> Result<String, Failure> {
-    let mut claims = claims(unix_seconds()?);
-    claims["iss"] = issuer.into();
-    Ok(signer.sign_as("at+jwt", &claims)?)
-}
-
-fn issuer(number: usize) -> String {
-    format!("https://login.example/realms/{number:08}")
-}
-
-fn jwks_url(number: usize) -> String {
-    format!("https://login.example/realms/{number:08}/jwks.json")
-}
-
-fn kid(number: usize) -> String {
-    format!("3f0c6a52-{number:08}")
 }

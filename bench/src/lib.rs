@@ -12,8 +12,12 @@ mod issuers;
 mod look_up;
 pub mod machine;
 mod memory;
+mod observability;
+mod program;
+mod published;
 pub mod request;
 mod revocation;
+mod sources;
 mod swaps;
 mod threads;
 pub mod timing;
@@ -53,10 +57,11 @@ struct Section {
 }
 
 /// Memory first: it is what the process grows by, which what others left behind would hide.
-const SECTIONS: [Section; 9] = [
+const SECTIONS: [Section; 10] = [
     Section { name: "memory", counts: true, tables: memory::tables },
     Section { name: "verification", counts: true, tables: verification::tables },
     Section { name: "token-cache", counts: true, tables: cached::tables },
+    Section { name: "observability", counts: false, tables: observability::tables },
     Section { name: "caches", counts: false, tables: caches::tables },
     Section { name: "look-up", counts: false, tables: look_up::tables },
     Section { name: "issuers", counts: true, tables: issuers::tables },
@@ -84,7 +89,9 @@ pub fn run() -> Result<(), Failure> {
             continue;
         }
         if section.counts {
-            counts::have_counted(section.name, options.quick)?;
+            let quick = options.quick.then_some("--quick");
+            let arguments: Vec<&str> = ["--counting", "--only", section.name].into_iter().chain(quick).collect();
+            counts::have_counted(env!("CARGO_PKG_NAME"), "countersign-bench-counting", &arguments)?;
         }
         let tables = (section.tables)(&effort)?;
         println!("{tables}");

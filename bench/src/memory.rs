@@ -11,9 +11,8 @@ use countersign::{Algorithm, JwkSet, KeySet, Origin, Policy, SigningKey, UnixTim
 use serde_json::json;
 
 use crate::counts::count;
-use crate::request::{AUDIENCE, ISSUER, claims};
+use crate::request::{AUDIENCE, ISSUER, MyClaims, claims};
 use crate::timing::Effort;
-use crate::verification::MyClaims;
 use crate::{Failure, unix_seconds};
 
 /// Keys in the set that is measured.

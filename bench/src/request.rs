@@ -8,12 +8,14 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use countersign::Verified;
 use countersign::claims::ClaimsType;
+use countersign::{SigningKey, Verified};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use serde::Deserialize;
 use serde_json::json;
 use tower_service::Service;
 
+use crate::Failure;
 use crate::timing::{BATCH, Contender};
 
 pub const ISSUER: &str = "https://login.example/realms/production";
@@ -36,6 +38,39 @@ pub fn claims(now: u64) -> serde_json::Value {
         "scope": "openid profile orders:read orders:write",
         "roles": ["user", "editor", "reviewer"],
     })
+}
+
+/// What a handler reads of them.
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "reading them is the work")]
+pub struct MyClaims {
+    sub: String,
+    azp: String,
+    roles: Vec<String>,
+}
+
+/// So many tokens, each with a name of its own.
+pub fn tokens(signer: &SigningKey, now: u64, many: usize) -> Result<Vec<String>, Failure> {
+    (0..many)
+        .map(|at| {
+            let mut claims = claims(now);
+            claims["jti"] = token_id(at).into();
+            Ok(signer.sign_as("at+jwt", &claims)?)
+        })
+        .collect()
+}
+
+/// A token with the signature of another by the same key. That of another key would do as well, but for RSA, where such a number may be too large to be a
+/// signature at all, which is seen at once.
+pub fn wrongly_signed(signer: &SigningKey, now: u64) -> Result<String, Failure> {
+    let tokens = tokens(signer, now, 2)?;
+    let parts = |at: usize| tokens[at].rsplit_once('.').ok_or("three parts");
+    Ok(format!("{}.{}", parts(0)?.0, parts(1)?.1))
+}
+
+/// The `jti` of one of many tokens.
+pub fn token_id(at: usize) -> String {
+    format!("0b1e6a3c-52c7-4f7e-8f27-{at:012}")
 }
 
 /// Six header fields, one of them the token.
@@ -147,6 +182,22 @@ impl<'t> Arrivals<'t> {
         Contender::prepared(name, || self.arrive(), move || self.serve(&mut service, &handler))
     }
 
+    /// A contender that has seen none of them: `make` makes it anew whenever they begin anew.
+    pub fn first_seen_by<S>(&'t self, name: &'static str, make: impl Fn() -> S + 't, handler: Handler) -> Contender<'t>
+    where
+        S: Service<Request<()>, Response = Response<()>, Error = Infallible> + 't,
+    {
+        let served_by = Rc::new(RefCell::new(make()));
+        let made = Rc::clone(&served_by);
+        let prepare = move || {
+            if self.begin_anew() {
+                made.replace(make());
+            }
+            self.arrive();
+        };
+        Contender::prepared(name, prepare, move || self.serve(&mut *served_by.borrow_mut(), &handler))
+    }
+
     /// A contender that refuses them.
     pub fn refused_by<S>(&'t self, name: &'static str, mut service: S) -> Contender<'t>
     where
@@ -166,9 +217,15 @@ impl<'t> Arrivals<'t> {
         }
     }
 
-    /// Whether the tokens begin anew with the next that arrives.
-    pub fn begin_anew(&self) -> bool {
-        self.at.get() == 0
+    /// Serves each of them so often, unmeasured.
+    pub fn get_known<S>(&self, service: &mut S, handler: &Handler, times: usize)
+    where
+        S: Service<Request<()>, Response = Response<()>, Error = Infallible>,
+    {
+        for _ in 0..(times * self.tokens.len()).div_ceil(BATCH) {
+            self.arrive();
+            (0..BATCH).for_each(|_| self.serve(service, handler));
+        }
     }
 
     pub fn serve<S>(&self, service: &mut S, handler: &Handler)
@@ -176,6 +233,11 @@ impl<'t> Arrivals<'t> {
         S: Service<Request<()>, Response = Response<()>, Error = Infallible>,
     {
         self.served.borrow_mut().push(serve(service, handler, self.next()));
+    }
+
+    /// Whether the tokens begin anew with the next that arrives.
+    fn begin_anew(&self) -> bool {
+        self.at.get() == 0
     }
 
     /// The last to arrive is served first, which makes no difference.

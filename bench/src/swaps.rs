@@ -213,7 +213,8 @@ impl Source {
         }
     }
 
-    fn generation(&self) -> u64 {
+    /// Grows with each change of the keys.
+    pub fn generation(&self) -> u64 {
         self.handle.status().generation.unwrap_or_default()
     }
 }

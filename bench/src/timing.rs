@@ -10,6 +10,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::counts::{Counts, count, is_counting};
 
 /// How much is measured.
+#[derive(PartialEq, Eq)]
 pub struct Effort {
     /// Rounds per contender, of which the median counts.
     pub rounds: usize,
@@ -30,6 +31,11 @@ impl Effort {
     }
 
     pub const QUICK: Self = Self { rounds: 3, round: Duration::from_millis(1), tail_rounds: 2, tail_calls: 2_000 };
+
+    /// Whether it is only to be seen that all runs.
+    pub fn is_quick(&self) -> bool {
+        *self == Self::QUICK
+    }
 }
 
 /// One thing that is measured: does its work once per call.
@@ -91,10 +97,15 @@ pub const BATCH: usize = 64;
 
 /// Microseconds per call of each contender: the median of interleaved rounds.
 pub fn medians<T: Timed>(contenders: &mut [T], effort: &Effort) -> Vec<f64> {
+    rounds(contenders, effort).iter_mut().map(|times| median(times)).collect()
+}
+
+/// Microseconds per call of each contender in each of these rounds: what is next to each other in time can be compared best.
+pub fn rounds<T: Timed>(contenders: &mut [T], effort: &Effort) -> Vec<Vec<f64>> {
     if is_counting() {
         // Whatever is made once is made in this.
         contenders.iter_mut().for_each(|contender| _ = batch(contender));
-        return vec![1.0; contenders.len()];
+        return vec![vec![1.0]; contenders.len()];
     }
     // How many batches of each are in one round.
     let batches: Vec<usize> = contenders
@@ -117,7 +128,7 @@ pub fn medians<T: Timed>(contenders: &mut [T], effort: &Effort) -> Vec<f64> {
             times[at].push(took.as_secs_f64() * 1e6 / (batches[at] * calls(contender)) as f64);
         }
     }
-    times.iter_mut().map(|times| median(times)).collect()
+    times
 }
 
 /// How many calls are timed together: of what waits, one is long enough.

@@ -8,20 +8,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use countersign::token::SignError;
 use countersign::{Algorithm, KeySet, Keys, Policy, RequireJwtLayer, SigningKey, UnixTime, Verifier};
-use serde::Deserialize;
 use tower_layer::Layer;
 
-use crate::request::{AUDIENCE, Arrivals, Handler, ISSUER, claims};
+use crate::request::{AUDIENCE, Arrivals, Handler, ISSUER, MyClaims, claims, wrongly_signed};
 use crate::timing::{Contender, Effort, medians};
 use crate::{Failure, unix_seconds};
-
-#[derive(Deserialize)]
-#[expect(dead_code, reason = "reading them is the work")]
-pub struct MyClaims {
-    sub: String,
-    azp: String,
-    roles: Vec<String>,
-}
 
 /// A table per algorithm.
 pub fn tables(effort: &Effort) -> Result<String, Failure> {
@@ -96,13 +87,12 @@ const MAX_TOKEN_BYTES: usize = 16 * 1024;
 /// What is wrong with a token, and the token.
 fn refusals(signer: &SigningKey, good: &str) -> Result<[(&'static str, [String; 1]); 5], Failure> {
     let now = unix_seconds()?;
-    let another = || SigningKey::generate(signer.algorithm());
-    let sign = |signer: SigningKey| signer.sign_as("at+jwt", &claims(now));
+    let unknown = SigningKey::generate(signer.algorithm())?.with_kid("c7b85a14-2027-01");
     Ok([
-        ("refused: unknown `kid`", [sign(another()?.with_kid("c7b85a14-2027-01"))?]),
+        ("refused: unknown `kid`", [unknown.sign_as("at+jwt", &claims(now))?]),
         ("refused: longer than allowed", [format!("{good}{}", "A".repeat(MAX_TOKEN_BYTES))]),
         ("refused: malformed header", [format!("e{good}")]),
-        ("refused: wrong signature", [sign(another()?.with_kid("3f0c6a52-2026-11"))?]),
+        ("refused: wrong signature", [wrongly_signed(signer, now)?]),
         ("refused: expired", [signer.sign_as("at+jwt", &claims(now - 7200))?]),
     ])
 }
