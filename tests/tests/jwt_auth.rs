@@ -623,6 +623,30 @@ async fn a_withdrawn_key_verifies_nothing_once_the_keys_have_been_looked_at_agai
     assert!(matches!(status, 401 | 429), "{status}: looked for, and not found");
 }
 
+#[tokio::test]
+async fn after_an_emergency_rotation_the_old_key_is_401_at_once_and_an_unknown_one_is_waited_for() {
+    // One poll, in which no other task runs.
+    let at_once =
+        |app: &Router, token: &str| match pin!(call(app, Some(token))).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready((status, _)) => Some(status.as_u16()),
+            Poll::Pending => None,
+        };
+    let provider = IdentityProvider::start();
+    let app = app(JwtAuth::new(provider.jwks_url()));
+    let old = provider.token("api").sign();
+    assert_eq!(call(&app, Some(&old)).await.0, 200);
+    provider.replace_keys();
+    let new = provider.token("api").sign();
+    assert_eq!(at_once(&app, &new), None);
+    assert_eq!(call(&app, Some(&new)).await.0, 200);
+    assert_eq!(at_once(&app, &old), Some(401));
+    provider.rotate();
+    let newer = provider.token("api").sign();
+    assert_eq!(at_once(&app, &newer), None);
+    assert_eq!(call(&app, Some(&newer)).await.0, 200);
+    assert_eq!([&old, &new, &newer].map(|token| at_once(&app, token)), [Some(401), Some(200), Some(200)]);
+}
+
 /// What a client sees of an answer, and what the handler has seen of the request.
 type Told = (u16, Vec<String>, String);
 

@@ -172,6 +172,9 @@ pub(crate) struct Restored {
 pub(crate) enum Action<W> {
     /// Start a fetch and report its end with [`Event::Fetched`], [`Event::NotModified`] or [`Event::Failed`].
     Fetch(Start),
+    /// These keys are known to be absent now. Before the set without them is in force: whoever finds that it lacks one that the
+    /// set before it had must find it here.
+    Deny(Arc<Absent>),
     /// This set is in force now.
     Publish(Arc<KeySet>),
     /// The answer just fetched changes nothing, and is treated as a failure.
@@ -182,8 +185,6 @@ pub(crate) enum Action<W> {
     Recovered,
     /// No set is in force any more.
     Withdraw,
-    /// These keys are known to be absent now.
-    Deny(Arc<Absent>),
     /// Tell a waiting request.
     Answer(W, Answer),
     /// For the statistics: this is what the request that has just asked for an unknown key has brought about.
@@ -265,6 +266,8 @@ pub(crate) struct Plan<W> {
     /// Since our clocks were last seen to disagree, unless the provider's has been read since.
     doubt: Option<Doubt>,
     validators: Validators,
+    /// Which of the source's places has brought or confirmed the set last; `None` of a remembered one, whose place nobody knows.
+    place: Option<u64>,
     /// Whether the first fetch has ended.
     attempted: bool,
     /// When the first of a row of sets without a usable key was asked for.
@@ -311,6 +314,8 @@ struct Flight {
     outlived: bool,
     /// Whether it sent validators.
     conditional: bool,
+    /// Whether caches on the way were told to look again.
+    revalidates: bool,
 }
 
 /// Our clocks have disagreed. Either the machine stood still, and the wall clock is right, or somebody has set it, and the time that has passed
@@ -359,6 +364,7 @@ impl<W> Plan<W> {
             clock_offset: None,
             doubt: None,
             validators: Validators::default(),
+            place: None,
             attempted: false,
             emptied: None,
             doubted: false,
@@ -537,8 +543,10 @@ impl<W> Plan<W> {
             return;
         };
         let timeout = if self.has_usable_keys() { FETCH_TIMEOUT } else { FETCH_TIMEOUT_WITHOUT_KEYS };
-        // A look that renews what is remembered as absent must not be answered by a cache on the way.
-        let revalidate = self.needed || self.doubted || !self.sought.is_empty() || !self.absent.is_empty();
+        // A look that renews what is remembered as absent must not be answered by a cache on the way; nor one at a source that has
+        // just said that it has changed.
+        let knows_better = self.doubted || self.changed.is_some();
+        let revalidate = self.needed || knows_better || !self.sought.is_empty() || !self.absent.is_empty();
         self.fetches += 1;
         self.last_begun = Some(now.monotonic);
         // Validators may lie: a file that was written twice in a second, files that all have one time. Whoever still misses
@@ -548,7 +556,8 @@ impl<W> Plan<W> {
         self.needed = false;
         let is_manual = std::mem::take(&mut self.is_manual) && kind == Kind::Forced;
         let conditional = !validators.is_empty();
-        self.flight = Some(Flight { number: self.fetches, kind, begun: now, timeout, outlived: false, conditional });
+        let (number, revalidates, outlived) = (self.fetches, revalidate, false);
+        self.flight = Some(Flight { number, kind, begun: now, timeout, outlived, conditional, revalidates });
         let (number, has_keys) = (self.fetches, self.has_usable_keys());
         let (has_fresh_keys, has_failed) = (has_keys && !self.stale, self.has_failed);
         let look = Look { timeout, revalidate, validators, has_keys, has_fresh_keys, has_failed };

@@ -7,8 +7,12 @@ use super::{MAX_SPACING, Map, Now, Wanted};
 /// How many keys are remembered as absent. Some 300 kB if a stranger fills it with the longest names.
 pub(crate) const MAX_ABSENT: usize = 1024;
 
-/// The keys that a fetch did not bring although it began after they had been asked for, and when the last one began.
-/// Immutable: readers see one set of them or the next.
+/// How many of them may have gone with one set: half, so that neither those crowd out what was asked for, nor strangers them.
+/// It is room for all of [`MAX_KEYS`](countersign_token::MAX_KEYS) that say which algorithm they are for.
+pub(crate) const MAX_GONE: usize = MAX_ABSENT / 2;
+
+/// The keys that a fetch did not bring although it began after they had been seen, in a token or in the set before; and when the
+/// last one began. Immutable: readers see one set of them or the next.
 #[derive(Debug)]
 pub(crate) struct Absent {
     wanted: Arc<Map<Wanted, ()>>,
@@ -43,18 +47,47 @@ impl Absent {
     }
 
     /// These too, which a fetch begun then did not bring; and with the same right all that it has not brought again, as far as
-    /// there is room. Otherwise what somebody goes on asking for would be unknown again every few seconds, for all such names
-    /// at once. `changed`: whether `set` is another than before.
-    pub(crate) fn succeeded_by(&self, looked_for: Map<Wanted, u64>, begun: Now, set: &KeySet, changed: bool) -> Self {
+    /// there is room: first what is [gone] with the set before, which is little and nobody's invention, then what was looked for.
+    /// Without the others what somebody goes on asking for would be unknown again every few seconds, for all such names at once.
+    /// `changed`: whether `set` is another than before.
+    pub(crate) fn succeeded_by(
+        &self,
+        gone: Map<Wanted, ()>,
+        looked_for: Map<Wanted, u64>,
+        begun: Now,
+        set: &KeySet,
+        changed: bool,
+    ) -> Self {
         if looked_for.is_empty() && !changed {
             return Self { wanted: Arc::clone(&self.wanted), begun };
         }
-        let mut absent: Map<_, _> = looked_for.into_keys().take(MAX_ABSENT).map(|wanted| (wanted, ())).collect();
-        for wanted in self.wanted.keys().filter(|wanted| !wanted.is_in(set)) {
-            if absent.len() < MAX_ABSENT && !absent.contains_key(wanted) {
-                absent.insert(wanted.clone(), ());
+        let mut absent = gone;
+        let others = self.wanted.keys().filter(|wanted| !wanted.is_in(set)).cloned();
+        for wanted in looked_for.into_keys().chain(others) {
+            if absent.len() >= MAX_ABSENT {
+                break;
             }
+            absent.insert(wanted, ());
         }
         Self { wanted: Arc::new(absent), begun }
     }
+}
+
+/// What `old` had a key for and `new` has not: those that come first in `old`, no more than [`MAX_GONE`]. Nobody can know which of
+/// them are shown; those that do not fit are looked for when they are, like any other.
+pub(crate) fn gone(old: &KeySet, new: &KeySet) -> Map<Wanted, ()> {
+    let mut gone = Map::default();
+    for key in old.iter() {
+        for algorithm in key.algorithms().iter() {
+            for kid in [key.kid(), None] {
+                if gone.len() >= MAX_GONE {
+                    return gone;
+                }
+                if new.candidates(kid, algorithm).next().is_none() {
+                    gone.insert(Wanted { kid: kid.map(Into::into), algorithm }, ());
+                }
+            }
+        }
+    }
+    gone
 }

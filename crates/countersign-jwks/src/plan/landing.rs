@@ -9,14 +9,14 @@ use countersign_token::{Answer, KeySet};
 use super::{
     Action, BACKOFF_JITTER, CONFIRM_AFTER, Disbelief, Flight, GENERATED_TOLERANCE, Kind, MAX_BACKOFF, MAX_REFUSED,
     MAX_RETRY_AFTER, MAX_SPACING, MIN_BACKOFF, MIN_SPACING, Map, Now, Plan, REFRESH_AT, REFRESH_JITTER, Refused,
-    Restored, Rule,
+    Restored, Rule, Wanted, absent,
 };
 use crate::hints::{DATE_RESOLUTION, Hints, Validators};
 
 /// What a fetch that is believed has brought.
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Success {
-    Changed,
+    /// Other keys than before. With what is known to be gone with those.
+    Changed(Map<Wanted, ()>),
     /// The keys that are known already.
     Same,
     NotModified,
@@ -40,8 +40,13 @@ impl<W> Plan<W> {
             }
             return;
         }
-        let changed = self.replace(set, hints, latest);
-        let end = if changed { Success::Changed } else { Success::Same };
+        let old = self.set.clone();
+        let tells_what_is_gone = self.tells_what_is_gone(&flight, hints, earliest);
+        let end = match (self.replace(set, hints, latest), old, &self.set) {
+            (false, ..) => Success::Same,
+            (true, Some(old), Some(new)) if tells_what_is_gone => Success::Changed(absent::gone(&old, new)),
+            (true, ..) => Success::Changed(Map::default()),
+        };
         self.succeeded(now, flight, end, hints, actions);
     }
 
@@ -74,7 +79,7 @@ impl<W> Plan<W> {
         // Not from the future, or nothing that is fetched would be newer.
         self.generated = generated.map(|generated| generated.min(now.wall));
         // What was known of a set before it is not true of this one.
-        (self.validators, self.stale) = (Validators::default(), false);
+        (self.validators, self.place, self.stale) = (Validators::default(), None, false);
         self.refused.clear();
         self.mismatched.clear();
         if let Some(flight) = &mut self.flight {
@@ -96,7 +101,11 @@ impl<W> Plan<W> {
     /// The set that is the last good one now has just been confirmed by its provider.
     fn succeeded(&mut self, now: Now, flight: Flight, end: Success, hints: &Hints, actions: &mut Vec<Action<W>>) {
         let Some(set) = self.set.clone() else { return };
-        let (changed, is_unmodified) = (end == Success::Changed, end == Success::NotModified);
+        let is_unmodified = matches!(end, Success::NotModified);
+        let (changed, gone) = match end {
+            Success::Changed(gone) => (true, gone),
+            Success::Same | Success::NotModified => (false, Map::default()),
+        };
         self.attempted = true;
         self.failures = 0;
         self.has_failed = false;
@@ -120,6 +129,7 @@ impl<W> Plan<W> {
         let until_next = if set.is_empty() { MIN_BACKOFF } else { self.jittered_lifetime() };
         self.scheduled_at = now.monotonic + until_next;
         self.adapt_spacing(flight, changed);
+        let answers = self.conclude(flight, &set, changed, gone, actions);
         if changed || !self.in_force {
             self.in_force = true;
             actions.push(Action::Publish(Arc::clone(&set)));
@@ -127,7 +137,7 @@ impl<W> Plan<W> {
         if std::mem::take(&mut self.stale) {
             actions.push(Action::Recovered);
         }
-        self.conclude(flight, &set, changed, actions);
+        actions.extend(answers);
     }
 
     /// Why the set must not replace the one that is there, if so.
@@ -213,10 +223,23 @@ impl<W> Plan<W> {
         if offset < 0 { now.wall.saturating_sub(by) } else { now.wall.saturating_add(by) }
     }
 
+    /// Whether what the set in force has, and this answer has not, is known to be gone. All of that was seen before the fetch began, so it
+    /// only has to be the newest word of the one who has said what is in force:
+    /// - not of a cache that was free to answer, nor of another place, a mirror, which may lag behind;
+    /// - nor of an answer that says that it is older, by however little: it is believed within a tolerance, and what it lacks may
+    ///   be new;
+    /// - nor if the set is a remembered one. It came while the fetch was under way, or from another process, which may have looked later.
+    fn tells_what_is_gone(&self, flight: &Flight, hints: &Hints, generated: Option<Duration>) -> bool {
+        let says_it_is_older = self.generated.zip(generated).is_some_and(|(ours, its)| its < ours);
+        let is_its_place = self.place == Some(hints.validators.place);
+        flight.revalidates && is_its_place && !says_it_is_older && self.keeps(Rule::WithdrawnIsAbsent)
+    }
+
     /// Makes `set` the last good one unless it is the same; says whether it is another. What the answer says about itself is
     /// kept only now: it is not what a refused body says that the next request may be made conditional on.
     fn replace(&mut self, set: KeySet, hints: &Hints, generated: Option<Duration>) -> bool {
         self.validators = hints.validators.clone();
+        self.place = Some(hints.validators.place);
         let set = match &self.set {
             Some(old) if old.has_same_keys_as(&set) => return false,
             Some(old) => set.succeeding(old).with_generation(old.generation() + 1),
@@ -230,14 +253,22 @@ impl<W> Plan<W> {
         true
     }
 
-    /// Answers all that the fetch answers. A key first seen after it began stays sought: the provider may have added
-    /// it while the answer was on its way.
-    fn conclude(&mut self, flight: Flight, set: &KeySet, changed: bool, actions: &mut Vec<Action<W>>) {
+    /// What is known to be absent now; returns the answers to all whom the fetch answers. A key first seen after it began stays
+    /// sought: the provider may have added it while the answer was on its way.
+    fn conclude(
+        &mut self,
+        flight: Flight,
+        set: &KeySet,
+        changed: bool,
+        gone: Map<Wanted, ()>,
+        actions: &mut Vec<Action<W>>,
+    ) -> Vec<Action<W>> {
+        let mut answers = Vec::new();
         for waiter in std::mem::take(&mut self.waiters) {
             if waiter.wanted.is_in(set) {
-                actions.push(Action::Answer(waiter.reply, Answer::Changed));
+                answers.push(Action::Answer(waiter.reply, Answer::Changed));
             } else if self.sought.get(&waiter.wanted).is_some_and(|seen| *seen < flight.number) {
-                actions.push(Action::Answer(waiter.reply, Answer::Absent));
+                answers.push(Action::Answer(waiter.reply, Answer::Absent));
             } else {
                 self.waiters.push_back(waiter);
             }
@@ -247,11 +278,12 @@ impl<W> Plan<W> {
             .filter(|(wanted, _)| !wanted.is_in(set))
             .partition(|(_, seen)| *seen < flight.number);
         self.sought = unanswered;
-        if (looked_for.is_empty() && self.absent.is_empty()) || !self.keeps(Rule::AbsenceIsRemembered) {
-            return;
+        let is_nothing_absent = looked_for.is_empty() && gone.is_empty() && self.absent.is_empty();
+        if !is_nothing_absent && self.keeps(Rule::AbsenceIsRemembered) {
+            self.absent = Arc::new(self.absent.succeeded_by(gone, looked_for, flight.begun, set, changed));
+            actions.push(Action::Deny(Arc::clone(&self.absent)));
         }
-        self.absent = Arc::new(self.absent.succeeded_by(looked_for, flight.begun, set, changed));
-        actions.push(Action::Deny(Arc::clone(&self.absent)));
+        answers
     }
 
     pub(super) fn failed(

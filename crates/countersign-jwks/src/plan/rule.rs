@@ -5,6 +5,8 @@ pub(crate) enum Rule {
     SpacingCountsFailures,
     /// What was looked for and not found is remembered.
     AbsenceIsRemembered,
+    /// What goes with a set is known to be absent as soon as the next one is in force.
+    WithdrawnIsAbsent,
     /// A set without a usable key is believed the second time only.
     EmptinessIsConfirmed,
     /// No more than so many wait.
@@ -27,9 +29,10 @@ pub(crate) enum Rule {
 
 #[cfg(test)]
 impl Rule {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::SpacingCountsFailures,
         Self::AbsenceIsRemembered,
+        Self::WithdrawnIsAbsent,
         Self::EmptinessIsConfirmed,
         Self::WaitersAreBounded,
         Self::OlderIsDisbelieved,

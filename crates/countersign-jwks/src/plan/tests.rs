@@ -10,6 +10,7 @@ use super::*;
 mod answers;
 mod asleep;
 mod simulation;
+mod withdrawn;
 
 const SEC: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);

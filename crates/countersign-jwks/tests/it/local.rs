@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use countersign_jwks::{KeyEvent, KeyState, KeyStatus, Keys, Local, MAX_BODY_BYTES, POLL_INTERVAL};
 use countersign_token::{
-    Algorithm, AlgorithmSet, Answer, DEFAULT_MAX_TOKEN_BYTES, HeaderScratch, KeySource, SigningKey, Unready,
+    Algorithm, AlgorithmSet, Answer, Ask, DEFAULT_MAX_TOKEN_BYTES, HeaderScratch, KeySource, SigningKey, Unready,
     UnverifiedToken,
 };
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{document, look_up};
+use crate::support::{document, look, look_up};
 
 const MS: Duration = Duration::from_millis(1);
 const SEC: Duration = Duration::from_secs(1);
@@ -192,6 +192,20 @@ async fn a_new_key_is_found_by_the_token_that_needs_it_and_not_when_the_files_ar
     assert_eq!(look_up(&keys, "k1").await, Some(Answer::Changed));
     assert!(begun.elapsed() < POLL_INTERVAL / 4, "{:?}", begun.elapsed());
     assert_eq!(look_up(&keys, "k7").await, Some(Answer::Absent));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_gone_from_a_file_is_absent_at_once_and_back_when_it_is_back() {
+    let directory = Directory::new();
+    let path = directory.write("keys.jwks", document([0, 1]));
+    let keys = Keys::local(Local::jwks(&path));
+    keys.handle().ready_within(10 * SEC).await.unwrap();
+    fs::rename(directory.write("next", document([1])), &path).unwrap();
+    until_generation(&keys, 2).await;
+    assert!(matches!(look(&keys, "k0"), Some(Ask::Answered(Answer::Absent))));
+    fs::rename(directory.write("next", document([0, 1])), &path).unwrap();
+    until_generation(&keys, 3).await;
+    assert_eq!(look_up(&keys, "k0").await, None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -54,6 +54,8 @@ struct Airborne {
     begun_real: Duration,
     begun_clocks: Now,
     brings: Brings,
+    /// Whether what it brings is what the provider says at this moment, and no cache had a say in it.
+    is_its_word: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -100,9 +102,13 @@ struct World {
     /// When the answer was generated that the set in force is from, or was confirmed by.
     in_force_generated: Option<Duration>,
     last_success_real: Duration,
+    /// Whether the set in force is a remembered one that no fetch has confirmed.
+    is_remembered: bool,
+    /// What requests find known to be absent.
+    denied: Arc<Absent>,
     /// When the first fetch of the current row of empty answers began.
     empty_since: Option<Duration>,
-    /// What was answered with "absent": when the fetch began, by both clocks.
+    /// What was answered with "absent", or went with a set: when the fetch began, by both clocks.
     absent: HashMap<String, Now>,
     /// Reads the generation after the look-up instead of before.
     generation_after_look_up: bool,
@@ -143,6 +149,8 @@ impl World {
             in_force: None,
             in_force_generated: None,
             last_success_real: PAST,
+            is_remembered: false,
+            denied: Arc::new(Absent::none()),
             empty_since: None,
             absent: HashMap::new(),
             generation_after_look_up: false,
@@ -162,7 +170,7 @@ impl World {
         let mut world = Self::new(seed);
         world.latency = latency;
         world.flight = None;
-        world.in_force = None;
+        (world.in_force, world.is_remembered) = (None, false);
         world.plan = Plan::new(config(seed));
         world.step(Event::Tick);
         world
@@ -279,7 +287,10 @@ impl World {
             Action::Withdraw => self.in_force = None,
             Action::Disbelieve(_) => self.check(landed.is_some(), "disbelief without an answer"),
             Action::Stale | Action::Recovered | Action::Count(_) => {}
-            Action::Deny(absent) => self.check(absent.len() <= absent::MAX_ABSENT, "too many are remembered as absent"),
+            Action::Deny(absent) => {
+                self.check(absent.len() <= absent::MAX_ABSENT, "too many are remembered as absent");
+                self.denied = absent;
+            }
             Action::Answer(waiter, answer) => self.answered(waiter, answer, landed),
             Action::Arm(at) => self.timer = at,
         }
@@ -293,8 +304,9 @@ impl World {
             self.last_forced = Some(self.now);
         }
         let (takes, brings) = self.answer(start);
+        let is_its_word = start.look.revalidate && matches!(self.mode, Mode::Up | Mode::Empty);
         let (begun, begun_real, begun_clocks) = (self.now, self.real(), self.clocks());
-        self.flight = Some(Airborne { lands: begun + takes, begun, begun_real, begun_clocks, brings });
+        self.flight = Some(Airborne { lands: begun + takes, begun, begun_real, begun_clocks, brings, is_its_word });
     }
 
     fn land(&mut self) {
@@ -341,6 +353,7 @@ impl World {
         if was_believed {
             self.is_deceived &= flight.begun < self.disturbed;
             self.last_success_real = flight.begun_real;
+            self.is_remembered = false;
             if let Brings::Set { generated, .. } | Brings::NotModified { generated, .. } = flight.brings {
                 let generated = self.sends_dates.then_some(generated);
                 self.in_force_generated = self.in_force_generated.max(generated);
@@ -366,7 +379,26 @@ impl World {
             self.in_force_generated = self.sends_dates.then_some(*generated);
         }
         self.absent.retain(|kid, _| !wanted(kid).is_in(&set));
-        self.in_force = Some(set);
+        if let Some(old) = self.in_force.replace(Arc::clone(&set)) {
+            self.withdrawn(&old, &set, flight);
+        }
+    }
+
+    /// From this very moment on nobody waits for a key that the provider has taken back.
+    fn withdrawn(&mut self, old: &KeySet, new: &KeySet, flight: &Airborne) {
+        // The set before may be dated later than the provider has said it.
+        let tells = GENERATED_TOLERANCE + 2 * SEC;
+        let is_newer = !self.sends_dates || flight.begun_real >= self.last_success_real + tells;
+        let is_recent = self.clocks().age(flight.begun_clocks) < MAX_SPACING;
+        if !flight.is_its_word || !is_newer || !is_recent || self.is_remembered {
+            return;
+        }
+        let kids = old.iter().filter_map(|key| key.kid()).filter(|kid| !wanted(kid).is_in(new));
+        for kid in kids {
+            let is_denied = self.denied.contains(&wanted(kid), self.clocks());
+            self.check(is_denied, "a key went with its set, and somebody has to wait to hear of it");
+            self.absent.insert(kid.to_owned(), flight.begun_clocks);
+        }
     }
 
     /// Somebody remembers a set that was published some time ago.
@@ -392,6 +424,7 @@ impl World {
         self.in_force_generated = self.sends_dates.then(|| (EPOCH + self.last_success_real).min(self.clocks().wall));
         // Until the look that is due has ended, nobody can know what was withdrawn meanwhile.
         self.up_since = self.real();
+        self.is_remembered = true;
         self.in_force = Some(set);
     }
 
@@ -724,6 +757,42 @@ fn a_quiet_rotation_refuses_nobody() {
         assert_eq!(world.broken, None, "seed {seed}");
         assert!(world.knows(index), "seed {seed}");
     }
+}
+
+/// An emergency rotation: the first token of the new key waits for a look, and from that look's end on no token of the old one waits
+/// for anything, for as long as its absence is remembered.
+#[test]
+fn no_token_of_a_withdrawn_key_waits_once_its_set_is_replaced() {
+    let mut noticed = 0;
+    for seed in 0..seeds() {
+        let mut random = Random(seed);
+        let mut world = World::quiet(seed, Duration::from_millis(random.below(1_900)));
+        let quiet = world.now + world.latency + Duration::from_millis(8_000 + random.below(200_000));
+        world.pass(quiet);
+        let old = format!("k{}", world.newest);
+        world.replace_keys();
+        let index = world.newest;
+        world.request(&format!("k{index}"));
+        let begun = world.flight.as_ref().map(|flight| (flight.begun, flight.is_its_word));
+        // Or a scheduled one that caches may answer has come before it.
+        let Some((begun, true)) = begun else { continue };
+        while !world.knows(index) && world.broken.is_none() {
+            let next = world.now + MS;
+            world.pass(next);
+        }
+        noticed += 1;
+        while world.now < begun + MAX_SPACING && world.broken.is_none() {
+            world.request(&old);
+            assert!(world.waiting.values().all(|waiting| waiting.kid != old), "seed {seed}, at {:?}", world.now);
+            if random.one_in(2) {
+                world.made_up();
+            }
+            let next = world.now + Duration::from_millis(1 + random.below(200));
+            world.pass(next);
+        }
+        assert_eq!(world.broken, None, "seed {seed}");
+    }
+    assert!(noticed > seeds() / 2, "{noticed}");
 }
 
 /// A machine that was suspended while its issuer rotated, twice, refuses nobody once it runs again.
