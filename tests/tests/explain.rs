@@ -196,7 +196,7 @@ async fn a_key_that_was_withdrawn_is_told_from_one_that_never_was() {
     handle.keys().refresh().await.unwrap();
     let report = handle.explain(&token);
     let hint = format!("key {:?} was withdrawn 0 s ago: the caller has to get a new token", old.kid().unwrap());
-    assert_says(&report, "key_not_there", &hint);
+    assert_says(&report, "unknown_key", &hint);
     let made_up = idp.token("api").signed_by(&TestKey::nth(Algorithm::Es256, 3).with_kid("made up")).sign();
     let report = handle.explain(&made_up);
     assert_says(&report, "key_not_there", "the keys of \"http://127.0.0.1:");
