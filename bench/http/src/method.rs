@@ -75,8 +75,20 @@ fn processors(cpuinfo: &str) -> usize {
     cpuinfo.lines().filter(|line| line.starts_with("processor")).count()
 }
 
-/// Of a package in a lock file: the highest, if there are several.
+/// Of a package in a lock file: the one that this program has, or, if it has it by way of another, the highest.
 fn version<'a>(lock: &'a str, name: &str) -> &'a str {
+    let own = lock
+        .split("[[package]]")
+        .find(|package| package.contains(concat!("name = \"", env!("CARGO_PKG_NAME"), "\"\n")));
+    // Where there are several, a dependency says which.
+    let own = own.and_then(|package| {
+        package
+            .lines()
+            .find_map(|line| line.strip_prefix(" \"")?.strip_prefix(name)?.strip_prefix(' ')?.strip_suffix("\","))
+    });
+    if let Some(version) = own {
+        return version;
+    }
     let versions = lock.split("[[package]]").filter_map(|package| {
         let text = |key: &str| {
             package.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"'))
@@ -96,5 +108,10 @@ mod tests {
                     [[package]]\nname = \"b\"\nversion = \"2.0.0\"\n";
         assert_eq!(version(lock, "b"), "2.0.0");
         assert_eq!(version(lock, "c"), "of no known version");
+        let lock = format!(
+            "{lock}\n[[package]]\nname = \"b\"\nversion = \"3.0.0\"\n\n\
+             [[package]]\nname = \"countersign-bench-http\"\ndependencies = [\n \"b 2.0.0\",\n]\n"
+        );
+        assert_eq!(version(&lock, "b"), "2.0.0");
     }
 }

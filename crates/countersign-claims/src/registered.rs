@@ -139,17 +139,18 @@ impl Registered {
 
     /// Where `text` is found again. `None` if that would have to be in memory of the heap's, and must not be.
     fn text(&mut self, payload: &str, text: Cow<'_, str>) -> Option<Text> {
-        let start = match &text {
+        let len = u32::try_from(text.len()).ok()?;
+        let start = match text {
             // It was borrowed from `payload`, so the difference of their addresses is its place.
             Cow::Borrowed(text) => text.as_ptr() as usize - payload.as_ptr() as usize,
             Cow::Owned(_) if self.in_place => return None,
             Cow::Owned(text) => {
                 let start = payload.len() + self.unescaped.len();
-                self.unescaped.push_str(text);
+                self.unescaped.push_str(&text);
                 start
             }
         };
-        Some(Text { start: u32::try_from(start).ok().and_then(NonZeroU32::new)?, len: u32::try_from(text.len()).ok()? })
+        Some(Text { start: u32::try_from(start).ok().and_then(NonZeroU32::new)?, len })
     }
 
     fn take(&mut self, payload: &str, name: &str, value: Raw<'_>) -> Result<(), Odd> {

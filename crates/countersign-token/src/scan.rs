@@ -418,7 +418,7 @@ impl<'a> Watcher<'a> for Nested<'a> {
             _ if self.fault.is_some() => {}
             None => self.note(ObjectError::NotAnObject),
             Some(name) if self.names.len() < self.bounds.nested && self.bounds.have_room_for(name) => {
-                self.names.push(name)
+                self.names.push(name);
             }
             Some(_) => self.note(ObjectError::TooManyMembers),
         }
