@@ -2,3 +2,8 @@
 //! verifier that follows the rules.
 
 mod store;
+
+pub use store::{
+    Fault, JwksHeaders, KeyStore, MAX_JWKS_BYTES, MAX_LISTED, MAX_SEALED_BYTES, MAX_STATE_BYTES, MAX_STORED_KID_BYTES,
+    MemoryStore, Operation, StoreError, StoreErrorKind, StoreFuture, StoreTime, Stored, Version,
+};
