@@ -3,6 +3,8 @@
 
 mod store;
 
+#[cfg(unix)]
+pub use store::DirectoryStore;
 pub use store::{
     Fault, JwksHeaders, KeyStore, MAX_JWKS_BYTES, MAX_LISTED, MAX_SEALED_BYTES, MAX_STATE_BYTES, MAX_STORED_KID_BYTES,
     MemoryStore, Operation, StoreError, StoreErrorKind, StoreFuture, StoreTime, Stored, Version,

@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod contract;
+#[cfg(unix)]
+mod directory;
 mod error;
 mod memory;
 mod names;
@@ -13,6 +15,8 @@ use std::time::Duration;
 
 use countersign_claims::UnixTime;
 
+#[cfg(unix)]
+pub use directory::DirectoryStore;
 pub use error::{StoreError, StoreErrorKind};
 pub use memory::{Fault, MemoryStore, Operation};
 pub use names::MAX_STORED_KID_BYTES;
