@@ -57,7 +57,7 @@ pub use jwk::{JwkSet, JwkSetError, MAX_KEYS, Origin, SkippedKey, Unusable};
 pub use key::{KeyError, MIN_RSA_BITS, VerifyingKey};
 pub use keyset::{KeySet, MAX_CANDIDATES, Stamp};
 pub use pem::PemError;
-pub use sign::{RsaBits, SignError, SigningKey};
+pub use sign::{PrivateDer, RsaBits, SignError, SigningKey};
 pub use source::{Answer, Ask, KeySource, Miss, Unready};
 pub use thumbprint::Thumbprint;
 pub use unverified::{UnverifiedIssuer, look_at_unverified_header};
