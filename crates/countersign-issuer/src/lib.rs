@@ -1,8 +1,13 @@
 //! The key ring of countersign: keys are made, published, used, retired and destroyed on their own, and at no instant does an unexpired token fail at a
 //! verifier that follows the rules.
 
+mod seal;
 mod store;
 
+pub use seal::{
+    DEFAULT_COMMAND_TIME, KEK_BYTES, Kek, KekError, KekId, KekRing, KekSource, KeyIdentity, MAX_KEK_SOURCE_BYTES,
+    MAX_KEKS, MAX_PRIVATE_DER_BYTES, Purpose, SealError, StateMac,
+};
 #[cfg(unix)]
 pub use store::DirectoryStore;
 pub use store::{

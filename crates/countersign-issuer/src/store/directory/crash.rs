@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Signal, getpid, kill_process};
 
-use super::super::{JwksHeaders, KeyStore, Stored};
+use super::super::{JwksHeaders, KeyStore, StoreErrorKind, Stored};
 use super::DirectoryStore;
 use super::file::{Step, is_temporary};
 
@@ -83,23 +83,23 @@ impl Change {
         match self {
             Self::SwapState | Self::FirstState => store.load_state().await.unwrap(),
             Self::PublishJwks => store.load_jwks().await.unwrap(),
-            _ => store.get_private("kid").await.ok(),
+            _ => match store.get_private("kid").await {
+                Err(error) if error.kind() == StoreErrorKind::NotFound => None,
+                found => Some(found.unwrap()),
+            },
         }
     }
 
     async fn put(self, store: &DirectoryStore, bytes: Option<&[u8]>) {
         let found = self.find(store).await.map(|stored| stored.version);
-        match (self, bytes) {
-            (Self::SwapState | Self::FirstState, Some(bytes)) => {
-                drop(store.swap_state(found.as_ref(), bytes).await.unwrap())
-            }
-            (Self::PublishJwks, Some(bytes)) => drop(store.publish_jwks(found.as_ref(), bytes, HEADERS).await.unwrap()),
-            (_, Some(bytes)) => match found {
-                Some(found) => drop(store.replace_private("kid", &found, bytes).await.unwrap()),
-                None => drop(store.put_private("kid", bytes).await.unwrap()),
-            },
-            (_, None) => store.destroy_private("kid").await.unwrap(),
-        }
+        let Some(bytes) = bytes else { return store.destroy_private("kid").await.unwrap() };
+        let put = match (self, &found) {
+            (Self::SwapState | Self::FirstState, _) => store.swap_state(found.as_ref(), bytes),
+            (Self::PublishJwks, _) => store.publish_jwks(found.as_ref(), bytes, HEADERS),
+            (_, Some(found)) => store.replace_private("kid", found, bytes),
+            (_, None) => store.put_private("kid", bytes),
+        };
+        put.await.unwrap();
     }
 }
 
