@@ -10,6 +10,8 @@ pub use seal::{
 };
 #[cfg(unix)]
 pub use store::DirectoryStore;
+#[cfg(feature = "object_store-0.14")]
+pub use store::{DEFAULT_TIME_LIMIT, ObjectKeyStore};
 pub use store::{
     Fault, JwksHeaders, KeyStore, MAX_JWKS_BYTES, MAX_LISTED, MAX_SEALED_BYTES, MAX_STATE_BYTES, MAX_STORED_KID_BYTES,
     MemoryStore, Operation, StoreError, StoreErrorKind, StoreFuture, StoreTime, Stored, Version,

@@ -7,6 +7,8 @@ mod directory;
 mod error;
 mod memory;
 mod names;
+#[cfg(feature = "object_store-0.14")]
+mod object;
 
 use std::fmt;
 use std::future::Future;
@@ -20,6 +22,8 @@ pub use directory::DirectoryStore;
 pub use error::{StoreError, StoreErrorKind};
 pub use memory::{Fault, MemoryStore, Operation};
 pub use names::MAX_STORED_KID_BYTES;
+#[cfg(feature = "object_store-0.14")]
+pub use object::{DEFAULT_TIME_LIMIT, ObjectKeyStore};
 
 /// The largest state document, bytes. A hundred keys with their public parts and some thousand tombstones stay below half of it; whatever is
 /// larger was not written by a ring.
