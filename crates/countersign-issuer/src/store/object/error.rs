@@ -21,13 +21,15 @@ pub(super) fn read_error(what: &str, error: &Error) -> StoreError {
     let kind = match error {
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => StoreErrorKind::Denied,
         Error::NotSupported { .. } | Error::NotImplemented { .. } => StoreErrorKind::Unfit,
+        // Of a list, this is all that is said.
+        error if matches!(cause(error), Some(Cause::Status(401 | 403))) => StoreErrorKind::Denied,
         _ => StoreErrorKind::Unavailable,
     };
-    StoreError::new(kind, format!("{what} cannot be read: {}", text(error)))
+    StoreError::new(kind, format!("reading {what}: {}", text(error)))
 }
 
 /// Of a write, conditional or not: [`StoreErrorKind::Unknown`] unless it certainly was not applied.
-pub(super) fn write_error(what: &str, error: &Error) -> StoreError {
+pub(super) fn write_error(doing: &str, error: &Error) -> StoreError {
     let kind = match error {
         // Whatever came after a retry says nothing of the first attempt.
         _ if was_retried(error) => StoreErrorKind::Unknown,
@@ -42,6 +44,7 @@ pub(super) fn write_error(what: &str, error: &Error) -> StoreError {
             Some(Cause::Status(501)) => StoreErrorKind::Unfit,
             // Time-outs of the server, which may go on with what it has.
             Some(Cause::Status(408)) => StoreErrorKind::Unknown,
+            Some(Cause::Status(401 | 403)) => StoreErrorKind::Denied,
             Some(Cause::Status(400..=499)) => StoreErrorKind::Unavailable,
             Some(Cause::System(
                 ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable,
@@ -49,7 +52,7 @@ pub(super) fn write_error(what: &str, error: &Error) -> StoreError {
             _ => StoreErrorKind::Unknown,
         },
     };
-    StoreError::new(kind, format!("{what} was not written for sure: {}", text(error)))
+    StoreError::new(kind, format!("{doing}: {}", text(error)))
 }
 
 fn text(error: &Error) -> String {
@@ -145,6 +148,7 @@ mod tests {
             (Error::NotFound { path: path(), source: retried() }, StoreErrorKind::Unknown),
             (Error::NotSupported { source: source() }, StoreErrorKind::Unfit),
             (status("400 Bad Request"), StoreErrorKind::Unavailable),
+            (status("403 Forbidden"), StoreErrorKind::Denied),
             (status("408 Request Timeout"), StoreErrorKind::Unknown),
             (status("429 Too Many Requests"), StoreErrorKind::Unavailable),
             (status("500 Internal Server Error"), StoreErrorKind::Unknown),
@@ -165,6 +169,7 @@ mod tests {
     #[test]
     fn a_read_that_fails_says_nothing_of_what_is_there() {
         for (error, kind) in [
+            (status("403 Forbidden"), StoreErrorKind::Denied),
             (status("404 Not Found"), StoreErrorKind::Unavailable),
             (status("503 Slow Down"), StoreErrorKind::Unavailable),
             (generic("connecting", Some(ErrorKind::ConnectionRefused)), StoreErrorKind::Unavailable),

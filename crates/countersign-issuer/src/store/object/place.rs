@@ -141,7 +141,10 @@ impl Place {
         bytes: &[u8],
         headers: Headers<'_>,
     ) -> Result<Version, StoreError> {
-        let put = self.try_put(name, mode, bytes, headers).await.map_err(|error| write_error(what, &error))?;
+        let put = self
+            .try_put(name, mode, bytes, headers)
+            .await
+            .map_err(|error| write_error(&format!("writing {what}"), &error))?;
         version(put.e_tag.as_deref(), put.version.as_deref())
     }
 
@@ -164,7 +167,7 @@ impl Place {
         self.in_time(StoreErrorKind::Unknown, async {
             match self.store.delete(&self.at(name)).await {
                 Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
-                Err(error) => Err(write_error("the sealed key", &error)),
+                Err(error) => Err(write_error("removing an object", &error)),
             }
         })
         .await
@@ -206,7 +209,7 @@ impl Place {
         .await
     }
 
-    async fn in_time<T>(
+    pub(super) async fn in_time<T>(
         &self,
         late: StoreErrorKind,
         work: impl Future<Output = Result<T, StoreError>> + Send,

@@ -21,19 +21,14 @@ pub(super) async fn probe(place: &Place) -> Result<(), StoreError> {
     aws_lc_rs::rand::fill(&mut random)
         .map_err(|_| StoreError::new(StoreErrorKind::Unavailable, "the crypto library has no randomness"))?;
     let name = format!("probe-{:032x}", u128::from_ne_bytes(random));
-    let probed = tokio::time::timeout(place.time_limit, async {
+    let probed = place.in_time(StoreErrorKind::Unavailable, async {
         if place.is_single_writer { written(place, &name).await } else { conditions(place, &name).await }
     });
-    let probed = probed.await.unwrap_or_else(|_| {
-        Err(StoreError::new(
-            StoreErrorKind::Unavailable,
-            format!("the store has not answered within {:?}", place.time_limit),
-        ))
-    });
+    let probed = probed.await;
     let removed = place.remove(&name).await;
     probed?;
     removed.map_err(doubtful)?;
-    mark(place).await
+    place.in_time(StoreErrorKind::Unavailable, mark(place)).await
 }
 
 async fn conditions(place: &Place, name: &str) -> Result<(), StoreError> {
@@ -51,7 +46,7 @@ async fn conditions(place: &Place, name: &str) -> Result<(), StoreError> {
                 "does not write over an object that is just the one which must be there (If-Match)",
             ));
         }
-        Err(error) => return Err(doubtful(write_error(WHAT, &error))),
+        Err(error) => return Err(doubtful(write_error("probing", &error))),
     };
     is_there(place, name, b"2", &second).await?;
 
@@ -65,17 +60,10 @@ async fn conditions(place: &Place, name: &str) -> Result<(), StoreError> {
     is_there(place, name, b"2", &second).await?;
 
     place.remove(name).await.map_err(doubtful)?;
-    must_fail(
-        place,
-        name,
-        Condition::Is(&second).mode(),
-        "writes an object anew that must be there and is not (If-Match)",
-    )
-    .await?;
-    match place.look(name, WHAT, MAX_PROBE_BYTES).await? {
-        None => Ok(()),
-        Some(_) => Err(unfit(place, "still shows an object that was removed")),
-    }
+    is_gone(place, name).await?;
+    let otherwise = "writes an object anew that must be there and is not (If-Match)";
+    must_fail(place, name, Condition::Is(&second).mode(), otherwise).await?;
+    is_gone(place, name).await
 }
 
 /// All that is to be had where there are no conditions.
@@ -88,7 +76,7 @@ async fn must_fail(place: &Place, name: &str, mode: PutMode, otherwise: &str) ->
     match place.try_put(name, mode, b"x", HEADERS).await {
         Err(error) if is_refusal(&error) => Ok(()),
         // That it failed for another reason shows nothing.
-        Err(error) => Err(doubtful(write_error(WHAT, &error))),
+        Err(error) => Err(doubtful(write_error("probing", &error))),
         Ok(_) => Err(unfit(place, otherwise)),
     }
 }
@@ -106,6 +94,13 @@ async fn is_there(place: &Place, name: &str, bytes: &[u8], version: &Version) ->
             Err(unfit(place, "names the same object by one ETag when it is written and by another when it is read"))
         }
         _ => Err(unfit(place, "does not show at once what was written last, or has written what it said it had not")),
+    }
+}
+
+async fn is_gone(place: &Place, name: &str) -> Result<(), StoreError> {
+    match place.look(name, WHAT, MAX_PROBE_BYTES).await? {
+        None => Ok(()),
+        Some(_) => Err(unfit(place, "still shows an object that was removed")),
     }
 }
 
