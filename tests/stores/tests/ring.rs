@@ -39,7 +39,7 @@ fn client(port: u16, bucket: &str, max_retries: usize) -> AmazonS3 {
 }
 
 fn store(port: u16) -> ObjectKeyStore {
-    ObjectKeyStore::new(Arc::new(client(port, BUCKET, 0)), &Path::from("a"))
+    ObjectKeyStore::new(Arc::new(client(port, BUCKET, 0)), Path::from("a"))
 }
 
 /// What kind of failure it is, told without secrets.
@@ -115,7 +115,7 @@ async fn denied_is_denied_and_a_server_that_is_gone_unavailable() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_missing_from_a_bucket_that_is_not_there() {
     let (_server, port, _) = moto().await;
-    let store = ObjectKeyStore::new(Arc::new(client(port, "another", 0)), &Path::from("a"));
+    let store = ObjectKeyStore::new(Arc::new(client(port, "another", 0)), Path::from("a"));
     refused(&store, &Version::new("\"1\""), StoreErrorKind::Unavailable).await;
     assert_eq!(kind(store.probe()).await, Some(StoreErrorKind::Unavailable));
 }
@@ -144,7 +144,7 @@ async fn s3rver_which_ignores_conditions_is_refused() {
     // Those are the only ones that it knows.
     let client = client.with_access_key_id("S3RVER").with_secret_access_key("S3RVER").with_region("us-east-1");
     let client = client.with_bucket_name(BUCKET).with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() });
-    let store = ObjectKeyStore::new(Arc::new(client.build().unwrap()), &Path::from("a"));
+    let store = ObjectKeyStore::new(Arc::new(client.build().unwrap()), Path::from("a"));
     let error = store.probe().await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unfit, "{error}");
     assert!(error.to_string().contains("If-None-Match"), "{error}");
@@ -262,7 +262,7 @@ async fn retries_that_nobody_asked_for_hide_no_doubt() {
     // Done, and answered with a failure; done once more by the client, and met with its own success, or turned away.
     for second in [None, Some(Fault::Refuse(403)), Some(Fault::Refuse(400)), Some(Fault::Refuse(409))] {
         let double = Double::start();
-        let store = ObjectKeyStore::new(Arc::new(client(double.port(), BUCKET, 3)), &Path::from("a"));
+        let store = ObjectKeyStore::new(Arc::new(client(double.port(), BUCKET, 3)), Path::from("a"));
         store.probe().await.unwrap();
         let first = store.swap_state(None, b"first").await.unwrap();
         for expected in [Some(&first), None] {
@@ -288,7 +288,7 @@ async fn an_operation_ends_in_time_whatever_the_client_still_has_in_mind() {
     let limit = Duration::from_millis(300);
     let double = Double::start();
     let store =
-        ObjectKeyStore::new(Arc::new(client(double.port(), BUCKET, usize::MAX)), &Path::from("a")).time_limit(limit);
+        ObjectKeyStore::new(Arc::new(client(double.port(), BUCKET, usize::MAX)), Path::from("a")).time_limit(limit);
     store.probe().await.unwrap();
     for fault in [Fault::Hang, Fault::Vanish] {
         let begun = Instant::now();

@@ -64,9 +64,12 @@ pub struct ObjectKeyStore {
 impl ObjectKeyStore {
     /// In `jwks/`, `state/` and `sealed/` below that path.
     #[must_use]
-    pub fn new(store: Arc<dyn ObjectStore>, path: &Path) -> Self {
-        let below = |name| Place::new(Arc::clone(&store), path.clone().join(name));
-        Self { jwks: below("jwks"), state: below("state"), sealed: below("sealed") }
+    pub fn new(store: Arc<dyn ObjectStore>, path: Path) -> Self {
+        Self {
+            jwks: Place::new(Arc::clone(&store), path.clone().join("jwks")),
+            state: Place::new(Arc::clone(&store), path.clone().join("state")),
+            sealed: Place::new(store, path.join("sealed")),
+        }
     }
 
     /// Keeps the JWK Set directly below that path instead.

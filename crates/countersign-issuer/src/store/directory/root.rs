@@ -116,24 +116,29 @@ impl Root {
             let lock = fs::openat(&self.root, LOCK, flags, Mode::RUSR | Mode::WUSR)
                 .map_err(|errno| fault("open", &path, errno))?;
             self.check_file(&lock, &path, Readers::Owner)?;
-            match fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-                // If somebody has removed the file meanwhile, this is not the lock that the next one asks for.
-                Ok(()) if self.is_at(&lock, LOCK) => {
-                    reached(Step::Locked);
-                    return Ok(Lock(lock));
-                }
-                Ok(()) | Err(Errno::WOULDBLOCK | Errno::INTR) => {}
-                Err(Errno::NOLCK | Errno::NOTSUP | Errno::NOSYS) => {
-                    let text = format!("{} cannot be locked: the file system has no locks", path.display());
-                    return Err(StoreError::new(StoreErrorKind::Unfit, text));
-                }
-                Err(errno) => return Err(fault("lock", &path, errno)),
+            if let Some(lock) = self.try_lock(lock, &path)? {
+                reached(Step::Locked);
+                return Ok(lock);
             }
             if Instant::now() >= until {
                 let text = format!("another process has held {} for {:?}", path.display(), self.lock_wait);
                 return Err(StoreError::new(StoreErrorKind::Unavailable, text));
             }
             sleep(LOCK_RETRY);
+        }
+    }
+
+    /// `None` if somebody else holds it, or if it is not the lock any more.
+    fn try_lock(&self, lock: OwnedFd, path: &Path) -> Result<Option<Lock>, StoreError> {
+        match fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            // If somebody has removed the file since it was opened, others ask for another.
+            Ok(()) => Ok(self.is_at(&lock, LOCK).then_some(Lock(lock))),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(None),
+            Err(Errno::NOLCK | Errno::NOTSUP | Errno::NOSYS) => {
+                let text = format!("{} cannot be locked: the file system has no locks", path.display());
+                Err(StoreError::new(StoreErrorKind::Unfit, text))
+            }
+            Err(errno) => Err(fault("lock", path, errno)),
         }
     }
 
@@ -346,4 +351,26 @@ pub(super) fn network_named(magic: u32) -> Option<&'static str> {
 #[expect(clippy::unnecessary_wraps, reason = "as on Linux")]
 fn network(_: &OwnedFd, _: &Path) -> Result<Option<&'static str>, StoreError> {
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Place;
+    use super::*;
+
+    #[test]
+    fn a_lock_file_that_was_removed_since_it_was_opened_is_no_lock() {
+        let place = Place::new();
+        let root = Root::open(place.path(), false).unwrap();
+        let path = place.path().join(LOCK);
+        let open = || OwnedFd::from(File::options().write(true).open(&path).unwrap());
+        assert!(root.try_lock(open(), &path).unwrap().is_some());
+        let removed = open();
+        std::fs::remove_file(&path).unwrap();
+        assert!(root.try_lock(removed, &path).unwrap().is_none());
+        let removed = root.lock().map(|_| open()).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        drop(root.lock().unwrap());
+        assert!(root.try_lock(removed, &path).unwrap().is_none(), "nor if there is another by now");
+    }
 }

@@ -252,7 +252,7 @@ async fn whoever_hangs_with_the_lock_makes_the_store_unavailable_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_lock_file_that_was_removed_does_not_make_two_locks() {
+async fn a_lock_file_that_was_removed_is_made_again() {
     let place = Place::new();
     let store = full(&place).await;
     fs::remove_file(place.path().join("state.lock")).unwrap();

@@ -6,7 +6,7 @@ use super::*;
 
 fn memory() -> (Arc<InMemory>, ObjectKeyStore) {
     let objects = Arc::new(InMemory::new());
-    let store = ObjectKeyStore::new(Arc::clone(&objects) as _, &Path::from("rings/a"));
+    let store = ObjectKeyStore::new(Arc::clone(&objects) as _, Path::from("rings/a"));
     (objects, store)
 }
 
@@ -70,7 +70,7 @@ async fn each_part_has_its_place_and_a_probe_leaves_only_markers() {
 #[tokio::test]
 async fn parts_may_be_in_stores_of_their_own() {
     let (state, public, secret) = (memory().0, Arc::new(InMemory::new()), Arc::new(InMemory::new()));
-    let store = ObjectKeyStore::new(Arc::clone(&state) as _, &Path::default())
+    let store = ObjectKeyStore::new(Arc::clone(&state) as _, Path::default())
         .jwks(Arc::clone(&public) as _, Path::default())
         .sealed(Arc::clone(&secret) as _, Path::from("a"));
     contract::every_promise_is_kept(&store).await;
