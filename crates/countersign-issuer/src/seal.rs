@@ -1,4 +1,5 @@
-//! Secrets at rest: private keys are encrypted before a store sees them, and the state document carries a code that only those can make who hold the same key.
+//! Secrets at rest: private keys are encrypted before a store sees them, and the state document carries a code that
+//! only those can make who hold the same key.
 
 mod envelope;
 mod error;
@@ -20,8 +21,8 @@ pub const MAX_KEKS: usize = 16;
 
 /// Key-encryption keys: the first one seals, all of them open.
 ///
-/// To replace one, put the new one in front; have everything [sealed anew](Self::rewrap), and the state written once more; leave the old one out when nothing is
-/// [sealed under it](Self::sealed_under) any more.
+/// To replace one, put the new one in front; have everything [sealed anew](Self::rewrap), and the state written once
+/// more; leave the old one out when nothing is [sealed under it](Self::sealed_under) any more.
 ///
 /// ```
 /// use countersign_claims::UnixTime;
@@ -72,10 +73,12 @@ impl KekRing {
         self.0.iter().map(Kek::id)
     }
 
-    /// Seals a private key under a new key of its own, and that one under the first key-encryption key. Twice the same is never the same.
+    /// Seals a private key under a new key of its own, and that one under the first key-encryption key. Twice the same
+    /// is never the same.
     ///
     /// # Errors
-    /// [`SealError::TooLarge`] for more than [`MAX_PRIVATE_DER_BYTES`]; [`SealError::Crypto`] if the library has no randomness.
+    /// [`SealError::TooLarge`] for more than [`MAX_PRIVATE_DER_BYTES`]; [`SealError::Crypto`] if the library has no
+    /// randomness.
     pub fn seal(&self, identity: &KeyIdentity<'_>, der: &PrivateDer) -> Result<Vec<u8>, SealError> {
         envelope::seal(self.first()?, identity, der.as_bytes())
     }
@@ -83,14 +86,16 @@ impl KekRing {
     /// Opens what was sealed for just this identity.
     ///
     /// # Errors
-    /// [`SealError::Malformed`] and [`SealError::UnknownVersion`] if it is nothing that was sealed here, [`SealError::UnknownKek`] if the ring lacks the key, and
-    /// [`SealError::Undecryptable`] if it was changed, or sealed for another identity.
+    /// [`SealError::Malformed`] and [`SealError::UnknownVersion`] if it is nothing that was sealed here,
+    /// [`SealError::UnknownKek`] if the ring lacks the key, and [`SealError::Undecryptable`] if it was changed, or
+    /// sealed for another identity.
     pub fn open(&self, identity: &KeyIdentity<'_>, sealed: &[u8]) -> Result<PrivateDer, SealError> {
         let envelope = envelope::Envelope::parse(sealed)?;
         envelope.open(self.find(envelope.kek)?, identity).map(PrivateDer::new)
     }
 
-    /// The same key sealed under the first key-encryption key; `None` if it is already. Only the key's own key is encrypted anew.
+    /// The same key sealed under the first key-encryption key; `None` if it is already. Only the key's own key is
+    /// encrypted anew.
     ///
     /// # Errors
     /// As [`open`](Self::open): what does not open is left alone.

@@ -1,8 +1,8 @@
 //! Compact JWS (RFC 7515) for [countersign]: strict parsing, keys prepared once, immutable key sets, signatures.
 //!
-//! This crate is *pure*: it reads no clock, spawns nothing, does no I/O and logs nothing. It takes a token apart without
-//! copying it, finds the keys that may have signed it, and turns it into a [`VerifiedPayload`], a type whose only
-//! constructor is a signature check that passed. What the payload *says* is the business of `countersign-claims`.
+//! This crate is *pure*: it reads no clock, spawns nothing, does no I/O and logs nothing. It takes a token apart
+//! without copying it, finds the keys that may have signed it, and turns it into a [`VerifiedPayload`], a type whose
+//! only constructor is a signature check that passed. What the payload *says* is the business of `countersign-claims`.
 //!
 //! The rules, in the order in which they are applied:
 //!

@@ -1,4 +1,5 @@
-//! A double of S3 with a lock, so that its conditional writes are atomic, and which fails as it is told. It checks no signatures.
+//! A double of S3 with a lock, so that its conditional writes are atomic, and which fails as it is told. It checks no
+//! signatures.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
@@ -214,7 +215,8 @@ impl World {
         for (key, object) in self.objects.iter().filter(|(key, _)| key.starts_with(&prefix)) {
             let _ = write!(
                 body,
-                "<Contents><Key>{key}</Key><Size>{}</Size><LastModified>2026-11-29T06:00:00.000Z</LastModified><ETag>{}</ETag></Contents>",
+                "<Contents><Key>{key}</Key><Size>{}</Size>\
+                 <LastModified>2026-11-29T06:00:00.000Z</LastModified><ETag>{}</ETag></Contents>",
                 object.bytes.len(),
                 object.etag.replace('"', "&quot;")
             );

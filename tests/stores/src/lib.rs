@@ -1,5 +1,5 @@
-//! Servers for the tests of this package: Redis, and moto and s3rver, which speak S3. Each test starts its own, on a free port of loopback; they end
-//! with it.
+//! Servers for the tests of this package: Redis, and moto and s3rver, which speak S3. Each test starts its own, on a
+//! free port of loopback; they end with it.
 #![cfg(feature = "servers")]
 #![expect(clippy::panic, reason = "it is how a test says that it cannot be run")]
 
@@ -43,8 +43,8 @@ impl Server {
         let process = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut process = process.unwrap_or_else(|error| {
             panic!(
-                "{} does not start: {error}. redis-server is a package of the system's; moto_server and s3rver are installed by \
-                 tests/stores/run, or set MOTO_SERVER and S3RVER to those that you have",
+                "{} does not start: {error}. redis-server is a package of the system's; moto_server and s3rver \
+                 are installed by tests/stores/run, or set MOTO_SERVER and S3RVER to those that you have",
                 command.get_program().display()
             )
         });

@@ -1,4 +1,5 @@
-//! A key ring's store in objects: in S3, as moto has it, which honours conditions; as s3rver has it, which does not; and as a double has it that fails as it is told.
+//! A key ring's store in objects: in S3, as moto has it, which honours conditions; as s3rver has it, which does not;
+//! and as a double has it that fails as it is told.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 

@@ -5,8 +5,9 @@
 //!   5        1         16        12       32 + 16          12     1…  + 16
 //! ```
 //!
-//! Each encryption is AES-256-GCM. Both are bound to what the key is: the wrapped data key, so that nothing is wrapped anew under another identity; the private key, so
-//! that one that was wrapped in another way is not taken either. Only the wrapping knows the name of the key-encryption key, so that it can be replaced alone.
+//! Each encryption is AES-256-GCM. Both are bound to what the key is: the wrapped data key, so that nothing is wrapped
+//! anew under another identity; the private key, so that one that was wrapped in another way is not taken either. Only
+//! the wrapping knows the name of the key-encryption key, so that it can be replaced alone.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use countersign_claims::UnixTime;
@@ -43,8 +44,8 @@ impl Purpose {
     }
 }
 
-/// Which key it is. What was sealed for one does not open for another, so that nobody who may write to a store can exchange keys in it. None of this is in the
-/// sealed form: whoever opens it knows what he expects.
+/// Which key it is. What was sealed for one does not open for another, so that nobody who may write to a store can
+/// exchange keys in it. None of this is in the sealed form: whoever opens it knows what he expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyIdentity<'a> {
     /// Whose tokens it signs.

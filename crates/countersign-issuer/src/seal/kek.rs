@@ -20,7 +20,8 @@ const SALT: &[u8] = b"countersign key-encryption key, format 1";
 /// How much longer the buffer for decoded base64 is than a key, because the decoder wants to have it so.
 const DECODED_BYTES: usize = KEK_BYTES + 4;
 
-/// A key-encryption key: 256 random bits that somebody else keeps (a secrets manager, a file), under which private keys are sealed.
+/// A key-encryption key: 256 random bits that somebody else keeps (a secrets manager, a file), under which private keys
+/// are sealed.
 ///
 /// There is no `Debug` and no `Clone`, and nothing in it can be read.
 ///
@@ -41,7 +42,8 @@ pub struct Kek {
     mac: hmac::Key,
 }
 
-/// The name of a key-encryption key, which follows from the key, so that nobody can give one key's name to another: 32 hexadecimal digits. It is no secret.
+/// The name of a key-encryption key, which follows from the key, so that nobody can give one key's name to another: 32
+/// hexadecimal digits. It is no secret.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KekId(pub(super) [u8; Self::BYTES]);
 
@@ -81,11 +83,12 @@ impl Kek {
         Self::derive(&material)
     }
 
-    /// Reads 32 bytes as they are, or as base64 (either alphabet, with or without padding) or hexadecimal digits with at most one line feed behind them, which is
-    /// what `openssl rand -base64 32` and `openssl rand -hex 32` write.
+    /// Reads 32 bytes as they are, or as base64 (either alphabet, with or without padding) or hexadecimal digits with
+    /// at most one line feed behind them, which is what `openssl rand -base64 32` and `openssl rand -hex 32` write.
     ///
     /// # Errors
-    /// [`KekError::Malformed`] if it is none of these, if it is 32 printable characters (a password, or half of what it should be), or the same byte all over.
+    /// [`KekError::Malformed`] if it is none of these, if it is 32 printable characters (a password, or half of what it
+    /// should be), or the same byte all over.
     pub fn parse(bytes: &[u8]) -> Result<Self, KekError> {
         let mut material = Zeroizing::new([0; KEK_BYTES]);
         if let Ok(raw) = <&[u8; KEK_BYTES]>::try_from(bytes) {
@@ -97,7 +100,8 @@ impl Kek {
             material.copy_from_slice(raw);
         } else if !decode(without_line_feed(bytes), &mut material) {
             return Err(KekError::Malformed(
-                "a key-encryption key has 32 bytes, as they are, in base64 or in hexadecimal digits: make one with `openssl rand -base64 32`",
+                "a key-encryption key has 32 bytes, as they are, in base64 or in hexadecimal digits: \
+                 make one with `openssl rand -base64 32`",
             ));
         }
         if material.iter().all(|octet| *octet == material[0]) {
@@ -127,7 +131,8 @@ impl Kek {
         self.id
     }
 
-    /// Encrypts in place, and appends the tag. Nonces are random: after 2^32 keys under one key-encryption key, two of them might be the same.
+    /// Encrypts in place, and appends the tag. Nonces are random: after 2^32 keys under one key-encryption key, two of
+    /// them might be the same.
     pub(super) fn wrap(&self, nonce: [u8; 12], aad: &[u8], data_key: &mut Vec<u8>) -> Option<()> {
         self.wrap.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), data_key).ok()
     }
@@ -224,7 +229,8 @@ mod tests {
 
     #[test]
     fn names_are_what_they_were() {
-        // Or what was sealed yesterday would be sealed under an unknown key today. Made with HKDF of Python's `cryptography`.
+        // Or what was sealed yesterday would be sealed under an unknown key today. Made with HKDF of Python's
+        // `cryptography`.
         let raw: [u8; KEK_BYTES] = std::array::from_fn(|at| at as u8);
         assert_eq!(id(&raw).unwrap().to_string(), "79f3c7d1096235bcd705efd4fe3308d7");
     }

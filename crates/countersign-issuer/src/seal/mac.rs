@@ -1,4 +1,5 @@
-//! The state document as it is stored: `{"countersign":"state","format":1,"kek":"…","mac":"…","state":…}`, and a line feed.
+//! The state document as it is stored: `{"countersign":"state","format":1,"kek":"…","mac":"…","state":…}`, and a line
+//! feed.
 
 use std::sync::Arc;
 
@@ -14,8 +15,8 @@ use crate::store::MAX_STATE_BYTES;
 const WHAT: &str = "state";
 const FORMAT: u8 = 1;
 
-/// Has a state document carry a code (HMAC-SHA256 under a key that is derived from the key-encryption key), so that one that was edited, or is another issuer's, is
-/// found out before anything in it is believed.
+/// Has a state document carry a code (HMAC-SHA256 under a key that is derived from the key-encryption key), so that one
+/// that was edited, or is another issuer's, is found out before anything in it is believed.
 ///
 /// That an *older* document was put back is not to be seen in it: whoever reads remembers the highest sequence number.
 ///
@@ -54,7 +55,8 @@ impl StateMac {
         Self { ring, issuer: issuer.into() }
     }
 
-    /// What is to be stored, under the first key of the ring. The state is JSON and stays as it is, but for white space around it.
+    /// What is to be stored, under the first key of the ring. The state is JSON and stays as it is, but for white space
+    /// around it.
     ///
     /// # Errors
     /// [`SealError::Malformed`] if it is no JSON, [`SealError::TooLarge`] if no store would take the result.
@@ -72,11 +74,12 @@ impl StateMac {
         Ok(document.into_bytes())
     }
 
-    /// The state out of what was stored, if somebody wrote it who has the key. Takes as long whatever is wrong with the code.
+    /// The state out of what was stored, if somebody wrote it who has the key. Takes as long whatever is wrong with the
+    /// code.
     ///
     /// # Errors
-    /// [`SealError::Malformed`] and [`SealError::UnknownVersion`] if it is no such document, [`SealError::UnknownKek`] if the ring lacks the key, and
-    /// [`SealError::Forged`] if the code is wrong.
+    /// [`SealError::Malformed`] and [`SealError::UnknownVersion`] if it is no such document, [`SealError::UnknownKek`]
+    /// if the ring lacks the key, and [`SealError::Forged`] if the code is wrong.
     pub fn check<'a>(&self, document: &'a [u8]) -> Result<&'a [u8], SealError> {
         let (protected, kek) = parse(document)?;
         let kek = self.ring.find(kek)?;

@@ -19,14 +19,15 @@ use super::{KEK_BYTES, Kek, KekError, random};
 /// The most that is read of a source, bytes. A key in hexadecimal digits has 64.
 pub const MAX_KEK_SOURCE_BYTES: usize = 1024;
 
-/// How long a command may take unless it [is said](KekSource::within) otherwise: it asks a secrets manager over the network, once.
+/// How long a command may take unless it [is said](KekSource::within) otherwise: it asks a secrets manager over the
+/// network, once.
 pub const DEFAULT_COMMAND_TIME: Duration = Duration::from_secs(10);
 
 /// How often is looked whether a command has ended that has said everything.
 const EXIT_POLL: Duration = Duration::from_millis(5);
 
-/// Where a key-encryption key comes from: a file, a variable of the environment, or what a command says, as a client of a secrets manager does. The forms are those of
-/// [`Kek::parse`].
+/// Where a key-encryption key comes from: a file, a variable of the environment, or what a command says, as a client of
+/// a secrets manager does. The forms are those of [`Kek::parse`].
 ///
 /// ```
 /// use countersign_issuer::KekSource;
@@ -43,27 +44,30 @@ enum Source {
 }
 
 impl KekSource {
-    /// A regular file that nobody else may read (0600 or less), of this process's user or root. A symbolic link is followed, as secrets that are mounted into
-    /// containers have them.
+    /// A regular file that nobody else may read (0600 or less), of this process's user or root. A symbolic link is
+    /// followed, as secrets that are mounted into containers have them.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self(Source::File { path: path.into(), group_may_read: false })
     }
 
-    /// A variable of the environment. Whoever may look at the process, and whatever it starts, can read it: a file is better.
+    /// A variable of the environment. Whoever may look at the process, and whatever it starts, can read it: a file is
+    /// better.
     #[must_use]
     pub fn environment(name: impl Into<OsString>) -> Self {
         Self(Source::Environment(name.into()))
     }
 
-    /// The output of a program, which is started as it is, without a shell. It must end well, within [`DEFAULT_COMMAND_TIME`]. Its standard error is this process's.
+    /// The output of a program, which is started as it is, without a shell. It must end well, within
+    /// [`DEFAULT_COMMAND_TIME`]. Its standard error is this process's.
     #[must_use]
     pub fn command<A: Into<OsString>>(program: impl Into<OsString>, arguments: impl IntoIterator<Item = A>) -> Self {
         let arguments = arguments.into_iter().map(Into::into).collect();
         Self(Source::Command { program: program.into(), arguments, within: DEFAULT_COMMAND_TIME })
     }
 
-    /// Lets the file's group read it (0640), as secrets that are mounted for a group have it. Nothing changes for other sources.
+    /// Lets the file's group read it (0640), as secrets that are mounted for a group have it. Nothing changes for other
+    /// sources.
     #[must_use]
     pub fn group_may_read(mut self) -> Self {
         if let Source::File { group_may_read, .. } = &mut self.0 {
@@ -84,7 +88,8 @@ impl KekSource {
     /// Gets the key. Blocks, as long as a command may take.
     ///
     /// # Errors
-    /// [`KekError::Unavailable`] if there is nothing to be had, [`KekError::Unfit`] if others may read the file, [`KekError::Malformed`] if it is no key.
+    /// [`KekError::Unavailable`] if there is nothing to be had, [`KekError::Unfit`] if others may read the file,
+    /// [`KekError::Malformed`] if it is no key.
     pub fn load(&self) -> Result<Kek, KekError> {
         match &self.0 {
             Source::File { path, group_may_read } => Kek::parse(&read_file(path, *group_may_read)?),
@@ -164,7 +169,8 @@ fn check_permissions(metadata: &std::fs::Metadata, path: &Path, group_may_read: 
         format!("{path} belongs to the user {owner}, and this process runs as {user}: chown it")
     } else if mode & if group_may_read { 0o037 } else { 0o077 } != 0 {
         format!(
-            "{path} has mode {mode:04o}, by which others may use it: chmod 600 it, and make another key if somebody may have read it"
+            "{path} has mode {mode:04o}, by which others may use it: chmod 600 it, and \
+             make another key if somebody may have read it"
         )
     } else {
         return Ok(());

@@ -34,18 +34,20 @@ const JWKS: &str = "jwks.json";
 ///     <kid>.sealed     0600
 /// ```
 ///
-/// A file is written beside its place, brought to the disk, and renamed into it, and then the directory is brought to the disk: whenever the process or the machine
-/// dies, the file is the old one or the new one. What a dead process leaves lying about goes away when the directory is opened again. The version of a file
-/// is the hash of its contents.
+/// A file is written beside its place, brought to the disk, and renamed into it, and then the directory is brought to
+/// the disk: whenever the process or the machine dies, the file is the old one or the new one. What a dead process
+/// leaves lying about goes away when the directory is opened again. The version of a file is the hash of its contents.
 ///
-/// Symbolic links, other owners, and permissions that let others in are refused, when the directory is opened and whenever a file is read; the error says which file
-/// it is and what to do. If the directory is removed or another comes in its place (a mount that vanishes), everything is
-/// [`Unavailable`](StoreErrorKind::Unavailable), and no key is missing.
+/// Symbolic links, other owners, and permissions that let others in are refused, when the directory is opened and
+/// whenever a file is read; the error says which file it is and what to do. If the directory is removed or another
+/// comes in its place (a mount that vanishes), everything is [`Unavailable`](StoreErrorKind::Unavailable), and no key
+/// is missing.
 ///
-/// To destroy a key removes its name. What was in the file may survive on the disk, in a snapshot or a backup; it is sealed, and what it was sealed with is not
-/// here.
+/// To destroy a key removes its name. What was in the file may survive on the disk, in a snapshot or a backup; it is
+/// sealed, and what it was sealed with is not here.
 ///
-/// It serves nothing, so the headers of the JWK Set are not kept. All work is done on tokio's threads for blocking work.
+/// It serves nothing, so the headers of the JWK Set are not kept. All work is done on tokio's threads for blocking
+/// work.
 #[derive(Clone)]
 pub struct DirectoryStore(Arc<Root>);
 
@@ -53,14 +55,16 @@ impl DirectoryStore {
     /// Opens the directory, and makes it if it is not there; its parent must be. Blocks.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Unfit`] if what is there must not be used, or is on a network file system, whose locks and caches keep the promises of a store only
-    /// if they are set up to; [`Denied`](StoreErrorKind::Denied) and [`Unavailable`](StoreErrorKind::Unavailable) as the operating system says.
+    /// [`StoreErrorKind::Unfit`] if what is there must not be used, or is on a network file system, whose locks and
+    /// caches keep the promises of a store only if they are set up to; [`Denied`](StoreErrorKind::Denied) and
+    /// [`Unavailable`](StoreErrorKind::Unavailable) as the operating system says.
     pub fn open(directory: impl AsRef<Path>) -> Result<Self, StoreError> {
         Ok(Self(Arc::new(Root::open(directory.as_ref(), false)?)))
     }
 
-    /// The same, if need be on a network file system (NFS, SMB, FUSE and the like). It must have locks that all machines see (`flock`), and names that all
-    /// see as soon as they have changed (NFS: `lookupcache=none` or `noac`); nothing here can find out whether it has.
+    /// The same, if need be on a network file system (NFS, SMB, FUSE and the like). It must have locks that all
+    /// machines see (`flock`), and names that all see as soon as they have changed (NFS: `lookupcache=none` or `noac`);
+    /// nothing here can find out whether it has.
     ///
     /// # Errors
     /// As [`open`](Self::open).

@@ -13,8 +13,8 @@ pub enum StoreErrorKind {
     Unavailable,
     /// The store does not let us. Nothing was written. It will not be better before somebody does something.
     Denied,
-    /// What is there must not be used: a store that breaks its promises, a key that others may read, a document of absurd size. It will not
-    /// be better before somebody does something.
+    /// What is there must not be used: a store that breaks its promises, a key that others may read, a document of
+    /// absurd size. It will not be better before somebody does something.
     Unfit,
 }
 
@@ -47,8 +47,8 @@ pub struct StoreError {
 }
 
 impl StoreError {
-    /// For those who write a store of their own. The text is for people, who may see it in logs: what failed, where, and what to do; nothing of what is
-    /// stored, no credentials, no URLs.
+    /// For those who write a store of their own. The text is for people, who may see it in logs: what failed, where,
+    /// and what to do; nothing of what is stored, no credentials, no URLs.
     #[must_use]
     pub fn new(kind: StoreErrorKind, text: impl Into<Box<str>>) -> Self {
         Self { kind, text: text.into() }

@@ -1,4 +1,5 @@
-//! A store in memory, for tests. It keeps its promises, because each of its steps holds a lock, and breaks them as it is told.
+//! A store in memory, for tests. It keeps its promises, because each of its steps holds a lock, and breaks them as it
+//! is told.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -16,7 +17,8 @@ use super::{
 
 /// A [`KeyStore`] in memory, whose clones are one store seen by many nodes.
 ///
-/// What it is told to do wrong, it does to whole operations: before, after, instead, or later. Time is tokio's, which tests may stop.
+/// What it is told to do wrong, it does to whole operations: before, after, instead, or later. Time is tokio's, which
+/// tests may stop.
 #[derive(Clone)]
 pub struct MemoryStore(Arc<Mutex<World>>);
 
@@ -52,8 +54,8 @@ pub enum Operation {
 pub enum Fault {
     /// Nothing is done, and this is the answer. With [`StoreErrorKind::Unknown`]: the request got lost.
     Refuse(StoreErrorKind),
-    /// It is done, and this is the answer all the same. With [`StoreErrorKind::Unknown`]: the answer got lost. With [`StoreErrorKind::Conflict`]: a client that
-    /// tried again on its own met with its own success.
+    /// It is done, and this is the answer all the same. With [`StoreErrorKind::Unknown`]: the answer got lost. With
+    /// [`StoreErrorKind::Conflict`]: a client that tried again on its own met with its own success.
     Deny(StoreErrorKind),
     /// It takes so long until it is done, and so long again until the answer is there.
     Delay {
@@ -62,8 +64,8 @@ pub enum Fault {
         /// From then until the answer.
         after: Duration,
     },
-    /// The answer is [`StoreErrorKind::Unknown`] at once, and so much later, whatever has happened meanwhile, it is done: under its old conditions, which may not
-    /// hold any more. Read operations are done at once.
+    /// The answer is [`StoreErrorKind::Unknown`] at once, and so much later, whatever has happened meanwhile, it is
+    /// done: under its old conditions, which may not hold any more. Read operations are done at once.
     Late(Duration),
     /// A read answers with what was there before the last write.
     Stale,
@@ -132,7 +134,8 @@ impl MemoryStore {
         self.world().scripted.entry(operation).or_default().push_back(fault);
     }
 
-    /// Whatever is not planned goes wrong as this chooses, which is asked before each operation, with the key's name if it concerns one key.
+    /// Whatever is not planned goes wrong as this chooses, which is asked before each operation, with the key's name if
+    /// it concerns one key.
     pub fn choose(&self, chooser: impl FnMut(Operation, Option<&str>) -> Option<Fault> + Send + 'static) {
         self.world().chooser = Some(Box::new(chooser));
     }

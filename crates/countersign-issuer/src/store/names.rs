@@ -5,7 +5,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::{StoreError, StoreErrorKind};
 
-/// The longest `kid` whose private key can be stored, bytes. In base64, with an extension, it is as long as file systems allow (255); a thumbprint has 43.
+/// The longest `kid` whose private key can be stored, bytes. In base64, with an extension, it is as long as file
+/// systems allow (255); a thumbprint has 43.
 pub const MAX_STORED_KID_BYTES: usize = 180;
 
 /// In front of a name that could not stay as it is. No plain name has a full stop.

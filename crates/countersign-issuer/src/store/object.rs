@@ -27,11 +27,12 @@ const CLOCK: &str = "clock";
 /// HTTP says in whole seconds when an object was written.
 const TIME_GRAIN: Duration = Duration::from_secs(1);
 
-/// How long one operation may take unless it [is said](ObjectKeyStore::time_limit) otherwise: longer than any store that works, and shorter than what the defaults of
-/// `object_store` let it try again for (three minutes).
+/// How long one operation may take unless it [is said](ObjectKeyStore::time_limit) otherwise: longer than any store
+/// that works, and shorter than what the defaults of `object_store` let it try again for (three minutes).
 pub const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// A [`KeyStore`] of three places in object stores, which may be prefixes of one, or buckets of their own with credentials of their own:
+/// A [`KeyStore`] of three places in object stores, which may be prefixes of one, or buckets of their own with
+/// credentials of their own:
 ///
 /// ```text
 /// jwks/jwks.json         what verifiers read, with Content-Type and Cache-Control; only a rotator may write here
@@ -42,18 +43,22 @@ pub const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(30);
 /// */probe-<random>       of a probe under way
 /// ```
 ///
-/// Writes are conditional (`If-None-Match`, `If-Match`, or the store's generations). **A condition that does not hold is [`Unknown`](StoreErrorKind::Unknown), never
-/// [`Conflict`](StoreErrorKind::Conflict)**: object_store, a proxy or a gateway may have sent a request twice whose first answer got lost, and then the second one meets
-/// with the success of the first. The caller reads again and compares.
+/// Writes are conditional (`If-None-Match`, `If-Match`, or the store's generations). **A condition that does not hold
+/// is [`Unknown`](StoreErrorKind::Unknown), never [`Conflict`](StoreErrorKind::Conflict)**: object_store, a proxy or a
+/// gateway may have sent a request twice whose first answer got lost, and then the second one meets with the success of
+/// the first. The caller reads again and compares.
 ///
-/// Give the clients no retries of their own (`RetryConfig { max_retries: 0, .. }`): a ring tries again by itself, at its next tick, and nothing is gained by what hides from
-/// it that the first answer was doubtful. With retries nothing breaks: whatever was told after one is `Unknown`.
+/// Give the clients no retries of their own (`RetryConfig { max_retries: 0, .. }`): a ring tries again by itself, at
+/// its next tick, and nothing is gained by what hides from it that the first answer was doubtful. With retries nothing
+/// breaks: whatever was told after one is `Unknown`.
 ///
-/// That a key is missing is believed only as long as the marker that [`probe`](KeyStore::probe) has left beside it is there: of a bucket that was emptied, or is another one, nothing
-/// is [`NotFound`](StoreErrorKind::NotFound), but all [`Unavailable`](StoreErrorKind::Unavailable). On S3 the credentials must allow to list, or what is missing is "denied".
+/// That a key is missing is believed only as long as the marker that [`probe`](KeyStore::probe) has left beside it is
+/// there: of a bucket that was emptied, or is another one, nothing is [`NotFound`](StoreErrorKind::NotFound), but all
+/// [`Unavailable`](StoreErrorKind::Unavailable). On S3 the credentials must allow to list, or what is missing is
+/// "denied".
 ///
-/// **A bucket that keeps versions keeps private keys that were destroyed**, sealed as they are: have it expire what is not current below `sealed/`, or give that place a bucket
-/// without versions.
+/// **A bucket that keeps versions keeps private keys that were destroyed**, sealed as they are: have it expire what is
+/// not current below `sealed/`, or give that place a bucket without versions.
 #[derive(Clone)]
 pub struct ObjectKeyStore {
     jwks: Place,
@@ -86,15 +91,17 @@ impl ObjectKeyStore {
         self
     }
 
-    /// Does without conditions, in a store that does not know them: it looks and then writes. Two processes that write at a time, an old one that is not quite gone
-    /// while the new one starts, for instance, lose each other's writes, and with them keys that verifiers need.
+    /// Does without conditions, in a store that does not know them: it looks and then writes. Two processes that write
+    /// at a time, an old one that is not quite gone while the new one starts, for instance, lose each other's writes,
+    /// and with them keys that verifiers need.
     #[must_use]
     pub fn dangerous_single_writer(mut self) -> Self {
         self.each(|place| place.is_single_writer = true);
         self
     }
 
-    /// How long one operation may take, whatever the client still has in mind. A write that takes longer is [`Unknown`](StoreErrorKind::Unknown).
+    /// How long one operation may take, whatever the client still has in mind. A write that takes longer is
+    /// [`Unknown`](StoreErrorKind::Unknown).
     #[must_use]
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.each(|place| place.time_limit = limit);

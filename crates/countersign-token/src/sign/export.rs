@@ -7,8 +7,8 @@ use super::{Pair, RsaBits, SignError, SigningKey};
 use crate::algorithm::Algorithm;
 use crate::key::KeyError;
 
-/// A private key in DER, in clear, for as long as it takes to encrypt it: what [`SigningKey::from_der`] reads. Overwritten with zeros when it is dropped;
-/// there is no `Debug` and no `Clone`.
+/// A private key in DER, in clear, for as long as it takes to encrypt it: what [`SigningKey::from_der`] reads.
+/// Overwritten with zeros when it is dropped; there is no `Debug` and no `Clone`.
 ///
 /// ```compile_fail
 /// fn show(key: &countersign_token::PrivateDer) {
@@ -24,7 +24,8 @@ use crate::key::KeyError;
 pub struct PrivateDer(Vec<u8>);
 
 impl PrivateDer {
-    /// Takes over what was decrypted or read. If the vector was grown, what it has left behind in memory is beyond reach.
+    /// Takes over what was decrypted or read. If the vector was grown, what it has left behind in memory is beyond
+    /// reach.
     #[must_use]
     pub fn new(der: Vec<u8>) -> Self {
         Self(der)
@@ -44,10 +45,12 @@ impl Drop for PrivateDer {
 }
 
 impl SigningKey {
-    /// Makes a new key as [`generate`](Self::generate) does, and gives its private part away, once, as PKCS#8 (RFC 5958; version 1, which OpenSSL reads).
+    /// Makes a new key as [`generate`](Self::generate) does, and gives its private part away, once, as PKCS#8 (RFC
+    /// 5958; version 1, which OpenSSL reads).
     ///
-    /// There is no way to get the private part out of a `SigningKey` that is already there: a key that was made by `generate` or read from somewhere can sign and
-    /// be dropped, whatever code it is handed to. A key ring, which must find its keys again after a restart, makes them here.
+    /// There is no way to get the private part out of a `SigningKey` that is already there: a key that was made by
+    /// `generate` or read from somewhere can sign and be dropped, whatever code it is handed to. A key ring, which must
+    /// find its keys again after a restart, makes them here.
     ///
     /// # Errors
     /// [`KeyError::NoAlgorithm`] for HMAC, [`SignError::Crypto`] if the library has no randomness.

@@ -1,4 +1,5 @@
-//! Processes that die after each step of a change. What is on the disk after the machine itself has died cannot be tried here.
+//! Processes that die after each step of a change. What is on the disk after the machine itself has died cannot be
+//! tried here.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;

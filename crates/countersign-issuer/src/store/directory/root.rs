@@ -19,13 +19,16 @@ use super::file::{self, Entry, Readers, Step, fault, reached};
 const LOCK: &str = "state.lock";
 const KEYS: &str = "keys";
 
-/// How long a writer waits for others. Each holds the lock for a few writes to the disk; whoever holds it for longer hangs or was stopped.
+/// How long a writer waits for others. Each holds the lock for a few writes to the disk; whoever holds it for longer
+/// hangs or was stopped.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
-/// How long a writer sleeps before it asks for the lock again: `flock` can wait by itself, but not for so long and no longer.
+/// How long a writer sleeps before it asks for the lock again: `flock` can wait by itself, but not for so long and no
+/// longer.
 const LOCK_RETRY: Duration = Duration::from_millis(2);
 
-/// The most names that are looked at in one directory: all keys there may be, and as much again of what dead processes have left.
+/// The most names that are looked at in one directory: all keys there may be, and as much again of what dead processes
+/// have left.
 const MAX_NAMES: usize = 2 * MAX_LISTED;
 
 /// How coarse the times of files may be.
@@ -66,7 +69,8 @@ impl Root {
         let is_on_network = match network(&root, &path)? {
             Some(name) if !network_is_allowed => {
                 let text = format!(
-                    "{} is on a network file system ({name}), whose locks cannot be relied upon; keep the ring on a local one, or in an object store",
+                    "{} is on a network file system ({name}), whose locks cannot be relied upon; \
+                     keep the ring on a local one, or in an object store",
                     path.display()
                 );
                 return Err(StoreError::new(StoreErrorKind::Unfit, text));
@@ -190,7 +194,8 @@ impl Root {
         Ok(())
     }
 
-    /// The time of the file server: it is what a file that was touched just now has. Of a local file system the clock is this machine's.
+    /// The time of the file server: it is what a file that was touched just now has. Of a local file system the clock
+    /// is this machine's.
     pub(super) fn time(&self) -> Result<Option<StoreTime>, StoreError> {
         if !self.is_on_network {
             return Ok(None);
@@ -282,7 +287,8 @@ fn check(stat: &Stat, path: &Path, expected: fs::FileType, readers: Readers, own
         let wanted = if expected == fs::FileType::Directory { Mode::RWXU } else { readers.mode() };
         let (mode, wanted) = (mode.as_raw_mode(), wanted.as_raw_mode());
         format!(
-            "{path} has mode {mode:04o}, by which others may use it: chmod {wanted:o} it, and if it has keys, think of who may have read them"
+            "{path} has mode {mode:04o}, by which others may use it: chmod {wanted:o} it, \
+             and if it has keys, think of who may have read them"
         )
     } else {
         return Ok(());

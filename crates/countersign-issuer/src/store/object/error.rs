@@ -1,4 +1,5 @@
-//! What the errors of `object_store` mean, in our own words: its own have URLs, which may be signed, and what the server answered.
+//! What the errors of `object_store` mean, in our own words: its own have URLs, which may be signed, and what the
+//! server answered.
 
 use std::error::Error as _;
 use std::io::ErrorKind;
@@ -7,10 +8,12 @@ use object_store::Error;
 
 use super::super::{StoreError, StoreErrorKind};
 
-/// What [`RequestError`](https://docs.rs/object_store/0.14.2/src/object_store/client/retry.rs.html), which is private, says before the status.
+/// What [`RequestError`](https://docs.rs/object_store/0.14.2/src/object_store/client/retry.rs.html), which is private,
+/// says before the status.
 const BEFORE_STATUS: &str = "Server returned non-2xx status code: ";
 
-/// What [`RetryError`](https://docs.rs/object_store/0.14.2/src/object_store/client/retry.rs.html) says behind the number of retries, if there were any.
+/// What [`RetryError`](https://docs.rs/object_store/0.14.2/src/object_store/client/retry.rs.html) says behind the
+/// number of retries, if there were any.
 const AFTER_RETRIES: &str = " retries, max_retries: ";
 
 /// How many causes of an error are looked through: more than there are, in case they go round in a circle.

@@ -197,7 +197,8 @@ impl Place {
         .await
     }
 
-    /// When an object was written that is written now, in whole seconds since the epoch. Others may write it, too: that, too, is between the question and the answer.
+    /// When an object was written that is written now, in whole seconds since the epoch. Others may write it, too:
+    /// that, too, is between the question and the answer.
     pub(super) async fn touch(&self, name: &str) -> Result<i64, StoreError> {
         const WHAT: &str = "the time";
         self.in_time(StoreErrorKind::Unavailable, async {
