@@ -22,6 +22,8 @@ pub(crate) struct Oracle {
     ended: BTreeMap<String, u64>,
     /// Slots that may be rotated before time: somebody asked, or a private part was lost.
     pub(crate) may_rotate: BTreeSet<String>,
+    /// Somebody has chosen refusals over a halt.
+    pub(crate) may_sign_at_once: bool,
     pub(crate) may_abandon: BTreeSet<String>,
     /// When something last went wrong: answers that say otherwise than what is do not count.
     pub(crate) last_trouble: u64,
@@ -54,8 +56,8 @@ impl Oracle {
             }
             match state {
                 KeyState::Active => {
-                    let at_once = SlotMode::Halted { reason: countersign_issuer::state::Halt::Compromised, sign_at_once: true };
-                    if before.slots.get(slot).is_some_and(|slot| slot.mode == at_once) {
+                    // From announced to active in one step is what was ordered then.
+                    if self.may_sign_at_once && before.fate(kid) == Some(KeyState::Announced) {
                         self.exempt.insert(kid.clone());
                     }
                     self.active_since.insert(kid.clone(), now);

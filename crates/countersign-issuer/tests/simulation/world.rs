@@ -308,7 +308,13 @@ impl World {
             return self.at(idle_at, Happening::Answered { process, life, event });
         }
         let Some(node) = self.processes[process].node.take() else { return };
-        self.note(|| format!("{process} <- {event:?}"));
+        let text = match &event {
+            Event::Loaded(Ok(Loaded { state: Some((state, _)), .. })) => format!("Loaded {}", state.seq),
+            Event::PublishedRead(Ok(Some((_, version)))) => format!("PublishedRead {}", version.as_str()),
+            Event::ReadBack(Ok(bytes)) => format!("ReadBack {:?}", countersign_issuer::publication::Found::read(bytes)),
+            other => format!("{other:?}"),
+        };
+        self.note(|| format!("{process} <- {text}"));
         let now = self.clock(process);
         let is_bad = self.processes[process].is_bad;
         let config = &self.scene.configs[self.processes[process].config];
@@ -411,7 +417,12 @@ impl World {
             self.oracle.last_trouble = self.oracle.last_trouble.max(self.now + delay + there);
         }
         let ends_at = self.now + delay + TIMEOUT;
-        self.note(|| format!("{process} -> {effect:?}, arrives after {} {misfortune:?}", delay + there));
+        let text = match &effect {
+            Effect::Save { state, .. } => format!("Save {}", state.seq),
+            Effect::Publish { publication, .. } => format!("Publish {}", publication.seq),
+            other => format!("{other:?}"),
+        };
+        self.note(|| format!("{process} -> {text}, arrives after {} {misfortune:?}", delay + there));
         let at = self.now + delay + there;
         self.at(at, Happening::Arrives { process, life, effect: effect.clone(), reply_after: back, misfortune, ends_at });
         if at + back > ends_at || misfortune == Some(Misfortune::Lost) {
@@ -609,6 +620,7 @@ impl World {
             _ => Command::Compromise { which: Compromised::All, sign_at_once },
         };
         match &command {
+            Command::Compromise { sign_at_once: true, .. } => self.oracle.may_sign_at_once = true,
             Command::Rotate { .. } => self.oracle.may_rotate.extend(slots),
             Command::Abandon { kid } => drop(self.oracle.may_abandon.insert(kid.clone())),
             _ => {}
