@@ -79,6 +79,8 @@ pub struct Node {
     /// The names of stored private parts, to be compared with the next state that is read.
     listed: Option<Vec<String>>,
     published: Option<PublishedSet>,
+    /// The number of the set that is being published; the state may go on meanwhile.
+    publishing: u64,
     /// The published set has a later number than the state had.
     ahead: Option<u64>,
     orders: Vec<Order>,
@@ -195,6 +197,7 @@ impl Node {
             pushed: BTreeSet::new(),
             listed: None,
             published: None,
+            publishing: 0,
             ahead: None,
             orders: Vec::new(),
             alarms: BTreeSet::new(),

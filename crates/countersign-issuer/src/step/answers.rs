@@ -255,6 +255,9 @@ impl Turn<'_> {
             is_own || (found.seq.is_some_and(|seq| seq <= set_seq) && ring.as_ref().is_some_and(is_unknown));
         self.set(Alarm::SetEdited, is_edited);
         let Found { seq, kids } = found;
+        if self.node.breaks(Rule::ReadBack) && seq == Some(set_seq) {
+            self.node.seen.extend(kids.iter().map(|kid| (kid.clone(), self.now.wall)));
+        }
         self.node.published = Some(PublishedSet { seq, kids, version: Some(version), checked_at, is_edited });
     }
 
@@ -275,12 +278,12 @@ impl Turn<'_> {
                 if let Some(sent) = self.node.published.as_mut() {
                     // The version is not remembered: before the next write the set is looked at anyway.
                     sent.checked_at = self.now.monotonic;
-                    sent.seq = sent.seq.max(self.node.view.as_ref().map(|view| view.ring.set_seq));
+                    sent.seq = sent.seq.max(Some(self.node.publishing));
                     sent.is_edited = false;
                 }
                 self.clear(|alarm| matches!(alarm, Alarm::PublishFailing(_) | Alarm::SetEdited));
                 if let (Some(view), true) = (&self.node.view, is_done) {
-                    let (seq, wall) = (view.ring.set_seq, self.now.wall);
+                    let (seq, wall) = (self.node.publishing, self.now.wall);
                     if self.node.breaks(Rule::ReadBack) {
                         let unconfirmed = view.ring.keys.iter().filter(|(_, key)| key.confirmed_at.is_none());
                         self.node.seen.extend(unconfirmed.map(|(kid, _)| (kid.clone(), wall)));

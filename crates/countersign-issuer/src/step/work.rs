@@ -246,6 +246,7 @@ impl Turn<'_> {
         let is_behind = set.seq.is_none_or(|seq| seq < ring.set_seq) || set.is_edited;
         if is_behind {
             let expected = set.version.clone();
+            self.node.publishing = publication.seq;
             self.ask(Task::Publish, Effect::Publish { publication, expected });
         }
     }

@@ -57,3 +57,32 @@ fn tell(seed: u64, rule: Option<Rule>) {
 fn noticed(rule: Rule) -> Option<(u64, String)> {
     (0..SEEDS_TO_NOTICE).find_map(|seed| Some((seed, World::new(seed, Some(rule)).run()?)))
 }
+
+/// Each world of a mutant is as any other; nothing is arranged so that it be caught.
+macro_rules! noticed {
+    ($($name:ident: $rule:ident;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                let found = noticed(Rule::$rule);
+                let (seed, what) = found.unwrap_or_else(|| panic!("{SEEDS_TO_NOTICE} worlds without {:?}, and nobody noticed", Rule::$rule));
+                println!("{:?}: seed {seed}: {what}", Rule::$rule);
+            }
+        )*
+    };
+}
+
+noticed! {
+    it_is_noticed_when_a_put_that_returned_starts_the_clock: ReadBack;
+    it_is_noticed_when_the_difference_of_clocks_is_left_out: ClockError;
+    it_is_noticed_when_a_conflict_is_taken_for_a_loss: ConflictIsDoubted;
+    it_is_noticed_when_nonces_are_not_compared: NonceIsCompared;
+    it_is_noticed_when_keys_are_removed_early: Retention;
+    it_is_noticed_when_sets_are_published_over_whatever_is_there: PublishIsConditional;
+    it_is_noticed_when_a_key_that_cannot_be_read_counts_as_missing: OnlyMissingRotates;
+    it_is_noticed_when_somebody_signs_by_an_old_view: ViewIsYoung;
+    it_is_noticed_when_a_key_counts_as_deactivated_before_it_is: DeactivationIsSeen;
+    it_is_noticed_when_a_key_signs_before_everybody_can_have_it: Announcement;
+    it_is_noticed_when_a_wrong_clock_is_believed: ClockIsSound;
+    it_is_noticed_when_a_private_part_is_destroyed_at_once: LeaseBeforeDestruction;
+}

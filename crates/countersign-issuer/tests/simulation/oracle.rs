@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use countersign_claims::UnixTime;
 use countersign_issuer::RingConfig;
 use countersign_issuer::state::{KeyState, RingState, SlotMode};
 
 use crate::scene::{millis, settling};
 use crate::store::{Public, Store};
+use crate::world::EPOCH;
 
 #[derive(Default)]
 pub(crate) struct Oracle {
@@ -60,12 +62,16 @@ impl Oracle {
                     if self.may_sign_at_once && before.fate(kid) == Some(KeyState::Announced) {
                         self.exempt.insert(kid.clone());
                     }
-                    self.active_since.insert(kid.clone(), now);
+                    // By the clock of whoever has prepared the write; it may have been long under way.
+                    let at = after.keys.get(kid).and_then(|key| key.activated_at);
+                    let at = at.map_or(now, |at| millis(at.saturating_since(UnixTime::from_secs(0))).saturating_sub(EPOCH));
+                    self.active_since.insert(kid.clone(), at);
                     self.rotations += 1;
                 }
                 KeyState::Retiring => {
                     let age = now.saturating_sub(self.active_since.get(kid).copied().unwrap_or(0));
-                    if !self.may_rotate.remove(slot) && age + error < rotation {
+                    let is_early = age + error < rotation;
+                    if is_early && !self.may_rotate.remove(slot) {
                         self.fail(format!("{kid} was rotated after {age} ms for no reason"));
                     }
                     self.ended.insert(kid.clone(), now);
@@ -157,7 +163,9 @@ impl Oracle {
             let what = format!("{kid} was revoked {} ms ago and is still published", since(kid));
             return self.fail(what);
         }
+        // What was stored after its key was given up is only found when the store is listed.
         let lease = longest(|config| config.timing.lease) + longest(|config| config.timing.clock_error) * 2;
+        let lease = lease + longest(|config| config.timing.heartbeat);
         let readable = store.privates.iter().find(|kid| {
             let is_over = state.fate(kid).is_some_and(|state| !state.needs_private());
             is_over && since(kid) != u64::MAX && since(kid) > lease + soon && calm > lease + soon

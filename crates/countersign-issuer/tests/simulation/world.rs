@@ -18,7 +18,7 @@ use crate::scene::{Odds, Scene, millis};
 use crate::store::{Public, Set, Store};
 
 /// The epoch of the world, so that no clock is before 1970.
-const EPOCH: u64 = 1_800_000_000_000;
+pub(crate) const EPOCH: u64 = 1_800_000_000_000;
 
 /// After how long a shell gives up waiting for the store.
 const TIMEOUT: u64 = 1_000;
