@@ -68,8 +68,8 @@ pub struct Node {
     tasks: BTreeMap<Task, Progress>,
     /// When a key was read back.
     seen: BTreeMap<String, UnixTime>,
-    /// How often in a row a private part was certainly not there.
-    missing: BTreeMap<String, u32>,
+    /// How often in a row a private part was certainly not there, and whether that was when the key was announced only, when it need not have been.
+    missing: BTreeMap<String, (bool, u32)>,
     /// Private parts that cannot be what they should be.
     spoilt: BTreeSet<String>,
     /// Private parts that are certainly gone.

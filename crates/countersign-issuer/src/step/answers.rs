@@ -197,7 +197,10 @@ impl Turn<'_> {
             self.set(Alarm::SetAhead, ring.set_seq < ahead);
         }
         self.node.seen.retain(|kid, _| ring.keys.get(kid).is_some_and(|key| key.confirmed_at.is_none()));
-        self.node.missing.retain(|kid, _| ring.keys.get(kid).is_some_and(|key| key.state.needs_private()));
+        self.node.missing.retain(|kid, (was_announced, _)| {
+            let state = ring.keys.get(kid).map(|key| key.state);
+            state.is_some_and(|state| state.needs_private() && (state == KeyState::Announced) == *was_announced)
+        });
         self.node.spoilt.retain(|kid| ring.keys.get(kid).is_some_and(|key| key.state.needs_private()));
         self.node.destroyed.retain(|kid| ring.keys.get(kid).is_some_and(|key| !key.destroyed));
         self.node.pushed.retain(|kid| ring.fate(kid) == Some(KeyState::Revoked));
@@ -358,7 +361,8 @@ impl Turn<'_> {
         };
         let state = self.node.view.as_ref().and_then(|view| view.ring.fate(kid));
         if is_counted_as_missing {
-            *self.node.missing.entry(kid.to_owned()).or_default() += 1;
+            let is_announced = state == Some(KeyState::Announced);
+            self.node.missing.entry(kid.to_owned()).or_insert((is_announced, 0)).1 += 1;
             if self.node.hands.get(kid) == Some(&Hand::Stored) {
                 // It was not stored after all; it is still in memory.
                 self.node.hands.insert(kid.to_owned(), Hand::Fresh);

@@ -172,8 +172,8 @@ impl Turn<'_> {
 
     /// The keys whose private part is certainly gone, everywhere but in the memory of others.
     fn lost(&self) -> Vec<String> {
-        let missing = self.node.missing.iter().filter(|(kid, times)| {
-            **times >= TIMES_MISSING && !matches!(self.node.hands.get(*kid), Some(Hand::Fresh | Hand::Ready))
+        let missing = self.node.missing.iter().filter(|(kid, (_, times))| {
+            *times >= TIMES_MISSING && !matches!(self.node.hands.get(*kid), Some(Hand::Fresh | Hand::Ready))
         });
         missing.map(|(kid, _)| kid.clone()).collect()
     }
