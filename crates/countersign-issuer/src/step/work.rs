@@ -289,8 +289,8 @@ impl Turn<'_> {
         let is_due = |key: &Key| !key.destroyed && at(key).is_some_and(|at| at <= self.now.wall);
         let due = ring.keys.iter().filter(|(kid, key)| is_due(key) && !self.node.destroyed.contains(*kid));
         let mut due: Vec<_> = due.map(|(kid, _)| kid.clone()).collect();
-        // What a paused node has stored after its key was given up.
-        let is_dead = |kid: &String| ring.tombstones.contains_key(kid);
+        // What was stored after it had been destroyed: by a node that had stood still, by a write that had been under way for long.
+        let is_dead = |kid: &String| ring.tombstones.contains_key(kid) || ring.keys.get(kid).is_some_and(|key| key.destroyed);
         due.extend(self.node.listed.take().into_iter().flatten().filter(is_dead));
         for kid in due {
             self.ask(Task::Destroy(kid.clone()), Effect::Destroy { kid });

@@ -70,13 +70,11 @@ pub(crate) struct Public {
     pub(crate) sets: BTreeMap<u64, Set>,
     /// `P`.
     lag: u64,
-    /// `B`, but at least what a cache adds that does not know how old its copy is.
-    intermediary: u64,
 }
 
 impl Public {
-    pub(crate) fn new(lag: u64, intermediary: u64) -> Self {
-        Self { sets: BTreeMap::new(), lag, intermediary }
+    pub(crate) fn new(lag: u64) -> Self {
+        Self { sets: BTreeMap::new(), lag }
     }
 
     /// From now on it can be read somewhere, and nothing that is older will be read for the first time.
@@ -90,8 +88,8 @@ impl Public {
         if let Some(set) = self.sets.get_mut(&version) {
             set.readable_at = Some(now);
         }
-        let (lag, intermediary) = (self.lag, self.intermediary);
-        self.sets.retain(|it, set| *it >= version || dies_at(set, lag, intermediary).is_none_or(|at| at > now));
+        let lag = self.lag;
+        self.sets.retain(|it, set| *it >= version || dies_at(set, lag).is_none_or(|at| at > now));
     }
 
     pub(crate) fn newest(&self) -> Option<&Set> {
@@ -101,7 +99,7 @@ impl Public {
     /// Every set that somebody may verify by.
     pub(crate) fn possible(&self, now: u64) -> impl Iterator<Item = &Set> {
         self.sets.values().filter(move |set| {
-            set.readable_at.is_some() && dies_at(set, self.lag, self.intermediary).is_none_or(|at| now < at)
+            set.readable_at.is_some() && dies_at(set, self.lag).is_none_or(|at| now < at)
         })
     }
 
@@ -112,10 +110,11 @@ impl Public {
     }
 }
 
-/// The last that somebody can still verify by it: the slowest place gave it out, and two caches kept it after one another.
-fn dies_at(set: &Set, lag: u64, intermediary: u64) -> Option<u64> {
+/// The last that somebody can still verify by it: the slowest place gave it out, and two caches kept it after one another (`B` is what a cache adds that does not know
+/// how old its copy is).
+fn dies_at(set: &Set, lag: u64) -> Option<u64> {
     if set.readable_at.is_none() {
         return set.superseded_at;
     }
-    set.superseded_at.map(|at| at + lag + set.max_age + intermediary.max(set.max_age))
+    set.superseded_at.map(|at| at + lag + 2 * set.max_age)
 }

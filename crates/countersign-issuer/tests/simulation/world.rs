@@ -98,7 +98,7 @@ impl World {
         let longest = |of: fn(&countersign_issuer::Timing) -> Duration| {
             scene.configs.iter().map(|config| millis(of(&config.timing))).max().unwrap_or(0)
         };
-        let public = Public::new(longest(|timing| timing.publish_lag), longest(|timing| timing.intermediary));
+        let public = Public::new(longest(|timing| timing.publish_lag));
         let mut world = Self {
             rule,
             now: 0,
@@ -213,7 +213,11 @@ impl World {
     }
 
     fn trouble(&mut self) {
-        self.oracle.last_trouble = self.now.max(1);
+        self.trouble_until(self.now.max(1));
+    }
+
+    fn trouble_until(&mut self, time: u64) {
+        self.oracle.last_trouble = self.oracle.last_trouble.max(time);
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -324,16 +328,15 @@ impl World {
         let odds = self.odds();
         let mut delay = 0;
         if self.random.in_1000(odds.pause) {
-            self.trouble();
-            delay = self.random.any_length(300_000);
-            let until = self.now + delay;
+            let until = (self.now + self.random.any_length(300_000)).min(self.scene.trouble_until);
+            delay = until.saturating_sub(self.now);
             self.note(|| format!("{process} stands still until {until}"));
             if self.random.in_1000(500) {
                 self.processes[process].hangs_until = until;
             } else {
                 self.processes[process].sleeps_until = until;
             }
-            self.oracle.last_trouble = until;
+            self.trouble_until(until);
         }
         for effect in effects {
             let may_crash = !matches!(effect, Effect::Wake(_));
@@ -392,6 +395,11 @@ impl World {
     /// On its way to the store, or whatever else is outside.
     fn send(&mut self, process: usize, effect: Effect, delay: u64) {
         let life = self.processes[process].life;
+        if let Effect::Seal { kid } = &effect
+            && !self.processes[process].memory.contains(kid)
+        {
+            self.oracle.fail(format!("{process} was to seal {kid}, which it has forgotten"));
+        }
         let odds = self.odds();
         let usual = |random: &mut Random| random.any_length(150);
         let (mut there, mut back) = (usual(&mut self.random), usual(&mut self.random));
@@ -414,7 +422,7 @@ impl World {
         };
         let is_late = there + back > TIMEOUT;
         if is_late || matches!(misfortune, Some(Misfortune::Refused | Misfortune::Lost | Misfortune::Undecided)) {
-            self.oracle.last_trouble = self.oracle.last_trouble.max(self.now + delay + there);
+            self.trouble_until(self.now + delay + there);
         }
         let ends_at = self.now + delay + TIMEOUT;
         let text = match &effect {
@@ -499,10 +507,6 @@ impl World {
             }
             Effect::ReadBack => Event::ReadBack(self.read_back()),
             Effect::Seal { kid } => {
-                // Whoever asks has it in memory; a dead process had.
-                if self.processes[process].life == life && !self.processes[process].memory.contains(kid) {
-                    self.oracle.fail(format!("{process} was to seal {kid}, which it has forgotten"));
-                }
                 let is_new = self.store.privates.insert(kid.clone());
                 Event::Sealed { kid: kid.clone(), result: if is_new { Ok(()) } else { Err(Failure::Conflict) } }
             }
@@ -529,7 +533,7 @@ impl World {
         let stall = if self.is_troubled() { self.scene.longest_stall } else { 200 };
         let at = (self.now + self.random.any_length(stall)).max(self.stalled_until);
         if at > self.now + TIMEOUT {
-            self.oracle.last_trouble = self.oracle.last_trouble.max(at);
+            self.trouble_until(at);
         }
         self.stalled_until = at;
         self.at(at, Happening::Appears(version));
