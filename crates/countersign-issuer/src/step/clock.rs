@@ -36,6 +36,11 @@ impl Soundness {
 
     /// Compares with the store's clock, or, if it has none, with the time of the last transition.
     pub(super) fn compare(&mut self, sent: Now, now: Now, loaded: &Loaded, clock_error: Duration) {
+        if now.disagreement(&sent) > tolerance(clock_error) {
+            // It was set in between, so the two ends of the interval are not on one clock.
+            self.is_unsound = true;
+            return;
+        }
         match loaded.store_time {
             Some(store) => {
                 // What is beyond doubt, whenever in between the store looked at its clock.
@@ -81,6 +86,15 @@ mod tests {
             clock.compare(at(101, 1), at(101, 1), &loaded(Some(101)), EPSILON);
             assert!(clock.is_sound());
         }
+    }
+
+    #[test]
+    fn i10_a_clock_that_is_set_while_the_store_is_asked_is_not_found_right() {
+        let mut clock = Soundness::default();
+        clock.compare(at(100, 0), at(1_000, 1), &loaded(Some(101)), EPSILON);
+        assert!(!clock.is_sound());
+        clock.compare(at(1_001, 2), at(1_001, 2), &loaded(Some(102)), EPSILON);
+        assert!(!clock.is_sound());
     }
 
     #[test]

@@ -300,6 +300,9 @@ impl Turn<'_> {
 
     /// I11.
     fn watch(&mut self, ring: &Arc<RingState>) {
+        if !self.node.is_clock_sound() {
+            return;
+        }
         let late = self.config.timing.rotation.saturating_add(self.config.timing.tick * OVERDUE_TICKS);
         for slot in ring.slots.keys() {
             let age = ring.active(slot).and_then(|(_, key)| key.activated_at).map(|at| self.now.wall.saturating_since(at));
