@@ -152,6 +152,8 @@ struct PublishedSet {
     kids: Vec<String>,
     version: Option<StoreVersion>,
     checked_at: Duration,
+    /// It was read, and no write over it has been tried since.
+    is_fresh: bool,
     /// The set is not the one that the state has under this number.
     is_edited: bool,
 }

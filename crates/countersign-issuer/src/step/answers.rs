@@ -237,7 +237,7 @@ impl Turn<'_> {
         };
         let checked_at = self.now.monotonic;
         let Some((bytes, version)) = read else {
-            let none = PublishedSet { seq: None, kids: Vec::new(), version: None, checked_at, is_edited: false };
+            let none = PublishedSet { seq: None, kids: Vec::new(), version: None, checked_at, is_fresh: true, is_edited: false };
             self.node.published = Some(none);
             return;
         };
@@ -261,7 +261,7 @@ impl Turn<'_> {
         if self.node.breaks(Rule::ReadBack) && seq == Some(set_seq) {
             self.node.seen.extend(kids.iter().map(|kid| (kid.clone(), self.now.wall)));
         }
-        self.node.published = Some(PublishedSet { seq, kids, version: Some(version), checked_at, is_edited });
+        self.node.published = Some(PublishedSet { seq, kids, version: Some(version), checked_at, is_fresh: true, is_edited });
     }
 
     fn publish_failed(&mut self, failure: Failure, failures: u32) {

@@ -43,21 +43,21 @@ impl Draft {
         // A time that is not to be believed is not written down either.
         let now = if know.is_sound { know.now } else { base.written_at };
         let mut draft = Self { base, state, now, replies, answers, has_adopted: false };
-        draft.agree(know);
         if know.is_sound {
+            draft.agree(know);
             draft.stamp();
             draft.confirm(know);
         }
         draft.obey(know);
-        draft.mark_destroyed(know);
         if know.is_sound {
+            draft.mark_destroyed(know);
             draft.abandon(know);
             draft.promote(know);
             draft.rotate_due(know);
             draft.retire(know);
             draft.announce(know);
         }
-        draft.state.bury(now);
+        draft.state.bury(draft.now);
         draft
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::draft::{Draft, Knowledge};
 use super::{
-    Alarm, Effect, Hand, Node, Refusal, Reply, Role, Rule, Task, Traffic, Turn, View, Write,
+    Alarm, Effect, Hand, Node, PublishedSet, Refusal, Reply, Role, Rule, Task, Traffic, Turn, View, Write,
 };
 use crate::config::Slot;
 use crate::publication::Publication;
@@ -113,6 +113,10 @@ impl Turn<'_> {
 
     /// Steps 1 to 4, 7, 8 and 10.
     fn rotate(&mut self, view: &View) {
+        let is_busy = self.node.traffic != Traffic::Idle || self.node.doubt.is_some() || self.node.is_regress_suspected;
+        if is_busy {
+            return;
+        }
         let is_first = view.version.is_none() && self.node.memory.is_none();
         let needs_look = is_first && self.node.published.is_none();
         if needs_look {
@@ -147,9 +151,6 @@ impl Turn<'_> {
 
     /// The next version, if it would be another; commands that change nothing are answered.
     fn draft(&mut self, view: &View, is_sound: bool) -> Option<Draft> {
-        if self.node.traffic != Traffic::Idle || self.node.doubt.is_some() || self.node.is_regress_suspected {
-            return None;
-        }
         let base = match &self.node.memory {
             Some(memory) => Arc::new(memory.join(&view.ring)),
             None => view.ring.clone(),
@@ -231,7 +232,8 @@ impl Turn<'_> {
             return;
         };
         self.clear(|alarm| *alarm == Alarm::Unpublishable);
-        let seen = self.node.published.clone().filter(|set| set.checked_at == self.now.monotonic);
+        let is_old = |set: &PublishedSet| self.now.monotonic.saturating_sub(set.checked_at) >= self.config.timing.heartbeat;
+        let seen = self.node.published.clone().filter(|set| set.is_fresh && !is_old(set));
         let Some(set) = seen else {
             self.ask(Task::ReadPublished, Effect::ReadPublished);
             return;
@@ -246,8 +248,11 @@ impl Turn<'_> {
         let is_behind = set.seq.is_none_or(|seq| seq < ring.set_seq) || set.is_edited;
         if is_behind {
             let expected = set.version.clone();
-            self.node.publishing = publication.seq;
-            self.ask(Task::Publish, Effect::Publish { publication, expected });
+            let seq = publication.seq;
+            if self.ask(Task::Publish, Effect::Publish { publication, expected }) {
+                self.node.publishing = seq;
+                self.node.published = Some(PublishedSet { is_fresh: false, ..set });
+            }
         }
     }
 

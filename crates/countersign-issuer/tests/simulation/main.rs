@@ -3,6 +3,7 @@
 //!
 //! `COUNTERSIGN_SIMULATION_SEEDS` says how many worlds, `COUNTERSIGN_SIMULATION_SEED` which one to tell of.
 
+mod model;
 mod oracle;
 mod random;
 mod scene;

@@ -656,7 +656,7 @@ impl World {
         self.note(|| format!("the private part of {kid} is lost"));
         self.trouble();
         self.store.privates.remove(kid);
-        self.oracle.may_rotate.insert(key.slot.clone());
+        self.oracle.may_rotate.push(key.slot.clone());
     }
 }
 
