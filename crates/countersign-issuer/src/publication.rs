@@ -150,3 +150,6 @@ fn etag(bytes: &[u8]) -> String {
     etag.push('"');
     etag
 }
+
+#[cfg(test)]
+mod tests;
