@@ -57,6 +57,9 @@ pub struct Node {
     doubt: Option<Write>,
     load_due: Duration,
     load_failures: u32,
+    /// Before when nothing is written, because of how the last writes went.
+    save_due: Duration,
+    save_failures: u32,
     /// An older state than one that was seen, and what is remembered of the later one.
     memory: Option<Arc<RingState>>,
     is_regress_suspected: bool,
@@ -187,6 +190,8 @@ impl Node {
             doubt: None,
             load_due: Duration::ZERO,
             load_failures: 0,
+            save_due: Duration::ZERO,
+            save_failures: 0,
             memory: None,
             is_regress_suspected: false,
             hands: BTreeMap::new(),
@@ -298,3 +303,6 @@ impl Turn<'_> {
         Duration::from_millis(bits % u64::try_from(bound.as_millis()).unwrap_or(u64::MAX).max(1))
     }
 }
+
+#[cfg(test)]
+mod tests;

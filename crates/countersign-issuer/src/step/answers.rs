@@ -56,22 +56,26 @@ impl Turn<'_> {
             Ok(loaded) => {
                 self.node.load_failures = 0;
                 self.node.load_due = self.now.monotonic.saturating_add(self.config.timing.tick);
-                self.clear(|alarm| matches!(alarm, Alarm::StoreFailing(_)));
+                if self.node.save_failures == 0 {
+                    self.clear(|alarm| matches!(alarm, Alarm::StoreFailing(_)));
+                }
                 self.node.clock.compare(sent, self.now, &loaded, self.config.timing.clock_error);
                 let is_sound = self.node.is_clock_sound();
                 self.set(Alarm::ClockUnsound, !is_sound);
                 self.resolve(sent, loaded);
                 self.after_view();
             }
-            Err(failure) => self.state_failed(failure),
+            Err(failure) => {
+                self.node.load_failures = self.node.load_failures.saturating_add(1);
+                let wait = backoff(self.config.timing.tick, self.node.load_failures.saturating_sub(1));
+                self.node.load_due = self.now.monotonic.saturating_add(wait);
+                self.state_failed(failure, self.node.load_failures);
+            }
         }
     }
 
-    fn state_failed(&mut self, failure: Failure) {
-        self.node.load_failures = self.node.load_failures.saturating_add(1);
-        let wait = backoff(self.config.timing.tick, self.node.load_failures.saturating_sub(1));
-        self.node.load_due = self.now.monotonic.saturating_add(wait);
-        if self.node.load_failures >= FAILURES_TO_ALARM || matches!(failure, Failure::Denied | Failure::Unreadable) {
+    fn state_failed(&mut self, failure: Failure, failures: u32) {
+        if failures >= FAILURES_TO_ALARM || matches!(failure, Failure::Denied | Failure::Unreadable) {
             self.raise(Alarm::StoreFailing(failure));
         }
     }
@@ -143,18 +147,26 @@ impl Turn<'_> {
                 self.node.load_due = self.now.monotonic;
             }
             Err(Failure::Conflict | Failure::Unknown) => {
+                // Who loses one race is in the next at once; who goes on losing makes room.
+                let salt = write.state.seq.wrapping_add(u64::from(self.node.save_failures));
+                let wait = self.spread(salt, self.config.timing.tick / 2) * self.node.save_failures.min(2);
+                self.node.save_failures = self.node.save_failures.saturating_add(1);
+                self.node.save_due = self.now.monotonic.saturating_add(wait);
                 self.node.doubt = Some(write);
                 self.node.load_due = self.now.monotonic;
             }
             Err(failure) => {
-                self.state_failed(failure);
+                let wait = backoff(self.config.timing.tick, self.node.save_failures);
+                self.node.save_failures = self.node.save_failures.saturating_add(1);
+                self.node.save_due = self.now.monotonic.saturating_add(wait);
+                self.state_failed(failure, self.node.save_failures);
             }
         }
     }
 
     /// A write of this node's is the state, or was.
     fn succeed(&mut self, write: Write, version: Option<StoreVersion>, sent: Now) {
-        self.node.load_failures = 0;
+        (self.node.load_failures, self.node.save_failures, self.node.save_due) = (0, 0, Duration::ZERO);
         self.clear(|alarm| matches!(alarm, Alarm::StoreFailing(_)));
         if self.node.memory.take().is_some() {
             self.clear(|alarm| *alarm == Alarm::StateRolledBack);
@@ -274,6 +286,9 @@ impl Turn<'_> {
         let is_done = result.is_ok();
         let failures = self.finish(&Task::Publish, is_done || matches!(result, Err(Failure::Conflict | Failure::Unknown)));
         let trusts = self.node.breaks(Rule::ConflictIsDoubted);
+        if matches!(result, Err(Failure::Conflict | Failure::Unknown)) {
+            self.pause(&Task::Publish, self.spread(self.node.publishing, self.config.timing.tick / 4));
+        }
         match result {
             Err(Failure::Conflict) if !trusts => self.node.published = None,
             Err(Failure::Unknown) => self.node.published = None,

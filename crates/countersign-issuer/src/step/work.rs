@@ -114,7 +114,7 @@ impl Turn<'_> {
     /// Steps 1 to 4, 7, 8 and 10.
     fn rotate(&mut self, view: &View) {
         let is_busy = self.node.traffic != Traffic::Idle || self.node.doubt.is_some() || self.node.is_regress_suspected;
-        if is_busy {
+        if is_busy || self.node.save_due > self.now.monotonic {
             return;
         }
         let is_first = view.version.is_none() && self.node.memory.is_none();
@@ -183,6 +183,10 @@ impl Turn<'_> {
     fn save(&mut self, view: &View, draft: Draft, is_first: bool) {
         if is_first && !self.covers_published(&draft.state) {
             self.raise(Alarm::StateLost);
+            // Perhaps somebody takes it away.
+            if self.node.published.as_ref().is_none_or(|set| self.is_old(set)) {
+                self.ask(Task::ReadPublished, Effect::ReadPublished);
+            }
             return;
         }
         self.clear(|alarm| *alarm == Alarm::StateLost);
@@ -217,7 +221,7 @@ impl Turn<'_> {
     fn must_publish(&self, ring: &RingState) -> bool {
         let Some(set) = &self.node.published else { return true };
         let is_behind = set.seq.is_none_or(|seq| seq < ring.set_seq) || set.is_edited;
-        let is_old = self.now.monotonic.saturating_sub(set.checked_at) >= self.config.timing.heartbeat;
+        let is_old = self.is_old(set);
         ring.published().next().is_some() && (is_behind || is_old)
     }
 
@@ -232,8 +236,8 @@ impl Turn<'_> {
             return;
         };
         self.clear(|alarm| *alarm == Alarm::Unpublishable);
-        let is_old = |set: &PublishedSet| self.now.monotonic.saturating_sub(set.checked_at) >= self.config.timing.heartbeat;
-        let seen = self.node.published.clone().filter(|set| set.is_fresh && !is_old(set));
+        let age = |set: &PublishedSet| self.now.monotonic.saturating_sub(set.checked_at);
+        let seen = self.node.published.clone().filter(|set| set.is_fresh && age(set) < self.config.timing.tick);
         let Some(set) = seen else {
             self.ask(Task::ReadPublished, Effect::ReadPublished);
             return;
@@ -254,6 +258,11 @@ impl Turn<'_> {
                 self.node.published = Some(PublishedSet { is_fresh: false, ..set });
             }
         }
+    }
+
+    /// `H`.
+    fn is_old(&self, set: &PublishedSet) -> bool {
+        self.now.monotonic.saturating_sub(set.checked_at) >= self.config.timing.heartbeat
     }
 
     fn is_busy(&self, task: &Task) -> bool {
@@ -321,7 +330,8 @@ impl Turn<'_> {
         let load = if self.node.traffic == Traffic::Idle { self.node.load_due } else { now.saturating_add(tick) };
         let turn = self.node.idle_until.map(|(_, until)| until).filter(|until| *until > now);
         let tasks = self.node.tasks.values().filter(|progress| !progress.is_under_way).map(|progress| progress.not_before);
-        let next = tasks.filter(|at| *at > now).chain(turn).fold(load, Duration::min);
+        let save = Some(self.node.save_due).filter(|at| *at > now);
+        let next = tasks.filter(|at| *at > now).chain(turn).chain(save).fold(load, Duration::min);
         next.saturating_sub(now).clamp(LEAST_WAKE, tick.max(LEAST_WAKE))
     }
 }
