@@ -8,5 +8,7 @@ pub mod step;
 mod store;
 mod time;
 
-pub use config::{ConfigError, MAX_JWKS_BYTES, MAX_KEYS, MAX_SLOT_NAME_BYTES, RingConfig, Slot, Timing, WARN_KEYS, Warning};
+pub use config::{
+    ConfigError, MAX_JWKS_BYTES, MAX_KEYS, MAX_SLOT_NAME_BYTES, RingConfig, Slot, Timing, WARN_KEYS, Warning,
+};
 pub use time::Now;

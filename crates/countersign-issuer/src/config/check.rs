@@ -41,7 +41,10 @@ impl fmt::Display for ConfigError {
             Self::SameName(name) => write!(f, "two slots are called `{name}`"),
             Self::Slot { name, flaw } => write!(f, "slot `{name}`: {flaw}"),
             Self::Quantity { name, value } => {
-                write!(f, "`{name}` is {value:?}; it must be whole milliseconds, more than none and less than ten years")
+                write!(
+                    f,
+                    "`{name}` is {value:?}; it must be whole milliseconds, more than none and less than ten years"
+                )
             }
             Self::Inequality { invariant, arithmetic } => write!(f, "{invariant}: {arithmetic}"),
         }

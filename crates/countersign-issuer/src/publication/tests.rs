@@ -51,7 +51,10 @@ fn the_set_has_the_keys_that_verify_and_a_number_and_any_verifier_can_read_it() 
     ]);
     let publication = Publication::of(&ring, &config(), NOW).unwrap();
     let found = Found::read(&publication.bytes).unwrap();
-    assert_eq!((found.seq, found.kids), (Some(5), vec!["a".to_owned(), "b".to_owned(), "c".to_owned(), "d".to_owned()]));
+    assert_eq!(
+        (found.seq, found.kids),
+        (Some(5), vec!["a".to_owned(), "b".to_owned(), "c".to_owned(), "d".to_owned()])
+    );
     let set = JwkSet::parse(&publication.bytes, Origin::Remote).unwrap();
     assert_eq!((set.keys().len(), set.skipped().len()), (4, 0));
 }

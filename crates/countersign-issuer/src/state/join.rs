@@ -37,7 +37,8 @@ impl RingState {
     fn settle_slots(&mut self) {
         for (name, slot) in &mut self.slots {
             let actives = self.keys.iter().filter(|(_, key)| key.slot == *name && key.state == KeyState::Active);
-            let newest = actives.max_by_key(|(kid, key)| (key.activated_at, (*kid).clone())).map(|(kid, _)| kid.clone());
+            let newest =
+                actives.max_by_key(|(kid, key)| (key.activated_at, (*kid).clone())).map(|(kid, _)| kid.clone());
             for (kid, key) in &mut self.keys {
                 if key.slot == *name && key.state == KeyState::Active && Some(kid) != newest.as_ref() {
                     key.state = KeyState::Retiring;

@@ -28,15 +28,8 @@ pub enum KeyState {
 
 impl KeyState {
     /// All of them, in order.
-    pub const ALL: [Self; 7] = [
-        Self::Announced,
-        Self::Standby,
-        Self::Active,
-        Self::Retiring,
-        Self::Abandoned,
-        Self::Retired,
-        Self::Revoked,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Announced, Self::Standby, Self::Active, Self::Retiring, Self::Abandoned, Self::Retired, Self::Revoked];
 
     /// Whether the JWKS has keys in this state.
     #[must_use]

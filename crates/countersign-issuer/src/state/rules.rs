@@ -92,7 +92,8 @@ impl RingState {
     /// Why not.
     pub fn check_after(&self, before: &Self) -> Result<(), Violation> {
         self.check()?;
-        let same_set = self.published().map(|(kid, key)| (kid, &key.jwk)).eq(before.published().map(|(kid, key)| (kid, &key.jwk)));
+        let same_set =
+            self.published().map(|(kid, key)| (kid, &key.jwk)).eq(before.published().map(|(kid, key)| (kid, &key.jwk)));
         let set_seq = if same_set { before.set_seq } else { self.seq };
         if before.seq.checked_add(1) != Some(self.seq) || self.set_seq != set_seq {
             return Err(Violation::Sequence);

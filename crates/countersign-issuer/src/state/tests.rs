@@ -175,7 +175,8 @@ fn tombstones_are_bounded_and_those_with_live_tokens_stay() {
         let tombstone = Tombstone { slot: "es256".to_owned(), state: KeyState::Retired, ended_at, tokens_until };
         ring.tombstones.insert(format!("k{index}"), tombstone);
     }
-    let revoked = Tombstone { slot: "es256".to_owned(), state: KeyState::Revoked, ended_at: at(0), tokens_until: at(0) };
+    let revoked =
+        Tombstone { slot: "es256".to_owned(), state: KeyState::Revoked, ended_at: at(0), tokens_until: at(0) };
     ring.tombstones.insert("revoked".to_owned(), revoked);
     ring.bury(at(1_000_000));
     assert_eq!(ring.tombstones.len(), MAX_TOMBSTONES + 1);

@@ -225,7 +225,9 @@ impl Turn<'_> {
         });
         let is_over = |kid: &String| !ring.keys.get(kid).is_some_and(|key| key.state.needs_private());
         self.clear(|alarm| match alarm {
-            Alarm::PrivateStoreFailed(kid) | Alarm::PrivateUnavailable(kid, _) | Alarm::PrivateMissing(kid) => is_over(kid),
+            Alarm::PrivateStoreFailed(kid) | Alarm::PrivateUnavailable(kid, _) | Alarm::PrivateMissing(kid) => {
+                is_over(kid)
+            }
             Alarm::DestroyFailing(kid) => ring.keys.get(kid).is_none_or(|key| key.destroyed),
             _ => false,
         });
@@ -249,7 +251,14 @@ impl Turn<'_> {
         };
         let checked_at = self.now.monotonic;
         let Some((bytes, version)) = read else {
-            let none = PublishedSet { seq: None, kids: Vec::new(), version: None, checked_at, is_fresh: true, is_edited: false };
+            let none = PublishedSet {
+                seq: None,
+                kids: Vec::new(),
+                version: None,
+                checked_at,
+                is_fresh: true,
+                is_edited: false,
+            };
             self.node.published = Some(none);
             return;
         };
@@ -273,7 +282,8 @@ impl Turn<'_> {
         if self.node.breaks(Rule::ReadBack) && seq == Some(set_seq) {
             self.node.seen.extend(kids.iter().map(|kid| (kid.clone(), self.now.wall)));
         }
-        self.node.published = Some(PublishedSet { seq, kids, version: Some(version), checked_at, is_fresh: true, is_edited });
+        self.node.published =
+            Some(PublishedSet { seq, kids, version: Some(version), checked_at, is_fresh: true, is_edited });
     }
 
     fn publish_failed(&mut self, failure: Failure, failures: u32) {
@@ -284,7 +294,8 @@ impl Turn<'_> {
 
     fn published(&mut self, result: Result<StoreVersion, Failure>) {
         let is_done = result.is_ok();
-        let failures = self.finish(&Task::Publish, is_done || matches!(result, Err(Failure::Conflict | Failure::Unknown)));
+        let failures =
+            self.finish(&Task::Publish, is_done || matches!(result, Err(Failure::Conflict | Failure::Unknown)));
         let trusts = self.node.breaks(Rule::ConflictIsDoubted);
         if matches!(result, Err(Failure::Conflict | Failure::Unknown)) {
             self.pause(&Task::Publish, self.spread(self.node.publishing, self.config.timing.tick / 4));
@@ -333,7 +344,12 @@ impl Turn<'_> {
             return;
         }
         for kid in found.kids {
-            if view.ring.keys.get(&kid).is_some_and(|key| key.state == KeyState::Announced && key.confirmed_at.is_none()) {
+            if view
+                .ring
+                .keys
+                .get(&kid)
+                .is_some_and(|key| key.state == KeyState::Announced && key.confirmed_at.is_none())
+            {
                 self.node.seen.entry(kid).or_insert(self.now.wall);
             }
         }
@@ -368,7 +384,9 @@ impl Turn<'_> {
             Ok(()) => {
                 self.node.hands.insert(kid.to_owned(), Hand::Ready);
                 self.node.missing.remove(kid);
-                self.clear(|alarm| matches!(alarm, Alarm::PrivateUnavailable(it, _) | Alarm::PrivateMissing(it) if it == kid));
+                self.clear(
+                    |alarm| matches!(alarm, Alarm::PrivateUnavailable(it, _) | Alarm::PrivateMissing(it) if it == kid),
+                );
                 return;
             }
             Err(OpenFailure::NotFound) => true,

@@ -246,8 +246,13 @@ impl Draft {
     /// Step 2, for all slots that have no next key. Keys of one version are announced together, so that at the very first nobody can have a set with one of them only.
     fn announce(&mut self, know: &Knowledge<'_>) {
         let is_first = self.base.set_seq == 0 && !self.has_adopted;
-        let lacking: Vec<_> =
-            know.config.slots.iter().filter(|slot| lacks_next(&self.state, &slot.name)).map(|slot| &slot.name).collect();
+        let lacking: Vec<_> = know
+            .config
+            .slots
+            .iter()
+            .filter(|slot| lacks_next(&self.state, &slot.name))
+            .map(|slot| &slot.name)
+            .collect();
         let is_hopeless = |slot: &&&String| {
             let generation = know.node.tasks.get(&super::Task::Generate((**slot).clone()));
             generation.is_some_and(|progress| progress.failures > 0)

@@ -91,7 +91,9 @@ fn i3_nobody_signs_by_a_view_that_is_older_than_the_lease() {
 fn i4_a_key_stays_published_for_its_overlap_and_its_private_part_does_not_stay() {
     let mut bench = Bench::running(1);
     let old = bench.kid(KeyState::Active).unwrap();
-    assert!(matches!(bench.command(Command::Rotate { slots: Vec::new() }), Reply::Rotated { now, .. } if now == ["es256"]));
+    assert!(
+        matches!(bench.command(Command::Rotate { slots: Vec::new() }), Reply::Rotated { now, .. } if now == ["es256"])
+    );
     assert_eq!(bench.ring().fate(&old), Some(KeyState::Retiring));
     bench.pass(58);
     assert!(bench.privates.contains(&old), "somebody may still sign with it");
@@ -129,7 +131,8 @@ fn i5_no_token_outlives_the_key_that_it_is_signed_with() {
     state.keys.get_mut(&kid).unwrap().remove_at = Some(end);
     let standby = bench.kid(KeyState::Standby).unwrap();
     state.keys.get_mut(&standby).unwrap().state = KeyState::Abandoned;
-    bench.state = Some((Arc::new(RingState { seq: state.seq + 1, nonce: "operator".to_owned(), ..state }), number + 1_000));
+    bench.state =
+        Some((Arc::new(RingState { seq: state.seq + 1, nonce: "operator".to_owned(), ..state }), number + 1_000));
     bench.pass(11);
     let exp = view(&bench).leave("es256", bench.clock()).unwrap().latest_exp;
     assert_eq!(exp, end.saturating_sub(Duration::from_secs(90)));
@@ -430,7 +433,9 @@ fn two_fleets_with_different_configurations_wait_for_the_longer_and_do_the_short
     assert_eq!(exp(&bench), Duration::from_secs(3_600));
     let (old, standby) = (bench.kid(KeyState::Active).unwrap(), bench.kid(KeyState::Standby).unwrap());
     bench.pass(1_200);
-    assert!(matches!(bench.command(Command::Rotate { slots: Vec::new() }), Reply::Rotated { now, .. } if now.len() == 1));
+    assert!(
+        matches!(bench.command(Command::Rotate { slots: Vec::new() }), Reply::Rotated { now, .. } if now.len() == 1)
+    );
     assert_eq!(bench.kid(KeyState::Active), Some(standby));
     let next = bench.kid(KeyState::Announced).unwrap();
     bench.pass(1_400);

@@ -331,7 +331,9 @@ impl fmt::Display for Refusal {
             Self::WrongState(kid) => write!(f, "key {kid} is in a state in which that cannot be done"),
             Self::SlotTaken(slot) => write!(f, "slot `{slot}` has a key that signs, or is about to"),
             Self::KidUsed(kid) => write!(f, "there is, or was, a key {kid}"),
-            Self::StoreFailed { is_doubtful: true } => f.write_str("the store did not say whether it is done: look again"),
+            Self::StoreFailed { is_doubtful: true } => {
+                f.write_str("the store did not say whether it is done: look again")
+            }
             Self::StoreFailed { is_doubtful: false } => f.write_str("the store did not take it"),
             Self::ClockUnsound => f.write_str("the clock of this node is not to be trusted"),
             Self::TooManyKeys => f.write_str("the published set would have too many keys"),

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use super::draft::{Draft, Knowledge};
-use super::{
-    Alarm, Effect, Hand, Node, PublishedSet, Refusal, Reply, Role, Rule, Task, Traffic, Turn, View, Write,
-};
+use super::{Alarm, Effect, Hand, Node, PublishedSet, Refusal, Reply, Role, Rule, Task, Traffic, Turn, View, Write};
 use crate::config::Slot;
 use crate::publication::Publication;
 use crate::state::{Key, KeyState, RingState, SlotMode};
@@ -102,8 +100,10 @@ impl Turn<'_> {
         }
         let buried = ring.tombstones.iter().filter(|(_, tombstone)| tombstone.state == KeyState::Revoked);
         let buried = buried.map(|(kid, tombstone)| (kid, tombstone.tokens_until));
-        let until = |key: &Key| key.tokens_until(key.ended_at.unwrap_or(self.now.wall), &ring.terms, ring.lifetime(key));
-        let fresh = ring.keys.iter().filter(|(_, key)| key.state == KeyState::Revoked).map(|(kid, key)| (kid, until(key)));
+        let until =
+            |key: &Key| key.tokens_until(key.ended_at.unwrap_or(self.now.wall), &ring.terms, ring.lifetime(key));
+        let fresh =
+            ring.keys.iter().filter(|(_, key)| key.state == KeyState::Revoked).map(|(kid, key)| (kid, until(key)));
         let due = fresh.chain(buried).filter(|(kid, until)| *until > self.now.wall && !self.node.pushed.contains(*kid));
         let due: Vec<_> = due.map(|(kid, until)| (kid.clone(), until)).collect();
         for (kid, until) in due {
@@ -126,7 +126,8 @@ impl Turn<'_> {
         let is_sound = self.node.is_clock_sound();
         let draft = self.draft(view, is_sound);
         let lacking = if is_sound { self.lacking(&view.ring) } else { Vec::new() };
-        let is_unconfirmed = view.ring.keys.values().any(|key| key.state == KeyState::Announced && key.confirmed_at.is_none());
+        let is_unconfirmed =
+            view.ring.keys.values().any(|key| key.state == KeyState::Announced && key.confirmed_at.is_none());
         let must_publish = self.must_publish(&view.ring);
         let has_work = draft.is_some() || !lacking.is_empty() || is_unconfirmed || must_publish;
         let is_ordered = draft.as_ref().is_some_and(|draft| !draft.replies.is_empty());
@@ -280,7 +281,8 @@ impl Turn<'_> {
         if others.is_some_and(|lease| lease.holder == self.node.name) {
             return true;
         }
-        let left = others.map_or(Duration::ZERO, |lease| lease.until.saturating_since(self.now.wall).min(tick * LEASE_TICKS));
+        let left =
+            others.map_or(Duration::ZERO, |lease| lease.until.saturating_since(self.now.wall).min(tick * LEASE_TICKS));
         let until = match self.node.idle_until {
             Some((seq, until)) if seq == ring.seq => until,
             _ => self.now.monotonic.saturating_add(left).saturating_add(self.spread(ring.seq, tick / 2)),
@@ -304,7 +306,8 @@ impl Turn<'_> {
         let due = ring.keys.iter().filter(|(kid, key)| is_due(key) && !self.node.destroyed.contains(*kid));
         let mut due: Vec<_> = due.map(|(kid, _)| kid.clone()).collect();
         // What was stored after it had been destroyed: by a node that had stood still, by a write that had been under way for long.
-        let is_dead = |kid: &String| ring.tombstones.contains_key(kid) || ring.keys.get(kid).is_some_and(|key| key.destroyed);
+        let is_dead =
+            |kid: &String| ring.tombstones.contains_key(kid) || ring.keys.get(kid).is_some_and(|key| key.destroyed);
         due.extend(self.node.listed.take().into_iter().flatten().filter(is_dead));
         for kid in due {
             self.ask(Task::Destroy(kid.clone()), Effect::Destroy { kid });
@@ -319,7 +322,8 @@ impl Turn<'_> {
         }
         let late = self.config.timing.rotation.saturating_add(self.config.timing.tick * OVERDUE_TICKS);
         for slot in ring.slots.keys() {
-            let age = ring.active(slot).and_then(|(_, key)| key.activated_at).map(|at| self.now.wall.saturating_since(at));
+            let age =
+                ring.active(slot).and_then(|(_, key)| key.activated_at).map(|at| self.now.wall.saturating_since(at));
             self.set(Alarm::RotationOverdue(slot.clone()), age.is_some_and(|age| age > late));
         }
     }
@@ -329,7 +333,8 @@ impl Turn<'_> {
         let now = self.now.monotonic;
         let load = if self.node.traffic == Traffic::Idle { self.node.load_due } else { now.saturating_add(tick) };
         let turn = self.node.idle_until.map(|(_, until)| until).filter(|until| *until > now);
-        let tasks = self.node.tasks.values().filter(|progress| !progress.is_under_way).map(|progress| progress.not_before);
+        let tasks =
+            self.node.tasks.values().filter(|progress| !progress.is_under_way).map(|progress| progress.not_before);
         let save = Some(self.node.save_due).filter(|at| *at > now);
         let next = tasks.filter(|at| *at > now).chain(turn).chain(save).fold(load, Duration::min);
         next.saturating_sub(now).clamp(LEAST_WAKE, tick.max(LEAST_WAKE))

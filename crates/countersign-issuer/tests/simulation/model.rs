@@ -8,7 +8,9 @@ use std::time::Duration;
 use countersign_claims::UnixTime;
 use countersign_issuer::publication::Found;
 use countersign_issuer::state::{KeyState, PublicJwk, RingState};
-use countersign_issuer::step::{Command, Effect, Event, Failure, Loaded, Node, OpenFailure, Role, Rule, StoreVersion, step};
+use countersign_issuer::step::{
+    Command, Effect, Event, Failure, Loaded, Node, OpenFailure, Role, Rule, StoreVersion, step,
+};
 use countersign_issuer::{Now, RingConfig, Slot};
 use countersign_token::Algorithm;
 use stateright::{Checker, Model, Property};
@@ -201,7 +203,8 @@ impl World {
         if let Err(violation) = after.check_after(before) {
             self.broken = Some(violation.to_string());
         }
-        let ended = |kid: &String| before.fate(kid) == Some(KeyState::Active) && after.fate(kid) == Some(KeyState::Retiring);
+        let ended =
+            |kid: &String| before.fate(kid) == Some(KeyState::Active) && after.fate(kid) == Some(KeyState::Retiring);
         self.rotations += before.keys.keys().filter(|kid| ended(kid)).count() as u8;
     }
 
@@ -209,9 +212,7 @@ impl World {
     fn refused(&self) -> Option<&String> {
         let possible = |until: &Option<u64>| until.is_none_or(|until| self.now < until);
         let live = self.tokens.iter().filter(|(_, until)| self.now < **until).map(|(kid, _)| kid);
-        let mut live = live.filter(|kid| {
-            self.sets.iter().any(|(kids, until)| possible(until) && !kids.contains(*kid))
-        });
+        let mut live = live.filter(|kid| self.sets.iter().any(|(kids, until)| possible(until) && !kids.contains(*kid)));
         live.next()
     }
 
@@ -238,7 +239,9 @@ impl Model for Small {
             if world.writes.iter().any(|(node, ..)| *node == index) {
                 actions.push(Action::Lands(index, Answer::True));
                 if may_fail {
-                    actions.extend([Answer::Conflict, Answer::None, Answer::Dropped].map(|answer| Action::Lands(index, answer)));
+                    actions.extend(
+                        [Answer::Conflict, Answer::None, Answer::Dropped].map(|answer| Action::Lands(index, answer)),
+                    );
                 }
             }
             if may_fail && world.nodes[index].is_some() {
@@ -259,7 +262,8 @@ impl Model for Small {
         let mut world = world.clone();
         match action {
             Action::Second => {
-                let is_idle = world.writes.is_empty() && (0..=SIGNER).all(|index| world.has_ticked[index] || world.nodes[index].is_none());
+                let is_idle = world.writes.is_empty()
+                    && (0..=SIGNER).all(|index| world.has_ticked[index] || world.nodes[index].is_none());
                 world.faults += u8::from(!is_idle);
                 world.pass();
             }
@@ -366,5 +370,6 @@ fn a_small_ring_that_removes_keys_early_is_found_out() {
 
 #[test]
 fn a_small_ring_that_goes_by_numbers_instead_of_nonces_is_found_out() {
-    check(Some(Rule::NonceIsCompared), FAULTS, SECONDS).assert_any_discovery("each version follows from the one before");
+    check(Some(Rule::NonceIsCompared), FAULTS, SECONDS)
+        .assert_any_discovery("each version follows from the one before");
 }

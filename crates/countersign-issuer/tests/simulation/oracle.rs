@@ -64,7 +64,8 @@ impl Oracle {
                     }
                     // By the clock of whoever has prepared the write; it may have been long under way.
                     let at = after.keys.get(kid).and_then(|key| key.activated_at);
-                    let at = at.map_or(now, |at| millis(at.saturating_since(UnixTime::from_secs(0))).saturating_sub(EPOCH));
+                    let at =
+                        at.map_or(now, |at| millis(at.saturating_since(UnixTime::from_secs(0))).saturating_sub(EPOCH));
                     self.active_since.insert(kid.clone(), at);
                     self.rotations += 1;
                 }
@@ -146,7 +147,9 @@ impl Oracle {
     /// What has to be so once nothing has gone wrong for long enough.
     pub(crate) fn look(&mut self, store: &Store, public: &Public, configs: &[RingConfig], now: u64) {
         let calm = now.saturating_sub(self.last_trouble);
-        let longest = |of: fn(&RingConfig) -> std::time::Duration| configs.iter().map(|config| millis(of(config))).max().unwrap_or(0);
+        let longest = |of: fn(&RingConfig) -> std::time::Duration| {
+            configs.iter().map(|config| millis(of(config))).max().unwrap_or(0)
+        };
         let tick = longest(|config| config.timing.tick);
         let publish = longest(|config| config.timing.publish);
         // A node that has written last may be gone, others wait for its lease and half a tick; what has conflicted is tried again.

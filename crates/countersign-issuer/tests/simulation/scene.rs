@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use countersign_issuer::step::Rule;
 use countersign_issuer::{RingConfig, Slot};
 use countersign_token::Algorithm;
 
@@ -67,6 +68,24 @@ impl Scene {
             loses_privates: random.in_1000(150),
             has_commands: random.in_1000(500),
             configs,
+        }
+    }
+}
+
+impl Scene {
+    /// A rule that matters only in rare trouble is given some, so that few worlds are needed to see it broken.
+    pub(crate) fn provoke(&mut self, rule: Option<Rule>) {
+        match rule {
+            Some(Rule::OnlyMissingRotates) => {
+                (self.odds.refused, self.odds.crash) = (self.odds.refused.max(150), self.odds.crash.max(15));
+            }
+            // One that stands still with a write in its hands, and nobody who does it meanwhile.
+            Some(Rule::DeactivationIsSeen) => {
+                (self.rotators, self.signers, self.odds.pause) = (1, self.signers.max(1), self.odds.pause.max(30));
+            }
+            Some(Rule::ReadBack) => self.longest_stall = self.longest_stall.max(60_000),
+            Some(Rule::PublishIsConditional) => self.odds.slow = self.odds.slow.max(60),
+            _ => {}
         }
     }
 }

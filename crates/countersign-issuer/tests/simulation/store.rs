@@ -28,7 +28,12 @@ impl Store {
         Some(self.versions)
     }
 
-    pub(crate) fn publish(&mut self, publication: &Publication, expected: Option<u64>, is_conditional: bool) -> Option<u64> {
+    pub(crate) fn publish(
+        &mut self,
+        publication: &Publication,
+        expected: Option<u64>,
+        is_conditional: bool,
+    ) -> Option<u64> {
         if is_conditional && self.set.as_ref().map(|(_, version)| *version) != expected {
             return None;
         }
@@ -98,14 +103,15 @@ impl Public {
 
     /// Every set that somebody may verify by.
     pub(crate) fn possible(&self, now: u64) -> impl Iterator<Item = &Set> {
-        self.sets.values().filter(move |set| {
-            set.readable_at.is_some() && dies_at(set, self.lag).is_none_or(|at| now < at)
-        })
+        self.sets
+            .values()
+            .filter(move |set| set.readable_at.is_some() && dies_at(set, self.lag).is_none_or(|at| now < at))
     }
 
     /// Every set that an edge without a copy may get now.
     pub(crate) fn at_origin(&self, now: u64) -> Vec<&Set> {
-        let is_there = |set: &&Set| set.readable_at.is_some() && set.superseded_at.is_none_or(|at| now <= at + self.lag);
+        let is_there =
+            |set: &&Set| set.readable_at.is_some() && set.superseded_at.is_none_or(|at| now <= at + self.lag);
         self.sets.values().filter(is_there).collect()
     }
 }

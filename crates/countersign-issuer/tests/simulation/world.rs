@@ -9,7 +9,8 @@ use countersign_claims::UnixTime;
 use countersign_issuer::Now;
 use countersign_issuer::state::{KeyState, PublicJwk};
 use countersign_issuer::step::{
-    Command, Compromised, Effect, Event, Failure, Loaded, Node, OpenFailure, Role, Rule, SigningView, StoreVersion, step,
+    Command, Compromised, Effect, Event, Failure, Loaded, Node, OpenFailure, Role, Rule, SigningView, StoreVersion,
+    step,
 };
 
 use crate::oracle::Oracle;
@@ -70,11 +71,28 @@ struct Verifier {
 
 #[derive(Debug)]
 enum Happening {
-    Wake { process: usize, life: u64, wake: u64 },
-    Arrives { process: usize, life: u64, effect: Effect, reply_after: u64, misfortune: Option<Misfortune>, ends_at: u64 },
-    Answered { process: usize, life: u64, event: Event },
+    Wake {
+        process: usize,
+        life: u64,
+        wake: u64,
+    },
+    Arrives {
+        process: usize,
+        life: u64,
+        effect: Effect,
+        reply_after: u64,
+        misfortune: Option<Misfortune>,
+        ends_at: u64,
+    },
+    Answered {
+        process: usize,
+        life: u64,
+        event: Event,
+    },
     Appears(u64),
-    Signs { process: usize },
+    Signs {
+        process: usize,
+    },
     Restarts(usize),
     Ordered,
     ClockIsSet(usize),
@@ -94,7 +112,8 @@ enum Misfortune {
 impl World {
     pub(crate) fn new(seed: u64, rule: Option<Rule>) -> Self {
         let mut random = Random(seed);
-        let scene = Scene::new(&mut random);
+        let mut scene = Scene::new(&mut random);
+        scene.provoke(rule);
         let longest = |of: fn(&countersign_issuer::Timing) -> Duration| {
             scene.configs.iter().map(|config| millis(of(&config.timing))).max().unwrap_or(0)
         };
@@ -432,7 +451,10 @@ impl World {
         };
         self.note(|| format!("{process} -> {text}, arrives after {} {misfortune:?}", delay + there));
         let at = self.now + delay + there;
-        self.at(at, Happening::Arrives { process, life, effect: effect.clone(), reply_after: back, misfortune, ends_at });
+        self.at(
+            at,
+            Happening::Arrives { process, life, effect: effect.clone(), reply_after: back, misfortune, ends_at },
+        );
         if at + back > ends_at || misfortune == Some(Misfortune::Lost) {
             let event = gave_up(&effect);
             self.at(ends_at, Happening::Answered { process, life, event });
@@ -473,7 +495,8 @@ impl World {
     }
 
     fn apply(&mut self, process: usize, life: u64, effect: &Effect) -> Event {
-        let number = |version: &Option<StoreVersion>| version.as_ref().map(|version| version.as_str().parse::<u64>().unwrap());
+        let number =
+            |version: &Option<StoreVersion>| version.as_ref().map(|version| version.as_str().parse::<u64>().unwrap());
         let version = |number: u64| StoreVersion::new(number.to_string());
         let outcome = |saved: Option<u64>| saved.map(version).ok_or(Failure::Conflict);
         match effect {
@@ -584,7 +607,8 @@ impl World {
             let Some((kids, _)) = self.verifiers[index].cache.clone() else { continue };
             let slowest = (millis(timing.clock_error) / 2) as i64;
             let offset = self.verifiers[index].offset;
-            let by_its_clock = |until: u64| self.now.saturating_add_signed(offset) < until.saturating_add_signed(-slowest);
+            let by_its_clock =
+                |until: u64| self.now.saturating_add_signed(offset) < until.saturating_add_signed(-slowest);
             let refused = self.oracle.live(self.now).find(|(kid, until)| by_its_clock(**until) && !kids.contains(*kid));
             if let Some((kid, _)) = refused {
                 let what = format!("verifier {index} refuses a token of {kid}");
@@ -611,7 +635,8 @@ impl World {
     fn order(&mut self) {
         let process = self.random.below(self.scene.rotators) as usize;
         let Some((state, _)) = self.store.state.clone() else { return };
-        let live: Vec<_> = state.keys.iter().filter(|(_, key)| key.state.needs_private()).map(|(kid, _)| kid.clone()).collect();
+        let live: Vec<_> =
+            state.keys.iter().filter(|(_, key)| key.state.needs_private()).map(|(kid, _)| kid.clone()).collect();
         let slots: Vec<_> = state.slots.keys().cloned().collect();
         let sign_at_once = self.random.in_1000(300);
         let command = match self.random.below(5) {
