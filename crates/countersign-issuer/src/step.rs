@@ -6,12 +6,15 @@
 //!
 //! - `draft.rs` and below: the next version of the state that follows from the one in view, the time, and what this node knows (the numbered steps 2, 4, 7, 8 and 10).
 //! - `work.rs`: everything else that has to be done (steps 1, 3, 5, 6 and 9).
-//! - `answers.rs`: what is made of the store's answers, the doubtful ones in particular.
+//! - `answers.rs`: what is made of the store's answers, the doubtful ones in particular; `published.rs` and `privates.rs`: of those about the set, and about private parts.
+//! - `orders.rs`: commands. `signing.rs`: who may sign. `clock.rs`: whether the time is to be believed.
 
 mod answers;
 mod clock;
 mod draft;
 mod orders;
+mod privates;
+mod published;
 mod rule;
 mod signing;
 mod vocabulary;
@@ -29,8 +32,8 @@ use crate::time::Now;
 pub use rule::Rule;
 pub use signing::{Leave, NotSigning, SigningView};
 pub use vocabulary::{
-    Adopted, Alarm, Command, Compromised, Effect, Event, Exposure, Failure, Loaded, Note, OpenFailure, Refusal, Reply,
-    StoreVersion,
+    Adopted, Alarm, Command, Compromised, Effect, Event, Exposure, Failure, Loaded, Note, OpenFailure, ReadSet,
+    Refusal, Reply, StoreVersion,
 };
 
 /// What a node does in the ring.
@@ -74,7 +77,7 @@ pub struct Node {
     /// How often in a row a private part was certainly not there, and whether that was when the key was announced only, when it need not have been.
     missing: BTreeMap<String, (bool, u32)>,
     /// Private parts that cannot be what they should be.
-    spoilt: BTreeSet<String>,
+    spoilt: BTreeMap<String, OpenFailure>,
     /// Private parts that are certainly gone.
     destroyed: BTreeSet<String>,
     /// Revocations that the sink has.
@@ -199,7 +202,7 @@ impl Node {
             tasks: BTreeMap::new(),
             seen: BTreeMap::new(),
             missing: BTreeMap::new(),
-            spoilt: BTreeSet::new(),
+            spoilt: BTreeMap::new(),
             destroyed: BTreeSet::new(),
             pushed: BTreeSet::new(),
             listed: None,

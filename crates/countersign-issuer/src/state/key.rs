@@ -58,15 +58,17 @@ impl KeyState {
     /// Whether one version may have this state and the next one that.
     #[must_use]
     pub const fn may_become(self, next: Self) -> bool {
-        match (self, next) {
-            (_, Self::Revoked) => true,
-            (Self::Announced, Self::Announced | Self::Standby | Self::Active | Self::Abandoned) => true,
-            (Self::Standby, Self::Standby | Self::Active | Self::Abandoned) => true,
-            (Self::Active, Self::Active | Self::Retiring) => true,
-            (Self::Retiring, Self::Retiring | Self::Retired) => true,
-            (Self::Abandoned, Self::Abandoned) | (Self::Retired, Self::Retired) => true,
-            _ => false,
-        }
+        use KeyState::{Abandoned, Active, Announced, Retired, Retiring, Revoked, Standby};
+        matches!(
+            (self, next),
+            (_, Revoked)
+                | (Announced, Announced | Standby | Active | Abandoned)
+                | (Standby, Standby | Active | Abandoned)
+                | (Active, Active | Retiring)
+                | (Retiring, Retiring | Retired)
+                | (Abandoned, Abandoned)
+                | (Retired, Retired)
+        )
     }
 }
 

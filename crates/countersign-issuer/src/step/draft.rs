@@ -6,7 +6,7 @@ use std::time::Duration;
 use countersign_claims::UnixTime;
 
 use super::work::{is_halted, lacks_next};
-use super::{Node, Order, Reply, Rule};
+use super::{Node, OpenFailure, Order, Reply, Rule};
 use crate::config::{MAX_KEYS, RingConfig};
 use crate::publication::{Publication, Unpublishable};
 use crate::state::{Halt, Key, KeyState, Lease, MAX_DONE, RingState, SlotMode, SlotState, Terms};
@@ -135,14 +135,16 @@ impl Draft {
         };
         let is_hopeless = |kid: &String, key: &Key| {
             let is_lost = know.lost.contains(kid);
-            let is_spoilt = know.node.spoilt.contains(kid);
+            let is_spoilt = know.node.spoilt.contains_key(kid);
+            // What is stored is the private part of another key; no node can do anything with it.
+            let is_swapped = know.node.spoilt.get(kid) == Some(&OpenFailure::Mismatch) && !know.node.is_ready(kid);
             let is_mine = key.maker == know.node.name;
             match key.state {
                 KeyState::Announced if is_mine => is_spoilt || (is_old(key) && !know.node.is_ready(kid)),
                 // Nobody looks for the private part before the key was read back.
                 KeyState::Announced if key.confirmed_at.is_none() => is_old(key),
                 KeyState::Announced => is_old(key) && (is_lost || is_spoilt),
-                KeyState::Standby => is_lost,
+                KeyState::Standby => is_lost || is_swapped,
                 _ => false,
             }
         };

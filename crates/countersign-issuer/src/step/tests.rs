@@ -290,6 +290,19 @@ fn a_private_part_that_cannot_be_had_is_no_reason_to_rotate_and_one_that_is_gone
 }
 
 #[test]
+fn a_private_part_that_is_another_keys_is_an_alarm_and_takes_no_key_out_of_use_but_a_standby() {
+    let mut bench = Bench::running(1);
+    let (active, standby) = (bench.kid(KeyState::Active).unwrap(), bench.kid(KeyState::Standby).unwrap());
+    bench.opening = Some(OpenFailure::Mismatch);
+    restart(&mut bench, 0);
+    bench.pass(60);
+    assert!(bench.alarms.contains(&Alarm::PrivateUnavailable(active.clone(), OpenFailure::Mismatch)));
+    assert_eq!(bench.ring().fate(&active), Some(KeyState::Active));
+    assert_eq!(bench.ring().fate(&standby), Some(KeyState::Abandoned));
+    assert_eq!(bench.signs(0), Err(NotSigning::KeyUnavailable));
+}
+
+#[test]
 fn a_lost_key_without_a_standby_is_replaced_as_soon_as_a_new_one_may_sign() {
     let mut bench = Bench::running(1);
     let (active, standby) = (bench.kid(KeyState::Active).unwrap(), bench.kid(KeyState::Standby).unwrap());

@@ -86,7 +86,7 @@ pub enum Event {
         key: Option<PublicJwk>,
     },
     /// The answer to [`Effect::ReadPublished`]: the bytes, if there are any.
-    PublishedRead(Result<Option<(Arc<[u8]>, StoreVersion)>, Failure>),
+    PublishedRead(Result<ReadSet, Failure>),
     /// The answer to [`Effect::Publish`].
     Published(Result<StoreVersion, Failure>),
     /// The answer to [`Effect::ReadBack`].
@@ -122,6 +122,9 @@ pub enum Event {
         is_done: bool,
     },
 }
+
+/// The published set as it was read from the store; `None` if there is certainly none.
+pub type ReadSet = Option<(Arc<[u8]>, StoreVersion)>;
 
 /// The state as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,6 +3,8 @@
 //!
 //! `COUNTERSIGN_SIMULATION_SEEDS` says how many worlds, `COUNTERSIGN_SIMULATION_SEED` which one to tell of.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "everything here is a test")]
+
 mod model;
 mod oracle;
 mod random;

@@ -36,7 +36,7 @@ pub(crate) struct World {
     public: Public,
     processes: Vec<Process>,
     verifiers: Vec<Verifier>,
-    edges: Vec<Option<(Arc<BTreeSet<String>>, u64, u64)>>,
+    edges: Vec<Option<EdgeCopy>>,
     keys: u64,
     stalled_until: u64,
     pub(crate) oracle: Oracle,
@@ -63,6 +63,9 @@ struct Process {
     sleeps_until: u64,
     wakes: u64,
 }
+
+/// What an edge has, for how long a verifier may keep it, and until when the edge does.
+type EdgeCopy = (Arc<BTreeSet<String>>, u64, u64);
 
 struct Verifier {
     offset: i64,
@@ -407,14 +410,14 @@ impl World {
             }
             Effect::Clear(alarm) => self.note(|| format!("{process} clears {alarm:?}")),
             Effect::Note(note) => self.note(|| format!("{process} notes {note:?}")),
-            effect => self.send(process, effect, delay),
+            effect => self.send(process, &effect, delay),
         }
     }
 
     /// On its way to the store, or whatever else is outside.
-    fn send(&mut self, process: usize, effect: Effect, delay: u64) {
+    fn send(&mut self, process: usize, effect: &Effect, delay: u64) {
         let life = self.processes[process].life;
-        if let Effect::Seal { kid } = &effect
+        if let Effect::Seal { kid } = effect
             && !self.processes[process].memory.contains(kid)
         {
             self.oracle.fail(format!("{process} was to seal {kid}, which it has forgotten"));
@@ -444,7 +447,7 @@ impl World {
             self.trouble_until(self.now + delay + there);
         }
         let ends_at = self.now + delay + TIMEOUT;
-        let text = match &effect {
+        let text = match effect {
             Effect::Save { state, .. } => format!("Save {}", state.seq),
             Effect::Publish { publication, .. } => format!("Publish {}", publication.seq),
             other => format!("{other:?}"),
@@ -456,7 +459,7 @@ impl World {
             Happening::Arrives { process, life, effect: effect.clone(), reply_after: back, misfortune, ends_at },
         );
         if at + back > ends_at || misfortune == Some(Misfortune::Lost) {
-            let event = gave_up(&effect);
+            let event = gave_up(effect);
             self.at(ends_at, Happening::Answered { process, life, event });
         }
     }
@@ -676,8 +679,8 @@ impl World {
 
     fn lose_private(&mut self) {
         let Some((state, _)) = self.store.state.clone() else { return };
-        let active = state.keys.iter().filter(|(_, key)| key.state == KeyState::Active);
-        let Some((kid, key)) = active.last() else { return };
+        let mut active = state.keys.iter().filter(|(_, key)| key.state == KeyState::Active);
+        let Some((kid, key)) = active.next_back() else { return };
         self.note(|| format!("the private part of {kid} is lost"));
         self.trouble();
         self.store.privates.remove(kid);
