@@ -5,6 +5,7 @@ use crate::config::Slot;
 use crate::state::{KeyState, SlotMode};
 use bench::{Bench, Kind};
 use countersign_token::{Algorithm, RsaBits};
+use proptest::prelude::*;
 
 mod bench;
 
@@ -479,4 +480,105 @@ fn a_signer_writes_nothing_and_destroys_nothing() {
     bench.pass(2 * DAY);
     assert_eq!((bench.ring().seq, bench.privates.len()), (seq, 2));
     assert!(bench.signs(0).is_ok());
+}
+
+/// From an empty store to a ring that has rotated once and destroyed the first key's private part.
+fn course(dies: Option<(u32, bool)>) -> Bench {
+    let mut bench = Bench::new(RingConfig::new([Slot::new("es256", Algorithm::Es256)]), 1);
+    bench.config.timing.rotation = Duration::from_secs(900);
+    bench.dies = dies;
+    let mut live: Option<String> = None;
+    for _ in 0..300 {
+        bench.now += 9;
+        bench.pass(1);
+        let Some((ring, _)) = &bench.state else { continue };
+        assert_eq!(ring.check(), Ok(()));
+        if let Some(kid) = live
+            .iter()
+            .chain(ring.active("es256").map(|(kid, _)| kid))
+            .find(|kid| ring.fate(kid) == Some(KeyState::Active))
+        {
+            assert!(bench.published().contains(kid), "{kid} is active and not published");
+        }
+        live = ring.active("es256").map(|(kid, _)| kid.clone());
+    }
+    bench
+}
+
+#[test]
+fn whatever_effect_a_node_dies_before_or_after_the_next_one_goes_on_and_nothing_is_lost() {
+    let whole = course(None);
+    assert!(whole.effects > 30, "{}", whole.effects);
+    for at in 1..=whole.effects {
+        for does_it in [false, true] {
+            let bench = course(Some((at, does_it)));
+            assert!(bench.signs(0).is_ok(), "{at} {does_it}: {:?}", bench.signs(0));
+            assert!(
+                bench.ring().seq >= 8 && bench.kid(KeyState::Retiring).is_some(),
+                "{at} {does_it}: {:?}",
+                bench.ring()
+            );
+            let unused =
+                bench.privates.iter().filter(|kid| !bench.ring().fate(kid).is_some_and(KeyState::needs_private));
+            assert_eq!(unused.count(), 0, "{at} {does_it}: {:?}", bench.privates);
+        }
+    }
+}
+
+/// What no shell in its right mind would say.
+fn any_event() -> impl Strategy<Value = Event> {
+    let failure = || {
+        use Failure::{Conflict, Denied, NotFound, Unavailable, Unknown, Unreadable};
+        proptest::sample::select(vec![NotFound, Conflict, Unknown, Unavailable, Denied, Unreadable])
+    };
+    let kid = || "es256-[1-4]";
+    let jwk = |kid: String| PublicJwk::new(&serde_json::json!({ "kid": kid, "kty": "EC" })).unwrap();
+    let version = || any::<u8>().prop_map(|number| StoreVersion::new(number.to_string()));
+    let bytes = || proptest::collection::vec(any::<u8>(), 0..20).prop_map(Arc::<[u8]>::from);
+    prop_oneof![
+        Just(Event::Tick),
+        failure().prop_map(|failure| Event::Loaded(Err(failure))),
+        Just(Event::Loaded(Ok(Loaded { state: None, store_time: None }))),
+        failure().prop_map(|failure| Event::Saved(Err(failure))),
+        version().prop_map(|version| Event::Saved(Ok(version))),
+        kid().prop_map(move |kid| Event::Generated { slot: "es256".to_owned(), key: Some(jwk(kid)) }),
+        (bytes(), version()).prop_map(|read| Event::PublishedRead(Ok(Some(read)))),
+        failure().prop_map(|failure| Event::Published(Err(failure))),
+        version().prop_map(|version| Event::Published(Ok(version))),
+        bytes().prop_map(|bytes| Event::ReadBack(Ok(bytes))),
+        (kid(), failure()).prop_map(|(kid, failure)| Event::Sealed { kid, result: Err(failure) }),
+        kid().prop_map(|kid| Event::Opened { kid, result: Err(OpenFailure::NotFound) }),
+        kid().prop_map(|kid| Event::Destroyed { kid, result: Ok(()) }),
+        kid().prop_map(|kid| Event::SealedListed(Ok(vec![kid]))),
+        any::<u64>().prop_map(|id| {
+            let command = Command::Compromise { which: Compromised::All, sign_at_once: id % 2 == 0 };
+            Event::Command { id, command }
+        }),
+        any::<u64>().prop_map(|id| Event::Command { id, command: Command::Rotate { slots: Vec::new() } }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn whatever_a_node_is_told_it_neither_panics_nor_writes_what_does_not_follow(
+        events in proptest::collection::vec((any_event(), 0_u64..100), 1..60),
+    ) {
+        let mut bench = Bench::new(RingConfig::new([Slot::new("es256", Algorithm::Es256)]), 1);
+        bench.pass(700);
+        for (event, seconds) in events {
+            bench.now += seconds;
+            let before = bench.state.clone();
+            bench.feed(0, event);
+            if let (Some((before, _)), Some((after, _))) = (before, &bench.state) {
+                prop_assert!(after.seq >= before.seq);
+                prop_assert_eq!(after.check(), Ok(()));
+                for (kid, key) in &before.keys {
+                    prop_assert!(after.fate(kid).is_some_and(|state| state >= key.state));
+                }
+            }
+            prop_assert!(!bench.alarms.iter().any(|alarm| matches!(alarm, Alarm::Defect(_))));
+        }
+    }
 }

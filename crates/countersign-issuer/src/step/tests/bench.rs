@@ -33,6 +33,9 @@ pub(super) struct Bench {
     pub(super) alarms: Vec<Alarm>,
     pub(super) pushed: Vec<String>,
     pub(super) generated: u32,
+    /// After so many effects a node dies before it has done the next, or after.
+    pub(super) dies: Option<(u32, bool)>,
+    pub(super) effects: u32,
     versions: u64,
 }
 
@@ -54,6 +57,8 @@ impl Bench {
             alarms: Vec::new(),
             pushed: Vec::new(),
             generated: 0,
+            dies: None,
+            effects: 0,
             versions: 0,
         }
     }
@@ -116,6 +121,17 @@ impl Bench {
             let (node, effects) = step(&self.config, node, self.clock(), event);
             self.nodes[index] = node;
             for effect in effects {
+                if !matches!(effect, Effect::Wake(_) | Effect::Note(_) | Effect::Load) {
+                    self.effects += 1;
+                }
+                if let Some((_, does_it)) = self.dies.filter(|(at, _)| *at == self.effects) {
+                    self.dies = None;
+                    if does_it {
+                        let _ = self.execute(effect);
+                    }
+                    self.nodes[index] = Node::new(u128::from(1_000 + self.now) << 64, Role::Rotator);
+                    return;
+                }
                 events.extend(self.execute(effect));
             }
         }
