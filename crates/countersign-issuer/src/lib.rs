@@ -1,9 +1,17 @@
 //! The key ring of countersign: keys are made, published, used, retired and destroyed on their own, and at no instant does an unexpired token fail at a
 //! verifier that follows the rules.
 
+mod config;
+pub mod publication;
 mod seal;
+pub mod state;
+pub mod step;
 mod store;
+mod time;
 
+pub use config::{
+    ConfigError, MAX_JWKS_BYTES, MAX_KEYS, MAX_SLOT_NAME_BYTES, RingConfig, Slot, Timing, WARN_KEYS, Warning,
+};
 pub use seal::{
     DEFAULT_COMMAND_TIME, KEK_BYTES, Kek, KekError, KekId, KekRing, KekSource, KeyIdentity, MAX_KEK_SOURCE_BYTES,
     MAX_KEKS, MAX_PRIVATE_DER_BYTES, Purpose, SealError, StateMac,
@@ -13,6 +21,7 @@ pub use store::DirectoryStore;
 #[cfg(feature = "object_store-0.14")]
 pub use store::{DEFAULT_TIME_LIMIT, ObjectKeyStore};
 pub use store::{
-    Fault, JwksHeaders, KeyStore, MAX_JWKS_BYTES, MAX_LISTED, MAX_SEALED_BYTES, MAX_STATE_BYTES, MAX_STORED_KID_BYTES,
-    MemoryStore, Operation, StoreError, StoreErrorKind, StoreFuture, StoreTime, Stored, Version,
+    Fault, JwksHeaders, KeyStore, MAX_LISTED, MAX_SEALED_BYTES, MAX_STATE_BYTES, MAX_STORED_JWKS_BYTES,
+    MAX_STORED_KID_BYTES, MemoryStore, Operation, StoreError, StoreErrorKind, StoreFuture, StoreTime, Stored, Version,
 };
+pub use time::Now;

@@ -35,7 +35,7 @@ pub const MAX_SEALED_BYTES: usize = 16 * 1024;
 
 /// The largest JWK Set that is written or read back, bytes: above what a ring publishes (48 KiB), so that what another
 /// version of this crate has published can still be looked at.
-pub const MAX_JWKS_BYTES: usize = 64 * 1024;
+pub const MAX_STORED_JWKS_BYTES: usize = 64 * 1024;
 
 /// The most private keys that are listed. A ring keeps two for each slot; a store with so many belongs to something
 /// else.

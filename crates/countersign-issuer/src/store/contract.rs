@@ -1,7 +1,7 @@
 //! What every store must do, whatever it is made of. Its tests call this.
 
 use super::{
-    JwksHeaders, KeyStore, MAX_JWKS_BYTES, MAX_SEALED_BYTES, MAX_STATE_BYTES, StoreErrorKind, StoreFuture, Version,
+    JwksHeaders, KeyStore, MAX_STORED_JWKS_BYTES, MAX_SEALED_BYTES, MAX_STATE_BYTES, StoreErrorKind, StoreFuture, Version,
 };
 
 const HEADERS: JwksHeaders<'static> =
@@ -97,7 +97,7 @@ async fn jwks(store: &dyn KeyStore) {
     assert!(lost(kind(store.publish_jwks(Some(&first), b"{\"seq\":1,\"late\":1}", HEADERS)).await));
     let found = store.load_jwks().await.unwrap().unwrap();
     assert_eq!((found.bytes.as_slice(), &found.version), (b"{\"seq\":2}".as_slice(), &second));
-    let too_large = vec![b' '; MAX_JWKS_BYTES + 1];
+    let too_large = vec![b' '; MAX_STORED_JWKS_BYTES + 1];
     assert_eq!(kind(store.publish_jwks(Some(&second), &too_large, HEADERS)).await, StoreErrorKind::Unfit);
 }
 

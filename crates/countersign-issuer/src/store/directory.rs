@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use self::file::{Entry, Readers};
 use self::root::Root;
 use super::{
-    JwksHeaders, KeyStore, MAX_JWKS_BYTES, MAX_LISTED, MAX_SEALED_BYTES, MAX_STATE_BYTES, StoreError, StoreErrorKind,
+    JwksHeaders, KeyStore, MAX_STORED_JWKS_BYTES, MAX_LISTED, MAX_SEALED_BYTES, MAX_STATE_BYTES, StoreError, StoreErrorKind,
     StoreFuture, StoreTime, Stored, Version, check_size, names,
 };
 
@@ -129,7 +129,7 @@ fn state() -> Entry {
 }
 
 fn jwks() -> Entry {
-    Entry { what: "the JWK Set", name: JWKS.into(), in_keys: false, readers: Readers::All, limit: MAX_JWKS_BYTES }
+    Entry { what: "the JWK Set", name: JWKS.into(), in_keys: false, readers: Readers::All, limit: MAX_STORED_JWKS_BYTES }
 }
 
 fn private(kid: &str) -> Result<Entry, StoreError> {

@@ -11,7 +11,7 @@ use countersign_claims::UnixTime;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    JwksHeaders, KeyStore, MAX_JWKS_BYTES, MAX_SEALED_BYTES, MAX_STATE_BYTES, StoreError, StoreErrorKind, StoreFuture,
+    JwksHeaders, KeyStore, MAX_STORED_JWKS_BYTES, MAX_SEALED_BYTES, MAX_STATE_BYTES, StoreError, StoreErrorKind, StoreFuture,
     StoreTime, Stored, Version, check_size, names,
 };
 
@@ -422,7 +422,7 @@ impl KeyStore for MemoryStore {
         let (expected, bytes) = (expected.cloned(), jwks.to_vec());
         let headers = (headers.content_type.to_owned(), headers.cache_control.to_owned());
         Box::pin(self.write(Operation::PublishJwks, None, move |contents| {
-            check_size("the JWK Set", &bytes, MAX_JWKS_BYTES)?;
+            check_size("the JWK Set", &bytes, MAX_STORED_JWKS_BYTES)?;
             let version = contents.swap(|contents| &mut contents.jwks, expected.as_ref(), &bytes)?;
             contents.jwks_headers = Some(headers);
             Ok(version)

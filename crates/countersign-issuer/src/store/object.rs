@@ -14,7 +14,7 @@ use object_store::path::Path;
 
 use self::place::{Condition, Headers, Place};
 use super::{
-    JwksHeaders, KeyStore, MAX_JWKS_BYTES, MAX_LISTED, MAX_SEALED_BYTES, MAX_STATE_BYTES, StoreError, StoreErrorKind,
+    JwksHeaders, KeyStore, MAX_STORED_JWKS_BYTES, MAX_LISTED, MAX_SEALED_BYTES, MAX_STATE_BYTES, StoreError, StoreErrorKind,
     StoreFuture, StoreTime, Stored, Version, names,
 };
 
@@ -172,7 +172,7 @@ impl KeyStore for ObjectKeyStore {
     }
 
     fn load_jwks(&self) -> StoreFuture<'_, Option<Stored>> {
-        Box::pin(self.jwks.read(JWKS, "the JWK Set", MAX_JWKS_BYTES))
+        Box::pin(self.jwks.read(JWKS, "the JWK Set", MAX_STORED_JWKS_BYTES))
     }
 
     fn publish_jwks<'a>(
@@ -182,7 +182,7 @@ impl KeyStore for ObjectKeyStore {
         headers: JwksHeaders<'a>,
     ) -> StoreFuture<'a, Version> {
         let headers = Headers { content_type: headers.content_type, cache_control: headers.cache_control };
-        Box::pin(self.jwks.write(JWKS, "the JWK Set", expected.into(), jwks, MAX_JWKS_BYTES, headers))
+        Box::pin(self.jwks.write(JWKS, "the JWK Set", expected.into(), jwks, MAX_STORED_JWKS_BYTES, headers))
     }
 
     fn probe(&self) -> StoreFuture<'_, ()> {
