@@ -2,8 +2,10 @@
 //! verifier that follows the rules.
 
 mod config;
+mod desk;
 pub mod publication;
 mod seal;
+mod signer;
 pub mod state;
 pub mod step;
 mod store;
@@ -24,4 +26,5 @@ pub use store::{
     Fault, JwksHeaders, KeyStore, MAX_LISTED, MAX_SEALED_BYTES, MAX_STATE_BYTES, MAX_STORED_JWKS_BYTES,
     MAX_STORED_KID_BYTES, MemoryStore, Operation, StoreError, StoreErrorKind, StoreFuture, StoreTime, Stored, Version,
 };
-pub use time::Now;
+pub use signer::Signer;
+pub use time::{Clock, Now, SystemClock};

@@ -1,6 +1,6 @@
 //! The time, as a ring counts it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use countersign_claims::UnixTime;
 
@@ -32,6 +32,36 @@ impl Now {
     /// The state has milliseconds; what is written and what is remembered must be the same.
     pub(crate) fn to_millis(self) -> Self {
         Self { wall: from_millis(to_millis(self.wall)), ..self }
+    }
+}
+
+/// Where a node takes the time from.
+pub trait Clock: Send + Sync + 'static {
+    /// The time.
+    fn now(&self) -> Now;
+}
+
+/// The machine's clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemClock(Instant);
+
+impl SystemClock {
+    /// Counts from now on.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Now {
+        Now { wall: SystemTime::now().into(), monotonic: self.0.elapsed() }
     }
 }
 

@@ -1,0 +1,33 @@
+//! What the task of a node leaves for those who sign, verify and serve: one immutable value, swapped whole, so that none of them ever waits for it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use countersign_token::KeySet;
+
+use crate::config::RingConfig;
+use crate::signer::Signer;
+use crate::state::RingState;
+use crate::step::SigningView;
+use crate::time::Clock;
+
+/// As of one step of the node.
+pub(crate) struct Desk {
+    /// Which key signs in each slot.
+    pub(crate) view: SigningView,
+    /// By `kid`: those that this node has, tested against what is published.
+    pub(crate) signers: HashMap<String, Arc<dyn Signer>>,
+    /// `None` until it was read for the first time.
+    pub(crate) ring: Option<Arc<RingState>>,
+    /// What is published by that state, prepared and bound to the issuer. A key that stays is the same `Arc`.
+    pub(crate) keys: Arc<KeySet>,
+}
+
+/// What the task and all handles share.
+pub(crate) struct Shared {
+    pub(crate) issuer: Arc<str>,
+    pub(crate) config: RingConfig,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) desk: ArcSwap<Desk>,
+}
