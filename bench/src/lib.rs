@@ -12,6 +12,7 @@ mod issuers;
 mod look_up;
 pub mod machine;
 mod memory;
+mod minting;
 pub mod request;
 mod revocation;
 mod swaps;
@@ -53,7 +54,7 @@ struct Section {
 }
 
 /// Memory first: it is what the process grows by, which what others left behind would hide.
-const SECTIONS: [Section; 9] = [
+const SECTIONS: [Section; 10] = [
     Section { name: "memory", counts: true, tables: memory::tables },
     Section { name: "verification", counts: true, tables: verification::tables },
     Section { name: "token-cache", counts: true, tables: cached::tables },
@@ -62,6 +63,7 @@ const SECTIONS: [Section; 9] = [
     Section { name: "issuers", counts: true, tables: issuers::tables },
     Section { name: "swaps", counts: false, tables: swaps::tables },
     Section { name: "threads", counts: false, tables: threads::tables },
+    Section { name: "minting", counts: false, tables: minting::tables },
     Section { name: "revocation", counts: true, tables: revocation::tables },
 ];
 

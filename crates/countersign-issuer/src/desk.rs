@@ -7,6 +7,8 @@ use arc_swap::ArcSwap;
 use countersign_token::KeySet;
 
 use crate::config::RingConfig;
+use crate::mint::{Prepared, prepared};
+use crate::serve::{Document, NoDocument};
 use crate::signer::Signer;
 use crate::state::RingState;
 use crate::step::SigningView;
@@ -22,6 +24,25 @@ pub(crate) struct Desk {
     pub(crate) ring: Option<Arc<RingState>>,
     /// What is published by that state, prepared and bound to the issuer. A key that stays is the same `Arc`.
     pub(crate) keys: Arc<KeySet>,
+    /// By `kid`: the signers, with what is the same in all of their tokens.
+    pub(crate) prepared: HashMap<String, Prepared>,
+    /// The JWKS as it is served, or why there is none.
+    pub(crate) document: Result<Document, NoDocument>,
+}
+
+impl Desk {
+    /// With what follows from the rest prepared.
+    pub(crate) fn new(
+        config: &RingConfig,
+        view: SigningView,
+        signers: HashMap<String, Arc<dyn Signer>>,
+        ring: Option<Arc<RingState>>,
+        keys: Arc<KeySet>,
+    ) -> Self {
+        let prepared = ring.as_ref().map(|ring| prepared(ring, &signers, config)).unwrap_or_default();
+        let document = Document::of(ring.as_deref(), config);
+        Self { view, signers, ring, keys, prepared, document }
+    }
 }
 
 /// What the task and all handles share.

@@ -1,11 +1,16 @@
 //! The key ring of countersign: keys are made, published, used, retired and destroyed on their own, and at no instant does an unexpired token fail at a
 //! verifier that follows the rules.
 
+#[doc(hidden)]
+pub mod by_hand;
 mod config;
 mod desk;
+mod mint;
 pub mod publication;
 mod seal;
+mod serve;
 mod signer;
+mod source;
 pub mod state;
 pub mod step;
 mod store;
@@ -14,10 +19,16 @@ mod time;
 pub use config::{
     ConfigError, MAX_JWKS_BYTES, MAX_KEYS, MAX_SLOT_NAME_BYTES, RingConfig, Slot, Timing, WARN_KEYS, Warning,
 };
+pub use mint::{
+    ACCESS_TOKEN_TYPE, DEFAULT_MAX_PAYLOAD_BYTES, MAX_CLAIMS_BYTES, MAX_TYPE_BYTES, Mint, MintError, Minted, Minter,
+};
 pub use seal::{
     DEFAULT_COMMAND_TIME, KEK_BYTES, Kek, KekError, KekId, KekRing, KekSource, KeyIdentity, MAX_KEK_SOURCE_BYTES,
     MAX_KEKS, MAX_PRIVATE_DER_BYTES, Purpose, SealError, StateMac,
 };
+pub use serve::JwksService;
+pub use signer::Signer;
+pub use source::{MAX_STALE, RingKeys, RingSnapshot};
 #[cfg(unix)]
 pub use store::DirectoryStore;
 #[cfg(feature = "object_store-0.14")]
@@ -26,5 +37,4 @@ pub use store::{
     Fault, JwksHeaders, KeyStore, MAX_LISTED, MAX_SEALED_BYTES, MAX_STATE_BYTES, MAX_STORED_JWKS_BYTES,
     MAX_STORED_KID_BYTES, MemoryStore, Operation, StoreError, StoreErrorKind, StoreFuture, StoreTime, Stored, Version,
 };
-pub use signer::Signer;
 pub use time::{Clock, Now, SystemClock};

@@ -127,7 +127,7 @@ fn document(state: &RingState) -> Result<Vec<u8>, Unpublishable> {
 
 /// `A`, of this node or of the ring, whichever is shorter; less if a key is going to be removed before, because nobody should have it any longer than there are tokens
 /// of it.
-fn max_age(state: &RingState, config: &RingConfig, now: UnixTime) -> Duration {
+pub(crate) fn max_age(state: &RingState, config: &RingConfig, now: UnixTime) -> Duration {
     let most = config.timing.max_age.min(state.terms.max_age);
     let retiring = state.published().filter(|(_, key)| key.state == KeyState::Retiring);
     let removals = retiring.filter_map(|(_, key)| key.removable_at(&state.terms, state.lifetime(key)));

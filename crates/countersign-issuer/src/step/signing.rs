@@ -102,6 +102,16 @@ impl SigningView {
         if latest_exp <= now.wall { Err(NotSigning::NoTimeLeft) } else { Ok(Leave { kid: &slot.kid, latest_exp }) }
     }
 
+    /// When the state was read, or rather when the look at it began.
+    pub(crate) fn read_at(&self) -> Option<Now> {
+        self.read_at
+    }
+
+    /// How old it may be.
+    pub(crate) fn lease(&self) -> Duration {
+        self.lease
+    }
+
     /// The slots there are.
     pub fn slots(&self) -> impl Iterator<Item = &str> {
         self.slots.keys().map(String::as_str)
