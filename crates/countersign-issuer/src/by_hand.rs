@@ -92,7 +92,10 @@ impl RingByHand {
 impl fmt::Debug for RingByHand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let signers = self.shared.desk.load().signers.len();
-        f.debug_struct("RingByHand").field("issuer", &self.shared.issuer).field("signers", &signers).finish_non_exhaustive()
+        f.debug_struct("RingByHand")
+            .field("issuer", &self.shared.issuer)
+            .field("signers", &signers)
+            .finish_non_exhaustive()
     }
 }
 
