@@ -34,8 +34,8 @@ impl Bench {
         self.ring.minter().mint(SLOT, mint)
     }
 
-    fn fault(&self, mint: Mint) -> MintError {
-        self.mint(&mint).unwrap_err()
+    fn fault(&self, mint: &Mint) -> MintError {
+        self.mint(mint).unwrap_err()
     }
 }
 
@@ -157,7 +157,7 @@ fn a_token_that_would_expire_before_it_is_valid_is_refused() {
     assert_eq!(claims(&bench.mint(&minute().not_before(Duration::ZERO)).unwrap())["nbf"], 1_800_000_000);
     assert!(bench.mint(&minute().not_before(Duration::from_secs(59))).is_ok());
     for delay in [Duration::from_secs(60), Duration::MAX] {
-        assert_eq!(bench.fault(minute().not_before(delay)), MintError::NeverValid);
+        assert_eq!(bench.fault(&minute().not_before(delay)), MintError::NeverValid);
     }
 }
 
@@ -167,7 +167,7 @@ fn i5_a_longer_life_than_the_slots_is_refused_with_the_longest_or_cut_short() {
     let longest = Duration::from_secs(3_600);
     assert!(bench.mint(&Mint::new(longest)).is_ok());
     for lifetime in [longest + Duration::from_secs(1), Duration::MAX] {
-        let error = bench.fault(Mint::new(lifetime));
+        let error = bench.fault(&Mint::new(lifetime));
         assert_eq!(error, MintError::LifetimeTooLong { most: longest });
         assert_eq!(error.to_string(), "a token may live for 3600 s at most");
         let minted = bench.mint(&Mint::new(lifetime).or_shorter()).unwrap();
@@ -187,22 +187,22 @@ fn i5_no_token_outlives_the_removal_of_its_key() {
     ring.keys.get_mut("k1").unwrap().remove_at = Some(NOW.saturating_add(Duration::from_millis(100_500)));
     let signer: Arc<dyn Signer> = bench.key.clone();
     bench.ring.show(ring.clone(), [("k1".to_owned(), signer.clone())]);
-    assert_eq!(bench.fault(minute()), MintError::LifetimeTooLong { most: Duration::from_secs(10) });
+    assert_eq!(bench.fault(&minute()), MintError::LifetimeTooLong { most: Duration::from_secs(10) });
     assert_eq!(bench.mint(&minute().or_shorter()).unwrap().expires_at, UnixTime::from_secs(1_800_000_010));
     // A token that has less than a second would be no token.
     bench.clock.advance(Duration::from_secs(10));
     bench.ring.show(ring.clone(), [("k1".to_owned(), signer.clone())]);
-    assert_eq!(bench.fault(minute().or_shorter()), MintError::NotSigning(NotSigning::NoTimeLeft));
+    assert_eq!(bench.fault(&minute().or_shorter()), MintError::NotSigning(NotSigning::NoTimeLeft));
     bench.clock.advance(Duration::from_secs(10));
     bench.ring.show(ring, [("k1".to_owned(), signer)]);
-    assert_eq!(bench.fault(minute().or_shorter()), MintError::NotSigning(NotSigning::NoTimeLeft));
+    assert_eq!(bench.fault(&minute().or_shorter()), MintError::NotSigning(NotSigning::NoTimeLeft));
 }
 
 #[test]
 fn a_life_of_less_than_a_second_is_refused() {
     let bench = Bench::new();
     for lifetime in [Duration::ZERO, Duration::from_millis(999)] {
-        assert_eq!(bench.fault(Mint::new(lifetime).or_shorter()), MintError::LifetimeTooShort);
+        assert_eq!(bench.fault(&Mint::new(lifetime).or_shorter()), MintError::LifetimeTooShort);
     }
     assert!(bench.mint(&Mint::new(Duration::from_secs(1))).is_ok());
 }
@@ -218,7 +218,7 @@ fn what_the_issuer_owns_and_what_has_a_setter_cannot_be_set_otherwise_however_it
             minute().claims(&raw(&escaped)),
             minute().claims(&json!({ "a": 1 })).claims(&std::collections::HashMap::from([(name, Value::Null)])),
         ] {
-            let error = bench.fault(mint);
+            let error = bench.fault(&mint);
             let [shown] =
                 ["iss", "iat", "nbf", "exp", "jti", "kid", "alg", "typ", "sub", "aud", "scope", "client_id", "cnf"]
                     .iter()
@@ -247,7 +247,7 @@ fn nothing_is_there_twice_at_any_depth() {
         minute().claim("a", &1).subject("ada").claim("b", &1).claim("a", &1),
         minute().subject("ada").claim("a", &1).claims(&json!({ "b": 1, "a": 2 })),
     ] {
-        assert_eq!(bench.fault(mint), MintError::DuplicateClaim(None));
+        assert_eq!(bench.fault(&mint), MintError::DuplicateClaim(None));
     }
     let cnf = json!({ "jkt": "x" });
     for (mint, name) in [
@@ -255,7 +255,7 @@ fn nothing_is_there_twice_at_any_depth() {
         (minute().client_id("a").client_id("b"), "client_id"),
         (minute().confirmation(&cnf).confirmation(&cnf), "cnf"),
     ] {
-        assert_eq!(bench.fault(mint), MintError::DuplicateClaim(Some(name)));
+        assert_eq!(bench.fault(&mint), MintError::DuplicateClaim(Some(name)));
     }
     // Different calls with different names.
     let payload =
@@ -281,7 +281,7 @@ fn claims_that_are_no_object_are_refused() {
         minute().claims(&Fails),
         minute().claims(&serde_json::from_str::<Box<RawValue>>(&deep).unwrap_or_else(|_| raw("[]"))),
     ] {
-        assert_eq!(bench.fault(mint), MintError::NotAnObject);
+        assert_eq!(bench.fault(&mint), MintError::NotAnObject);
     }
 }
 
@@ -291,9 +291,9 @@ fn a_token_is_bound_to_a_key_by_its_setter_only() {
     let minted = bench.mint(&minute().confirmation(&json!({ "jkt": "thumb" }))).unwrap();
     assert_eq!(claims(&minted)["cnf"], json!({ "jkt": "thumb" }));
     for odd in [json!("thumb"), json!({}), json!([1]), Value::Null] {
-        assert_eq!(bench.fault(minute().confirmation(&odd)), MintError::Malformed("cnf"));
+        assert_eq!(bench.fault(&minute().confirmation(&odd)), MintError::Malformed("cnf"));
     }
-    assert_eq!(bench.fault(minute().confirmation(&raw(r#"{"jkt":1,"jkt":2}"#))), MintError::Malformed("cnf"));
+    assert_eq!(bench.fault(&minute().confirmation(&raw(r#"{"jkt":1,"jkt":2}"#))), MintError::Malformed("cnf"));
 }
 
 #[test]
@@ -317,11 +317,11 @@ fn malformed_values_are_refused_by_the_name_of_their_claim() {
         (minute().typ("é"), "typ"),
         (minute().typ("t".repeat(MAX_TYPE_BYTES + 1)), "typ"),
     ] {
-        let error = bench.fault(mint);
+        let error = bench.fault(&mint);
         assert_eq!((error, error.code()), (MintError::Malformed(name), "invalid_request"));
     }
     // The first of two faults counts, and nothing comes after it.
-    assert_eq!(bench.fault(minute().subject("").typ("").subject("ada")), MintError::Malformed("sub"));
+    assert_eq!(bench.fault(&minute().subject("").typ("").subject("ada")), MintError::Malformed("sub"));
 }
 
 #[test]
@@ -349,7 +349,7 @@ fn a_payload_has_so_many_bytes_and_no_more() {
     let of_size = |size: usize| minute().claim("a", &"x".repeat(size));
     let room = DEFAULT_MAX_PAYLOAD_BYTES - payload_bytes(&bench.mint(&of_size(0)).unwrap());
     assert_eq!(payload_bytes(&bench.mint(&of_size(room)).unwrap()), DEFAULT_MAX_PAYLOAD_BYTES);
-    let error = bench.fault(of_size(room + 1));
+    let error = bench.fault(&of_size(room + 1));
     assert_eq!((error, error.code()), (MintError::PayloadTooLarge { most: 4_096 }, "payload_too_large"));
     let minter = bench.ring.minter().max_payload_bytes(room + 4_096);
     assert!(minter.mint(SLOT, &of_size(room + 1)).is_ok());
@@ -369,7 +369,7 @@ fn a_payload_has_so_many_bytes_and_no_more() {
 #[test]
 fn i3_nobody_mints_without_the_leave_of_a_young_view_and_a_sound_clock() {
     let bench = Bench::new();
-    let reason = |bench: &Bench| match bench.fault(minute()) {
+    let reason = |bench: &Bench| match bench.fault(&minute()) {
         MintError::NotSigning(reason) => reason,
         other => panic!("{other:?}"),
     };
@@ -395,7 +395,7 @@ fn a_slot_that_is_not_there_or_has_no_key_that_signs_does_not_mint() {
     );
     for waits in [KeyState::Announced, KeyState::Standby, KeyState::Retiring, KeyState::Revoked] {
         bench.ring.show_keys([(SLOT, waits, &bench.key)]).unwrap();
-        let error = bench.fault(minute());
+        let error = bench.fault(&minute());
         assert_eq!(
             (error, error.code(), error.is_temporary()),
             (MintError::NotSigning(NotSigning::Halted), "key_unavailable", true),
