@@ -111,7 +111,8 @@ fn again(minter: &Minter, mint: &Mint) {
     black_box(minter.mint(SLOT, mint).expect("it signs"));
 }
 
-/// Calls per second of processor time of each thread, added up: so other processes' shares are not in it, and what threads do to each other is.
+/// Calls per second of processor time of each thread, added up: so other processes' shares are not in it, and what
+/// threads do to each other is.
 fn throughput(threads: usize, load: &Load<'_>, effort: &Effort) -> f64 {
     let (start, calls) = (Barrier::new(threads), Mutex::new(0.0));
     thread::scope(|scope| {

@@ -1,4 +1,5 @@
-//! A ring without a store and without a task: whoever tests or measures what reads a ring says what its state is. Not for services, whose keys would never rotate.
+//! A ring without a store and without a task: whoever tests or measures what reads a ring says what its state is. Not
+//! for services, whose keys would never rotate.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -133,7 +134,8 @@ impl Clock for ClockByHand {
     }
 }
 
-/// A state with these keys, each with its slot and how far it has come. A slot without an active key is halted. `now` is when all of it happened.
+/// A state with these keys, each with its slot and how far it has come. A slot without an active key is halted. `now`
+/// is when all of it happened.
 ///
 /// # Errors
 /// That a key has no name, or no public part.

@@ -1,4 +1,5 @@
-//! Claims in, token out, from memory: which key signs and for how long its tokens may live is read off one snapshot, by whoever mints, on its own thread.
+//! Claims in, token out, from memory: which key signs and for how long its tokens may live is read off one snapshot, by
+//! whoever mints, on its own thread.
 
 mod claims;
 mod error;
@@ -21,8 +22,8 @@ use crate::desk::Shared;
 use crate::step::{Leave, NotSigning};
 use crate::time::Now;
 
-/// The largest payload by default, bytes: half of what a header of a request usually may have (8 KiB) is left to the encoding, the signature and other headers. A
-/// signature of ML-DSA alone has more than that; its tokens are small or meant for something else than a header.
+/// The largest payload by default, bytes: encoded it takes two thirds of the 8 KiB that a header of a request usually may
+/// have. With a signature of ML-DSA, encoded 3 KiB and more, that is too much for a header.
 pub const DEFAULT_MAX_PAYLOAD_BYTES: usize = 4 * 1024;
 
 /// Octets of randomness in a `jti`: as many as a UUID has, all of them random.
@@ -33,8 +34,8 @@ const JTI_BYTES: usize = 16;
 /// The issuer owns `iss`, `iat`, `nbf`, `exp`, `jti`, `kid`, `alg` and `typ`; everything else is said by a [`Mint`].
 ///
 /// # Security & performance
-/// Each call reads one snapshot of the ring and takes no lock; clones share nothing that a call writes, so give each worker its own. A token of an RSA key with
-/// 4096 bits takes a millisecond and more of the thread that mints it.
+/// Each call reads one snapshot of the ring and takes no lock; clones share nothing that a call writes, so give each
+/// worker its own. A token of an RSA key with 4096 bits takes a millisecond and more of the thread that mints it.
 #[derive(Clone)]
 pub struct Minter {
     shared: Arc<Shared>,
@@ -163,7 +164,8 @@ fn lifetime(mint: &Mint, leave: Leave<'_>, now: Now) -> Result<(i64, i64), MintE
     if !(0..=MAX_NUMERIC_DATE).contains(&issued_at) {
         return Err(NotSigning::ClockUnsound.into());
     }
-    // Both are rounded down, so `exp` is no later than the leave, and it is later than now by what is left of a second at least.
+    // Both are rounded down, so `exp` is no later than the leave, and it is later than now by what is left of a second
+    // at least.
     let most = leave.latest_exp.as_secs().min(MAX_NUMERIC_DATE).saturating_sub(issued_at);
     if most < 1 {
         return Err(NotSigning::NoTimeLeft.into());

@@ -26,17 +26,21 @@ const JWK_SET: HeaderValue = HeaderValue::from_static("application/jwk-set+json"
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD");
 
-/// Serves the JWKS of a ring as this node sees it, to whoever asks, at whatever path it is put: `/.well-known/jwks.json`, or what the issuer's metadata says.
+/// Serves the JWKS of a ring as this node sees it, to whoever asks, at whatever path it is put:
+/// `/.well-known/jwks.json`, or what the issuer's metadata says.
 ///
 /// - `GET` and `HEAD`; anything else is 405.
-/// - The body is made once for each state of the ring, `ETag` is strong, and `If-None-Match` is answered with 304 (RFC 9110 §13.1.2).
-/// - `Cache-Control` is computed at the moment of the answer: for `A`, for less if a key is about to go, and for less if the state was read long ago, so that no cache has a set
-///   in which a key is lacking by the time it may sign (I1).
-/// - 503 with `Retry-After` as long as there is nothing to serve: the state was not read yet, has no keys, or was read so long ago that what is served might lack a
-///   key. Verifiers then keep what they have, and other nodes can be asked.
+/// - The body is made once for each state of the ring, `ETag` is strong, and `If-None-Match` is answered with 304 (RFC
+///   9110 §13.1.2).
+/// - `Cache-Control` is computed at the moment of the answer: for `A`, for less if a key is about to go, and for less
+///   if the state was read long ago, so that no cache has a set in which a key is lacking by the time it may sign (I1).
+/// - 503 with `Retry-After` as long as there is nothing to serve: the state was not read yet, has no keys, or was read
+///   so long ago that what is served might lack a key. Verifiers then keep what they have, and other nodes can be
+///   asked.
 /// - `Access-Control-Allow-Origin: *`: public keys are for everybody, scripts in browsers included.
 ///
-/// A service for axum (`route_service`), tonic's router, hyper (`TowerToHyperService`) and whatever else takes tower's. It never fails and never waits.
+/// A service for axum (`route_service`), tonic's router, hyper (`TowerToHyperService`) and whatever else takes tower's.
+/// It never fails and never waits.
 #[derive(Clone)]
 pub struct JwksService {
     shared: Arc<Shared>,
@@ -127,17 +131,19 @@ impl Document {
     }
 }
 
-/// For how long the set of a state that was read that long ago may be kept; `None` if it must not be given out any more.
+/// For how long the set of a state that was read that long ago may be kept; `None` if it must not be given out any
+/// more.
 ///
-/// A key that this state lacks was read back after the state was read, so it signs `A + B + P + ε` after that at the earliest. Intermediaries may add `B` to what is said
-/// here.
+/// A key that this state lacks was read back after the state was read, so it signs `A + B + P + ε` after that at the
+/// earliest. Intermediaries may add `B` to what is said here.
 fn freshness(ring: &RingState, config: &RingConfig, age: Duration, now: UnixTime) -> Option<Duration> {
     let left = ring.terms.announcement().saturating_sub(ring.terms.intermediary).saturating_sub(age);
     let max_age = max_age(ring, config, now).min(left);
     (left >= Duration::from_secs(1)).then_some(max_age)
 }
 
-/// Whether the list of entity tags has this one, by the weak comparison (RFC 9110 §8.8.3.2), or is `*`. What is no entity tag matches nothing.
+/// Whether the list of entity tags has this one, by the weak comparison (RFC 9110 §8.8.3.2), or is `*`. What is no
+/// entity tag matches nothing.
 fn matches(list: &[u8], etag: &[u8]) -> bool {
     let mut rest = list.trim_ascii();
     if rest == b"*" {

@@ -12,13 +12,16 @@ use countersign_token::{Answer, Ask, KeySet, KeySource, Miss, Unready};
 
 use crate::desk::{Desk, Shared};
 
-/// For how long keys are trusted after the state of the ring was read for the last time: as long as verifiers trust what they fetch.
+/// For how long keys are trusted after the state of the ring was read for the last time: as long as verifiers trust
+/// what they fetch.
 pub const MAX_STALE: Duration = Duration::from_secs(24 * 3_600);
 
-/// The public keys of a ring, for verifiers in the process that has it: an issuer and an API that it protects in one binary.
+/// The public keys of a ring, for verifiers in the process that has it: an issuer and an API that it protects in one
+/// binary.
 ///
-/// Each request reads a snapshot, which is replaced when the state of the ring is; nobody waits. A key that was revoked goes with the state that says so. As long as the
-/// state cannot be read the last one counts, for [`MAX_STALE`] at most.
+/// Each request reads a snapshot, which is replaced when the state of the ring is; nobody waits. A key that was revoked
+/// goes with the state that says so. As long as the state cannot be read the last one counts, for [`MAX_STALE`] at
+/// most.
 #[derive(Clone)]
 pub struct RingKeys {
     shared: Arc<Shared>,
@@ -83,7 +86,8 @@ impl KeySource for RingKeys {
         Ask::Answered(match self.unready(&desk) {
             Some(reason) => Answer::Unavailable { reason, retry_after },
             None if miss.generation != Some(desk.keys.generation()) => Answer::Changed,
-            // A key is in the state long before it signs, so a state that is good enough to sign by has every key that does.
+            // A key is in the state long before it signs, so a state that is good enough to sign by has every key that
+            // does.
             None if self.age(&desk).is_some_and(|age| age <= desk.view.lease()) => Answer::Absent,
             None => Answer::NotYet { retry_after },
         })

@@ -13,14 +13,16 @@ pub const ACCESS_TOKEN_TYPE: &str = "at+jwt";
 /// The longest `typ`, bytes: that of a media type is 127 (RFC 6838 §4.2), of which it has two parts.
 pub const MAX_TYPE_BYTES: usize = 255;
 
-/// The most that a [`Mint`] takes in, bytes, whatever a [`Minter`](crate::Minter) then allows: more than any header of a request carries, and little enough to be held
-/// for each caller.
+/// The most that a [`Mint`] takes in, bytes, whatever a [`Minter`](crate::Minter) then allows: more than any header of
+/// a request carries, and little enough to be held for each caller.
 pub const MAX_CLAIMS_BYTES: usize = 64 * 1024;
 
-/// The claims that a caller cannot set: the issuer does. `kid`, `alg` and `typ` stand in the header; in the payload they would only confuse.
+/// The claims that a caller cannot set: the issuer does. `kid`, `alg` and `typ` stand in the header; in the payload
+/// they would only confuse.
 const OWNED: [&str; 8] = ["iss", "iat", "nbf", "exp", "jti", "kid", "alg", "typ"];
 
-/// The claims that decide what a token is good for: each has one setter and no other way in, so that whoever limits callers has one place to look at.
+/// The claims that decide what a token is good for: each has one setter and no other way in, so that whoever limits
+/// callers has one place to look at.
 const WITH_SETTER: [&str; 5] = [AUD, CLIENT_ID, CNF, SCOPE, SUB];
 
 const AUD: &str = "aud";
@@ -31,7 +33,8 @@ const SUB: &str = "sub";
 
 /// What a token is to say. Can be minted from as often as is wanted: `jti` and the times are new each time.
 ///
-/// A setter that is given something impossible keeps it to itself; [`Minter::mint`](crate::Minter::mint) returns the first of these errors.
+/// A setter that is given something impossible keeps it to itself; [`Minter::mint`](crate::Minter::mint) returns the
+/// first of these errors.
 ///
 /// ```
 /// use countersign_issuer::Mint;
@@ -65,8 +68,8 @@ pub struct Mint {
 }
 
 impl Mint {
-    /// An access token that lives for that long: whole seconds, the rest is cut off. What is longer than the ring allows is refused, unless
-    /// [told otherwise](Self::or_shorter).
+    /// An access token that lives for that long: whole seconds, the rest is cut off. What is longer than the ring
+    /// allows is refused, unless [told otherwise](Self::or_shorter).
     #[must_use]
     pub fn new(lifetime: Duration) -> Self {
         Self {
@@ -91,7 +94,8 @@ impl Mint {
         self
     }
 
-    /// `typ` of the header, in place of [`ACCESS_TOKEN_TYPE`]: letters and digits of ASCII and `!#$&-^_.+/`, at most [`MAX_TYPE_BYTES`].
+    /// `typ` of the header, in place of [`ACCESS_TOKEN_TYPE`]: letters and digits of ASCII and `!#$&-^_.+/`, at most
+    /// [`MAX_TYPE_BYTES`].
     #[must_use]
     pub fn typ(mut self, typ: impl Into<Box<str>>) -> Self {
         let typ = typ.into();
@@ -156,8 +160,8 @@ impl Mint {
         })
     }
 
-    /// `cnf` (RFC 7800 §3.1): the key that whoever shows the token must prove to have, such as `{"jkt": …}` (RFC 9449 §6.1) or
-    /// `{"x5t#S256": …}` (RFC 8705 §3.1). An object; a verifier that cannot check it refuses the token.
+    /// `cnf` (RFC 7800 §3.1): the key that whoever shows the token must prove to have, such as `{"jkt": …}` (RFC 9449
+    /// §6.1) or `{"x5t#S256": …}` (RFC 8705 §3.1). An object; a verifier that cannot check it refuses the token.
     #[must_use]
     pub fn confirmation(self, confirmation: &impl Serialize) -> Self {
         self.with(|mint| {
@@ -179,11 +183,13 @@ impl Mint {
         self.claims(&One(name, value))
     }
 
-    /// Further claims, of whatever is written as a JSON object. None that the issuer owns (`iss`, `iat`, `nbf`, `exp`, `jti`, nor the names of the header's `kid`, `alg` and
-    /// `typ`), none that has a setter here (`sub`, `aud`, `scope`, `client_id`, `cnf`), none twice, at whatever depth.
+    /// Further claims, of whatever is written as a JSON object. None that the issuer owns (`iss`, `iat`, `nbf`, `exp`,
+    /// `jti`, nor the names of the header's `kid`, `alg` and `typ`), none that has a setter here (`sub`, `aud`,
+    /// `scope`, `client_id`, `cnf`), none twice, at whatever depth.
     ///
-    /// Everything else goes in as it is. Some verifiers take scopes from `scp` as well, clients from `azp`, and some claims for the mark of an ID token (`at_hash`,
-    /// `events`); whoever lets strangers choose names should list those that they may.
+    /// Everything else goes in as it is. Some verifiers take scopes from `scp` as well, clients from `azp`, and some
+    /// claims for the mark of an ID token (`at_hash`, `events`); whoever lets strangers choose names should list those
+    /// that they may.
     #[must_use]
     pub fn claims(self, claims: &impl Serialize) -> Self {
         self.with(|mint| mint.add_claims(claims))
