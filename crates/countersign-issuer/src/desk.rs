@@ -1,4 +1,5 @@
-//! What the task of a node leaves for those who sign, verify and serve: one immutable value, swapped whole, so that none of them ever waits for it.
+//! What the task of a node leaves for those who sign, verify and serve: one immutable value, swapped whole, so that none
+//! of them ever waits for it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use arc_swap::ArcSwap;
 use countersign_token::KeySet;
 
 use crate::config::RingConfig;
+use crate::ring::Door;
 use crate::signer::Signer;
 use crate::state::RingState;
 use crate::step::SigningView;
@@ -18,16 +20,31 @@ pub(crate) struct Desk {
     pub(crate) view: SigningView,
     /// By `kid`: those that this node has, tested against what is published.
     pub(crate) signers: HashMap<String, Arc<dyn Signer>>,
-    /// `None` until it was read for the first time.
+    /// `None` until it was read for the first time. Never an older one than before.
     pub(crate) ring: Option<Arc<RingState>>,
     /// What is published by that state, prepared and bound to the issuer. A key that stays is the same `Arc`.
     pub(crate) keys: Arc<KeySet>,
 }
 
-/// What the task and all handles share.
+impl Desk {
+    /// As the ring of this configuration is now.
+    pub(crate) fn new(
+        _: &RingConfig,
+        view: SigningView,
+        signers: HashMap<String, Arc<dyn Signer>>,
+        ring: Option<Arc<RingState>>,
+        keys: Arc<KeySet>,
+    ) -> Self {
+        Self { view, signers, ring, keys }
+    }
+}
+
+/// What the task and all handles share. The task ends when nobody has it any more.
 pub(crate) struct Shared {
     pub(crate) issuer: Arc<str>,
     pub(crate) config: RingConfig,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) desk: ArcSwap<Desk>,
+    /// To the task. It is here so that the task lives for as long as anybody signs, verifies or serves.
+    pub(crate) door: Door,
 }

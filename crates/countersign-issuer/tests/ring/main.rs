@@ -1,0 +1,12 @@
+//! Nodes at work, as their users see them.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod adoption;
+mod blue_green;
+mod compromise;
+mod failures;
+mod life;
+mod nodes;
+#[cfg(unix)]
+mod processes;
+mod support;
