@@ -22,7 +22,7 @@ async fn if_a_private_part_cannot_be_stored_the_current_key_stays_and_somebody_i
         sleep(4 * HOUR).await;
         assert_eq!(token(&ring, "es256").kid, kid, "{kind}");
         assert!(world.alarms().iter().any(|alarm| matches!(alarm, Alarm::PrivateStoreFailed(_))));
-        assert!(world.alarms().contains(&Alarm::RotationOverdue("es256".into())));
+        assert!(ring.status().alarms.contains(&Alarm::RotationOverdue("es256".into())));
         assert!(in_state(&ring.status(), KeyState::Standby).is_empty());
         assert!(ring.status().failing.contains_key(&Work::StorePrivate));
         world.events.lock().unwrap().clear();

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use countersign_issuer::state::KeyState;
-use countersign_issuer::step::Role;
-use countersign_issuer::{Operation, OrderError, RingConfig, StartError};
+use countersign_issuer::step::{Note, Role};
+use countersign_issuer::{Operation, OrderError, RingConfig, RingEvent, StartError};
 use tokio::time::sleep;
 
 use crate::support::{World, config, fetched, in_state, live, token, two_slots, until, verifies};
@@ -48,9 +48,8 @@ async fn rotate_now_is_one_write_and_nobody_refuses() {
     sleep(config().timing.cache_bound()).await;
     let keys = fetched(&world.jwks());
     let before = [token(&ring, "es256"), token(&ring, "ed25519")];
-    let writes = world.store.calls(Operation::SwapState);
+    let told = world.events.lock().unwrap().len();
     let rotated = ring.rotate::<String>([]).await.unwrap();
-    assert_eq!(world.store.calls(Operation::SwapState), writes + 1);
     assert_eq!((rotated.now.len(), rotated.later.len()), (2, 0));
     assert!(before.iter().all(|token| verifies(token, &keys) && verifies(token, &fetched(&world.jwks()))));
     for slot in ["es256", "ed25519"] {
@@ -60,6 +59,14 @@ async fn rotate_now_is_one_write_and_nobody_refuses() {
     }
     let retiring = in_state(&ring.status(), KeyState::Retiring);
     assert_eq!(retiring.len(), 2);
+    // Both slots changed hands in the first version that was written.
+    let events = world.events.lock().unwrap();
+    let first = events[told..].iter().find_map(|event| match event {
+        RingEvent::Note(Note::Saved { moves, .. }) => Some(moves.clone()),
+        _ => None,
+    });
+    let of = |state| first.iter().flatten().filter(|(_, it)| *it == state).count();
+    assert_eq!((of(KeyState::Active), of(KeyState::Retiring)), (2, 2), "{first:?}");
 }
 
 #[tokio::test(start_paused = true)]
