@@ -203,6 +203,7 @@ impl Ring {
     }
 
     /// What those need who mint, verify and serve.
+    #[allow(dead_code, reason = "they come from another branch")]
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }

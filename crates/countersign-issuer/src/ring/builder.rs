@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use countersign_claims::revocation::RevocationSink;
@@ -22,6 +23,9 @@ use crate::time::{Clock, SystemClock};
 
 /// How many orders wait for the task; whoever comes then waits himself.
 const MAX_ORDERS: usize = 16;
+
+/// How long the probe of the store may take: it tries a dozen operations, one after the other.
+const MAX_PROBE_TIME: Duration = Duration::from_secs(30);
 
 /// What a node of a ring is to be. Made by [`Ring::builder`].
 pub struct RingBuilder {
@@ -126,7 +130,7 @@ impl RingBuilder {
         };
         if self.role == Role::Rotator {
             let probe = tools.store.probe();
-            within(tools.limit(), StoreErrorKind::Unavailable, probe).await.map_err(StartError::Store)?;
+            within(MAX_PROBE_TIME, StoreErrorKind::Unavailable, probe).await.map_err(StartError::Store)?;
         }
         // The node looks again; this is so that whoever starts it hears of what it cannot read.
         tools.load().await.map_err(|failed| StartError::State(failed.text))?;

@@ -488,3 +488,33 @@ fn not_made(slot: String, text: impl Into<Arc<str>>) -> Done {
     let event = Event::Generated { slot, key: None };
     Done { outcome: Outcome::Answer(event), errors: vec![(Work::MakeKey, text.into())] }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_store_says_is_told_as_it_is_and_only_not_found_is_missing() {
+        for (kind, failure, open) in [
+            (StoreErrorKind::NotFound, Failure::NotFound, OpenFailure::NotFound),
+            (StoreErrorKind::Conflict, Failure::Conflict, OpenFailure::Unavailable),
+            (StoreErrorKind::Unknown, Failure::Unknown, OpenFailure::Unavailable),
+            (StoreErrorKind::Unavailable, Failure::Unavailable, OpenFailure::Unavailable),
+            (StoreErrorKind::Denied, Failure::Denied, OpenFailure::Denied),
+            (StoreErrorKind::Unfit, Failure::Denied, OpenFailure::Denied),
+        ] {
+            assert_eq!(Failed::<Failure>::from(StoreError::new(kind, "")).failure, failure);
+            assert_eq!(Failed::<OpenFailure>::from(StoreError::new(kind, "")).failure, open);
+        }
+        for error in [SealError::Undecryptable, SealError::Malformed, SealError::UnknownVersion(2), SealError::TooLarge] {
+            assert_eq!(Failed::<OpenFailure>::from(error).failure, OpenFailure::Undecryptable);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_hangs_has_answered_after_the_limit() {
+        let hangs = std::future::pending::<Result<(), StoreError>>();
+        let error = within(Duration::from_secs(5), StoreErrorKind::Unknown, hangs).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Unknown);
+    }
+}

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use countersign_issuer::state::KeyState;
-use countersign_issuer::step::{Alarm, NotSigning};
-use countersign_issuer::{Fault, Operation, RingEvent, StoreErrorKind, Work};
+use countersign_issuer::step::{Alarm, NotSigning, Refusal};
+use countersign_issuer::{Fault, Operation, OrderError, RingEvent, StoreErrorKind, Work};
 use tokio::time::sleep;
 
 use crate::support::{World, config, fetched, in_state, token, until, verifies};
@@ -167,6 +167,21 @@ async fn a_key_set_that_was_edited_is_put_right() {
     assert_eq!(world.jwks(), good);
     assert!(world.alarms().contains(&Alarm::SetEdited));
     assert_eq!(ring.status().alarms, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_that_the_store_does_not_take_is_refused_and_not_done_later() {
+    let world = World::new();
+    let ring = world.settled(config()).await;
+    let kid = token(&ring, "es256").kid;
+    world.store.choose(|operation, _| {
+        (operation == Operation::SwapState).then_some(Fault::Refuse(StoreErrorKind::Unavailable))
+    });
+    let refused = ring.rotate(["es256"]).await;
+    assert_eq!(refused, Err(OrderError::Refused(Refusal::StoreFailed { is_doubtful: false })));
+    world.store.behave();
+    sleep(HOUR / 2).await;
+    assert_eq!(token(&ring, "es256").kid, kid);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,8 +5,10 @@ mod adoption;
 mod blue_green;
 mod compromise;
 mod failures;
+mod keks;
 mod life;
 mod nodes;
 #[cfg(unix)]
 mod processes;
+mod read_back;
 mod support;
