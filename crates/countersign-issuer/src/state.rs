@@ -176,7 +176,8 @@ impl RingState {
 
     /// Puts what has ended and has no private part any more where only its name is kept.
     pub(crate) fn bury(&mut self, now: UnixTime) {
-        let dead = self.keys.iter().filter(|(_, key)| key.state.is_terminal() && key.destroyed);
+        let dead =
+            self.keys.iter().filter(|(_, key)| key.state.is_terminal() && key.destroyed && key.ended_at.is_some());
         let dead: Vec<_> = dead.map(|(kid, key)| (kid.clone(), self.tombstone(key, now))).collect();
         for (kid, tombstone) in dead {
             self.keys.remove(&kid);

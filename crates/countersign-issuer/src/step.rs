@@ -80,8 +80,8 @@ pub struct Node {
     spoilt: BTreeMap<String, OpenFailure>,
     /// Private parts that are certainly gone.
     destroyed: BTreeSet<String>,
-    /// Revocations that the sink has.
-    pushed: BTreeSet<String>,
+    /// Revocations that the sink has, or is being told, and until when.
+    pushed: BTreeMap<String, UnixTime>,
     /// The names of stored private parts, to be compared with the next state that is read.
     listed: Option<Vec<String>>,
     published: Option<PublishedSet>,
@@ -204,7 +204,7 @@ impl Node {
             missing: BTreeMap::new(),
             spoilt: BTreeMap::new(),
             destroyed: BTreeSet::new(),
-            pushed: BTreeSet::new(),
+            pushed: BTreeMap::new(),
             listed: None,
             published: None,
             publishing: 0,

@@ -98,7 +98,7 @@ pub struct Key {
     /// When it was *seen* to be active no more. The write that deactivates it cannot say, because nobody knows when a write is going to arrive.
     #[serde(with = "optional_unix_millis")]
     pub deactivated_at: Option<UnixTime>,
-    /// When it was abandoned, retired or revoked.
+    /// When it was abandoned or retired, or was seen to be revoked.
     #[serde(with = "optional_unix_millis")]
     pub ended_at: Option<UnixTime>,
     /// Tokens of it that others have signed may live until then.

@@ -549,7 +549,10 @@ impl World {
                 Event::Destroyed { kid: kid.clone(), result: Ok(()) }
             }
             Effect::ListSealed => Event::SealedListed(Ok(self.store.privates.iter().cloned().collect())),
-            Effect::PushRevocation { kid, .. } => Event::RevocationPushed { kid: kid.clone(), is_done: true },
+            Effect::PushRevocation { kid, .. } => {
+                self.oracle.pushed.insert(kid.clone());
+                Event::RevocationPushed { kid: kid.clone(), is_done: true }
+            }
             other => panic!("{other:?} goes nowhere"),
         }
     }
