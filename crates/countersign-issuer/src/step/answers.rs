@@ -81,7 +81,8 @@ impl Turn<'_> {
         }
     }
 
-    /// What the state that was read says about a write whose answer was doubtful, and whether it is one that may be believed.
+    /// What the state that was read says about a write whose answer was doubtful, and whether it is one that may be
+    /// believed.
     fn resolve(&mut self, sent: Now, loaded: Loaded) {
         let doubt = self.node.doubt.take();
         let terms = (&self.config.timing).into();
@@ -228,7 +229,8 @@ impl Turn<'_> {
         });
     }
 
-    /// What was made and is in the state by now, by a write that one may not even know has landed, is held; what came too late is dropped. A write of it that is still under way cannot land
+    /// What was made and is in the state by now, by a write that one may not even know has landed, is held; what came
+    /// too late is dropped. A write of it that is still under way cannot land
     /// any more, because the version has changed.
     fn sort_pool(&mut self, ring: &RingState) {
         for (kid, key) in &ring.keys {

@@ -249,7 +249,8 @@ impl Draft {
         }
     }
 
-    /// Step 2, for all slots that have no next key. Keys of one version are announced together, so that at the very first nobody can have a set with one of them only.
+    /// Step 2, for all slots that have no next key. Keys of one version are announced together, so that at the very
+    /// first nobody can have a set with one of them only.
     fn announce(&mut self, know: &Knowledge<'_>) {
         let is_first = self.base.set_seq == 0 && !self.has_adopted;
         let lacking: Vec<_> = know

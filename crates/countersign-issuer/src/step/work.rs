@@ -101,7 +101,8 @@ impl Turn<'_> {
         let buried = ring.tombstones.iter().filter(|(_, tombstone)| tombstone.state == KeyState::Revoked);
         let buried = buried.map(|(kid, tombstone)| (kid, tombstone.tokens_until));
         let buried = buried.filter(|(_, until)| *until > self.now.wall);
-        // Before somebody whose clock is right has written down when it was revoked: for the first time, and for as long as can be needed.
+        // Before somebody whose clock is right has written down when it was revoked: for the first time, and for as
+        // long as can be needed.
         let latest = self.now.wall.max(ring.written_at);
         let until = |kid: &String, key: &Key| match (key.ended_at, self.node.pushed.get(kid)) {
             (None, Some(until)) => *until,
@@ -277,7 +278,8 @@ impl Turn<'_> {
         self.node.tasks.get(task).is_some_and(|progress| progress.is_under_way)
     }
 
-    /// Whoever has written last goes on; others wait until it seems to be gone, each for another while. It saves work and nothing else.
+    /// Whoever has written last goes on; others wait until it seems to be gone, each for another while. It saves work
+    /// and nothing else.
     fn is_my_turn(&mut self, ring: &RingState, has_work: bool) -> bool {
         if !has_work {
             self.node.idle_until = None;
@@ -313,7 +315,8 @@ impl Turn<'_> {
         };
         let due = ring.keys.iter().filter(|(kid, key)| is_due(key) && !self.node.destroyed.contains(*kid));
         let mut due: Vec<_> = due.map(|(kid, _)| kid.clone()).collect();
-        // What was stored after it had been destroyed: by a node that had stood still, by a write that had been under way for long.
+        // What was stored after it had been destroyed: by a node that had stood still, by a write that had been under
+        // way for long.
         let is_dead =
             |kid: &String| ring.tombstones.contains_key(kid) || ring.keys.get(kid).is_some_and(|key| key.destroyed);
         due.extend(self.node.listed.take().into_iter().flatten().filter(is_dead));

@@ -1,7 +1,9 @@
-//! Whole worlds at random: rotators, signers and verifiers, each with a clock of its own, around a store that delays, loses and lies. What has to be true is in
+//! Whole worlds at random: rotators, signers and verifiers, each with a clock of its own, around a store that delays,
+//! loses and lies. What has to be true is in
 //! `oracle.rs`; each of the protocol's rules is broken once, to see that it is noticed.
 //!
-//! `COUNTERSIGN_SIMULATION_SEEDS` says how many worlds, `COUNTERSIGN_SIMULATION_FIRST` from which one on, `COUNTERSIGN_SIMULATION_SEED` which one to tell of.
+//! `COUNTERSIGN_SIMULATION_SEEDS` says how many worlds, `COUNTERSIGN_SIMULATION_FIRST` from which one on,
+//! `COUNTERSIGN_SIMULATION_SEED` which one to tell of.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "everything here is a test")]
 

@@ -83,6 +83,10 @@ impl Oracle {
                     self.ended.insert(kid.clone(), now);
                 }
                 KeyState::Revoked => {
+                    // Nothing of it is good any more, so there is nothing to tell.
+                    if before.fate(kid).is_some_and(KeyState::is_terminal) {
+                        self.pushed.insert(kid.clone());
+                    }
                     self.exempt.insert(kid.clone());
                     self.ended.insert(kid.clone(), now);
                 }
@@ -154,7 +158,8 @@ impl Oracle {
         };
         let tick = longest(|config| config.timing.tick);
         let publish = longest(|config| config.timing.publish);
-        // A node that has written last may be gone, others wait for its lease and half a tick; what has conflicted is tried again.
+        // A node that has written last may be gone, others wait for its lease and half a tick; what has conflicted is
+        // tried again.
         let soon = 12 * (tick + publish);
         let Some((state, _)) = &store.state else {
             if calm > soon {
