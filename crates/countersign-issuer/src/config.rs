@@ -103,16 +103,15 @@ impl Timing {
 /// use countersign_token::{Algorithm, RsaBits};
 /// use std::time::Duration;
 ///
-/// let mut config = RingConfig::new([Slot::new("es256", Algorithm::Es256), Slot::rsa("rs256-4096", Algorithm::Rs256,
-/// RsaBits::B4096)]);
+/// let rsa = Slot::rsa("rs256-4096", Algorithm::Rs256, RsaBits::B4096);
+/// let mut config = RingConfig::new([Slot::new("es256", Algorithm::Es256), rsa]);
 /// config.check()?;
 ///
 /// config.timing.max_lifetime = Duration::from_secs(24 * 3_600);
 /// assert_eq!(
 ///     config.check().unwrap_err().to_string(),
-/// "I4: slot `es256`: O ≥ G + L + W + 2ε is needed, but 86400 s < 30 s + 86400 s + 60 s + 60 s = 86550 s: keys would be
-/// removed \
-///      before their last token has expired; L may be 86250 s at most",
+///     "I4: slot `es256`: O ≥ G + L + W + 2ε is needed, but 86400 s < 30 s + 86400 s + 60 s + 60 s = 86550 s: \
+///      keys would be removed before their last token has expired; L may be 86250 s at most",
 /// );
 /// # Ok::<(), countersign_issuer::ConfigError>(())
 /// ```
