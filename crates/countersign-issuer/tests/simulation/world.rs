@@ -678,6 +678,8 @@ impl World {
             self.crash(process);
         }
         let after = self.random.any_length(120_000);
+        // Until then it may be the only one, and must not do anything.
+        self.trouble_until(self.now + after);
         self.at(self.now + after, Happening::ClockIsRight(process));
     }
 
