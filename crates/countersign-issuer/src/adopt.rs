@@ -73,15 +73,15 @@ impl AdoptKey {
         Self::new(slot.into(), Source::Pem(Zeroizing::new(pem.as_ref().to_vec())), true, tokens_until)
     }
 
-    /// A key whose tokens are verified until they have expired, and that signs no more, from a public PEM (`PUBLIC KEY`,
-    /// `RSA PUBLIC KEY`) or a private one, of which only the public part is taken.
+    /// A key whose tokens are verified until they have expired, and that signs no more, from a public PEM (`PUBLIC
+    /// KEY`, `RSA PUBLIC KEY`) or a private one, of which only the public part is taken.
     #[must_use]
     pub fn retiring(slot: impl Into<String>, pem: impl AsRef<[u8]>, tokens_until: UnixTime) -> Self {
         Self::new(slot.into(), Source::Pem(Zeroizing::new(pem.as_ref().to_vec())), false, tokens_until)
     }
 
-    /// The same, from a public JWK, as it stands in the JWKS of the old service; with its `kid` and its `alg`, if it has
-    /// them.
+    /// The same, from a public JWK, as it stands in the JWKS of the old service; with its `kid` and its `alg`, if it
+    /// has them.
     #[must_use]
     pub fn retiring_jwk(slot: impl Into<String>, jwk: Value, tokens_until: UnixTime) -> Self {
         Self::new(slot.into(), Source::Jwk(jwk), false, tokens_until)

@@ -1,5 +1,5 @@
-//! What the task of a node leaves for those who sign, verify and serve: one immutable value, swapped whole, so that none
-//! of them ever waits for it.
+//! What the task of a node leaves for those who sign, verify and serve: one immutable value, swapped whole, so that
+//! none of them ever waits for it.
 
 use std::collections::HashMap;
 use std::sync::Arc;

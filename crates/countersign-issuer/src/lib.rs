@@ -19,8 +19,8 @@ pub use config::{
     ConfigError, MAX_JWKS_BYTES, MAX_KEYS, MAX_SLOT_NAME_BYTES, RingConfig, Slot, Timing, WARN_KEYS, Warning,
 };
 pub use ring::{
-    KeyStatus, Moment, NotReady, OrderError, ReadBack, Revoked, Ring, RingBuilder, RingEvent, RingStatus, Rotated, SlotSigner, SlotStatus,
-    StartError, Work,
+    KeyStatus, Moment, NotReady, OrderError, ReadBack, Revoked, Ring, RingBuilder, RingEvent, RingStatus, Rotated,
+    SlotSigner, SlotStatus, StartError, Work,
 };
 pub use seal::{
     DEFAULT_COMMAND_TIME, KEK_BYTES, Kek, KekError, KekId, KekRing, KekSource, KeyIdentity, MAX_KEK_SOURCE_BYTES,

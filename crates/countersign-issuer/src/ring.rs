@@ -1,13 +1,14 @@
 //! A node of a key ring at work: the shell around [`step`](crate::step::step), which decides everything.
 //!
-//! - `ring/builder.rs`: what a node is to be, and its start. `ring/task.rs`: the task. `ring/work.rs`: what it does for
-//!   the core, each piece within a time. `ring/material.rs`: private keys in memory. `ring/read_back.rs`: where the set
-//!   is read as verifiers read it.
+//! - `ring/builder.rs`: what a node is to be, and its start. `ring/task.rs`: the task. `ring/jobs.rs`: what it does for
+//!   the core, each piece within a time; `ring/work.rs`: the kinds of that, and how it fails. `ring/material.rs`:
+//!   private keys in memory. `ring/read_back.rs`: where the set is read as verifiers read it.
 //! - `ring/order.rs`: what operators order. `ring/status.rs`: how the ring is. `ring/event.rs`, `ring/report.rs`,
 //!   `ring/log.rs`, `ring/numbers.rs`: what is told of what happens.
 
 mod builder;
 mod event;
+mod jobs;
 #[cfg(feature = "tracing")]
 mod log;
 mod material;
@@ -164,7 +165,8 @@ impl Ring {
     /// answer comes when that is written; the set and the sink follow at once.
     ///
     /// `sign_at_once` is for slots that have no key left: with `true` the next one signs as soon as it was read back,
-    /// which is refused by verifiers that do not look for a key they lack; with `false` it waits until none can lack it.
+    /// which is refused by verifiers that do not look for a key they lack; with `false` it waits until none can lack
+    /// it.
     ///
     /// # Errors
     /// [`OrderError`].
@@ -194,8 +196,7 @@ impl Ring {
     pub async fn adopt(&self, keys: impl IntoIterator<Item = AdoptKey>) -> Result<(), OrderError> {
         let (mut adopted, mut private) = (Vec::new(), Vec::new());
         for (index, key) in keys.into_iter().enumerate() {
-            let (key, der) =
-                key.read(&self.shared.config).map_err(|error| OrderError::Key { index, error })?;
+            let (key, der) = key.read(&self.shared.config).map_err(|error| OrderError::Key { index, error })?;
             private.extend(der.map(|der| (key.jwk.kid().to_owned(), der)));
             adopted.push(key);
         }

@@ -9,10 +9,11 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use super::event::RingEvent;
+use super::jobs::{Hook, Tools};
 use super::read_back::ReadBack;
 use super::report::{Listener, Report, Teller};
 use super::task::{self, Task};
-use super::work::{Hook, Moment, Tools, within};
+use super::work::{Moment, within};
 use super::{Door, Ring};
 use crate::config::{ConfigError, RingConfig};
 use crate::desk::{Desk, Shared};
@@ -71,8 +72,8 @@ impl RingBuilder {
         self
     }
 
-    /// Where a new key has to be found before the clock of its announcement starts (I1). [`ReadBack::from_store`] unless
-    /// it is said.
+    /// Where a new key has to be found before the clock of its announcement starts (I1). [`ReadBack::from_store`]
+    /// unless it is said.
     #[must_use]
     pub fn read_back(mut self, from: ReadBack) -> Self {
         self.read_back = from;

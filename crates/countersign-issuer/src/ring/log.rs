@@ -1,5 +1,5 @@
-//! What happens, as events of `tracing`. No secret is in them: names of keys and slots, numbers, and texts of stores, in
-//! which none may be.
+//! What happens, as events of `tracing`. No secret is in them: names of keys and slots, numbers, and texts of stores,
+//! in which none may be.
 
 use super::event::RingEvent;
 use super::work::Work;

@@ -1,5 +1,5 @@
-//! What happens, in numbers, for the recorder of the `metrics` crate. Labels are names of slots, of kinds of work and of
-//! alarms, and the issuer: nobody who sends tokens can add one.
+//! What happens, in numbers, for the recorder of the `metrics` crate. Labels are names of slots, of kinds of work and
+//! of alarms, and the issuer: nobody who sends tokens can add one.
 
 use std::time::Duration;
 

@@ -58,7 +58,8 @@ impl Teller {
         #[cfg(feature = "metrics")]
         super::numbers::count(&self.issuer, event);
         if let Some(listener) = &self.listener {
-            // Whoever listens must not end the task: that would end the ring of this node. What he leaves half done is his.
+            // Whoever listens must not end the task: that would end the ring of this node. What he leaves half done is
+            // his.
             drop(catch_unwind(AssertUnwindSafe(|| listener(event))));
         }
     }

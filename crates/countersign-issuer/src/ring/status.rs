@@ -125,9 +125,7 @@ impl KeyStatus {
             }),
             KeyState::Standby => rotates_at(ring, &key.slot, rotation).map(|at| (KeyState::Active, at)),
             KeyState::Active => rotates_at(ring, &key.slot, rotation).map(|at| (KeyState::Retiring, at)),
-            KeyState::Retiring => {
-                key.removable_at(&ring.terms, ring.lifetime(key)).map(|at| (KeyState::Retired, at))
-            }
+            KeyState::Retiring => key.removable_at(&ring.terms, ring.lifetime(key)).map(|at| (KeyState::Retired, at)),
             _ => None,
         };
         Self {

@@ -1,5 +1,5 @@
-//! The task of a node: tells the core what has happened, and has done what it asks for. It holds what it shares with the
-//! handles weakly, so that it ends with the last of them; what it has begun ends with it.
+//! The task of a node: tells the core what has happened, and has done what it asks for. It holds what it shares with
+//! the handles weakly, so that it ends with the last of them; what it has begun ends with it.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -11,10 +11,11 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::event::RingEvent;
+use super::jobs::{Done, Outcome, Tools, begin};
 use super::material::Hands;
 use super::order::Order;
 use super::report::{Report, Teller};
-use super::work::{Done, Outcome, Tools, Work, begin};
+use super::work::Work;
 use crate::desk::{Desk, Shared};
 use crate::state::RingState;
 use crate::step::{Effect, Event, Node, Refusal, Reply, step};

@@ -43,7 +43,7 @@ async fn a_compromised_key_is_gone_at_once_told_to_the_sink_and_the_exposure_is_
     let thumbprint = *fetched(&world.jwks()).iter().find(|key| key.kid() == Some(&stolen.kid)).unwrap().thumbprint();
 
     let revoked = ring.compromise(Compromised::Key(stolen.kid.clone()), false).await.unwrap();
-    assert_eq!(revoked.kids, [stolen.kid.clone()]);
+    assert_eq!(revoked.kids, [&*stolen.kid]);
     assert_eq!(revoked.halted, Vec::<String>::new());
     // min(V, C + P) + ε, and C + P + ε.
     assert_eq!(revoked.exposure.with_feed, Duration::from_secs(2 + 30));

@@ -47,7 +47,7 @@ async fn an_active_key_whose_private_part_is_certainly_gone_is_rotated_once_and_
     assert_eq!(token(&other, "es256").kid, next);
     sleep(HOUR).await;
     assert_eq!(token(&one, "es256").kid, next, "one rotation, and no more");
-    assert_eq!(in_state(&one.status(), KeyState::Retiring), [lost.clone()]);
+    assert_eq!(in_state(&one.status(), KeyState::Retiring), [&*lost]);
     assert!(world.alarms().contains(&Alarm::PrivateMissing(lost)));
 }
 
@@ -113,8 +113,7 @@ async fn answers_that_are_lost_and_conflicts_with_ones_own_success_make_no_key_t
     let mut turn = 0;
     world.store.choose(move |operation, _| {
         turn += 1;
-        let is_write =
-            matches!(operation, Operation::SwapState | Operation::PublishJwks | Operation::PutPrivate);
+        let is_write = matches!(operation, Operation::SwapState | Operation::PublishJwks | Operation::PutPrivate);
         match turn % 3 {
             0 if is_write => Some(Fault::Deny(StoreErrorKind::Conflict)),
             1 if is_write => Some(Fault::Deny(StoreErrorKind::Unknown)),

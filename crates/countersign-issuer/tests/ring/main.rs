@@ -1,5 +1,5 @@
 //! Nodes at work, as their users see them.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod adoption;
 mod blue_green;

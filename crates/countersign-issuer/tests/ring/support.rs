@@ -12,9 +12,7 @@ use countersign_issuer::step::Alarm;
 use countersign_issuer::{
     Clock, Kek, KekRing, MemoryStore, Now, Ring, RingBuilder, RingConfig, RingEvent, RingStatus, Slot, StateMac,
 };
-use countersign_token::{
-    Algorithm, DEFAULT_MAX_TOKEN_BYTES, HeaderScratch, JwkSet, KeySet, Origin, UnverifiedToken,
-};
+use countersign_token::{Algorithm, DEFAULT_MAX_TOKEN_BYTES, HeaderScratch, JwkSet, KeySet, Origin, UnverifiedToken};
 use tokio::time::{Instant, sleep};
 
 pub(crate) const ISSUER: &str = "https://issuer.example";
