@@ -13,6 +13,7 @@ use countersign_token::{JwkSet, KeySet, Origin, SigningKey};
 use crate::config::RingConfig;
 use crate::desk::{Desk, Shared};
 use crate::mint::Minter;
+use crate::ring::Door;
 use crate::serve::JwksService;
 use crate::signer::Signer;
 use crate::source::RingKeys;
@@ -37,13 +38,14 @@ impl RingByHand {
                 config,
                 clock: Arc::new(clock),
                 desk: ArcSwap::from_pointee(desk),
+                door: Door::closed(),
             }),
         }
     }
 
     /// From now on this is the state, read just now, and these are the signers that the node has.
     pub fn show(&self, ring: RingState, signers: impl IntoIterator<Item = (String, Arc<dyn Signer>)>) {
-        let Shared { issuer, config, clock, desk } = &*self.shared;
+        let Shared { issuer, config, clock, desk, .. } = &*self.shared;
         let signers: HashMap<_, _> = signers.into_iter().collect();
         let ring = Arc::new(ring);
         let node = looking(config, clock.now(), &ring, &signers);

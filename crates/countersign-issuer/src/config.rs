@@ -25,11 +25,13 @@ pub const MAX_JWKS_BYTES: usize = 48 * 1024;
 pub struct Timing {
     /// `A`: the `max-age` that the JWKS is published with. 300 s.
     pub max_age: Duration,
-    /// `B`: what intermediaries and stale answers may add to it. A client that ignores `Age` behind a shared cache doubles it, so 300 s.
+    /// `B`: what intermediaries and stale answers may add to it. A client that ignores `Age` behind a shared cache
+    /// doubles it, so 300 s.
     pub intermediary: Duration,
     /// `P`: from the moment at which a set can be read in one place until it can be read everywhere. 10 s.
     pub publish_lag: Duration,
-    /// `ε`: how far any two clocks may be apart, of nodes and of verifiers. Each node is held to half of it against the store's. 30 s.
+    /// `ε`: how far any two clocks may be apart, of nodes and of verifiers. Each node is held to half of it against the
+    /// store's. 30 s.
     pub clock_error: Duration,
     /// `W`: the leeway assumed of any verifier. 60 s, which Envoy, Spring and Nimbus use.
     pub leeway: Duration,
@@ -101,14 +103,15 @@ impl Timing {
 /// use countersign_token::{Algorithm, RsaBits};
 /// use std::time::Duration;
 ///
-/// let mut config = RingConfig::new([Slot::new("es256", Algorithm::Es256), Slot::rsa("rs256-4096", Algorithm::Rs256, RsaBits::B4096)]);
+/// let rsa = Slot::rsa("rs256-4096", Algorithm::Rs256, RsaBits::B4096);
+/// let mut config = RingConfig::new([Slot::new("es256", Algorithm::Es256), rsa]);
 /// config.check()?;
 ///
 /// config.timing.max_lifetime = Duration::from_secs(24 * 3_600);
 /// assert_eq!(
 ///     config.check().unwrap_err().to_string(),
-///     "I4: slot `es256`: O ≥ G + L + W + 2ε is needed, but 86400 s < 30 s + 86400 s + 60 s + 60 s = 86550 s: keys would be removed \
-///      before their last token has expired; L may be 86250 s at most",
+///     "I4: slot `es256`: O ≥ G + L + W + 2ε is needed, but 86400 s < 30 s + 86400 s + 60 s + 60 s = 86550 s: \
+///      keys would be removed before their last token has expired; L may be 86250 s at most",
 /// );
 /// # Ok::<(), countersign_issuer::ConfigError>(())
 /// ```

@@ -9,6 +9,7 @@ use countersign_token::KeySet;
 
 use crate::config::RingConfig;
 use crate::mint::{Prepared, prepared};
+use crate::ring::Door;
 use crate::serve::{Document, NoDocument};
 use crate::signer::Signer;
 use crate::state::RingState;
@@ -21,7 +22,7 @@ pub(crate) struct Desk {
     pub(crate) view: SigningView,
     /// By `kid`: those that this node has, tested against what is published.
     pub(crate) signers: HashMap<String, Arc<dyn Signer>>,
-    /// `None` until it was read for the first time.
+    /// `None` until it was read for the first time. Never an older one than before.
     pub(crate) ring: Option<Arc<RingState>>,
     /// What is published by that state, prepared and bound to the issuer. A key that stays is the same `Arc`.
     pub(crate) keys: Arc<KeySet>,
@@ -46,10 +47,12 @@ impl Desk {
     }
 }
 
-/// What the task and all handles share.
+/// What the task and all handles share. The task ends when nobody has it any more.
 pub(crate) struct Shared {
     pub(crate) issuer: Arc<str>,
     pub(crate) config: RingConfig,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) desk: ArcSwap<Desk>,
+    /// To the task. It is here so that the task lives for as long as anybody signs, verifies or serves.
+    pub(crate) door: Door,
 }

@@ -1,12 +1,15 @@
-//! The key ring of countersign: keys are made, published, used, retired and destroyed on their own, and at no instant does an unexpired token fail at a
+//! The key ring of countersign: keys are made, published, used, retired and destroyed on their own, and at no instant
+//! does an unexpired token fail at a
 //! verifier that follows the rules.
 
+mod adopt;
 #[doc(hidden)]
 pub mod by_hand;
 mod config;
 mod desk;
 mod mint;
 pub mod publication;
+mod ring;
 mod seal;
 mod serve;
 mod signer;
@@ -16,11 +19,16 @@ pub mod step;
 mod store;
 mod time;
 
+pub use adopt::{AdoptError, AdoptKey};
 pub use config::{
     ConfigError, MAX_JWKS_BYTES, MAX_KEYS, MAX_SLOT_NAME_BYTES, RingConfig, Slot, Timing, WARN_KEYS, Warning,
 };
 pub use mint::{
     ACCESS_TOKEN_TYPE, DEFAULT_MAX_PAYLOAD_BYTES, MAX_CLAIMS_BYTES, MAX_TYPE_BYTES, Mint, MintError, Minted, Minter,
+};
+pub use ring::{
+    KeyStatus, Moment, NotReady, OrderError, ReadBack, Revoked, Ring, RingBuilder, RingEvent, RingStatus, Rotated,
+    SlotSigner, SlotStatus, StartError, Work,
 };
 pub use seal::{
     DEFAULT_COMMAND_TIME, KEK_BYTES, Kek, KekError, KekId, KekRing, KekSource, KeyIdentity, MAX_KEK_SOURCE_BYTES,

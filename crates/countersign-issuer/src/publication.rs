@@ -10,10 +10,12 @@ use serde::{Deserialize, Serialize};
 use crate::config::{MAX_JWKS_BYTES, MAX_KEYS, RingConfig};
 use crate::state::{KeyState, PublicJwk, RingState};
 
-/// A set is good for at least this part of `A`, however close the next change is: otherwise everybody would come back at the same moment.
+/// A set is good for at least this part of `A`, however close the next change is: otherwise everybody would come back
+/// at the same moment.
 const LEAST_PART_OF_MAX_AGE: u32 = 10;
 
-/// The largest published set that is looked at: above what is ever published, so that a foreign one is recognised as such.
+/// The largest published set that is looked at: above what is ever published, so that a foreign one is recognised as
+/// such.
 pub const MAX_READ_BYTES: usize = 64 * 1024;
 
 /// A JWKS (RFC 7517 §5) with its `seq`, as it is served.
@@ -42,9 +44,9 @@ impl fmt::Debug for Publication {
 pub enum Unpublishable {
     /// No key: an empty set is never published (I8).
     Empty,
-    /// More than [`MAX_KEYS`](crate::MAX_KEYS) (I7).
+    /// More than [`MAX_KEYS`] (I7).
     TooManyKeys(usize),
-    /// More than [`MAX_JWKS_BYTES`](crate::MAX_JWKS_BYTES) (I7).
+    /// More than [`MAX_JWKS_BYTES`] (I7).
     TooLong(usize),
 }
 
@@ -125,7 +127,8 @@ fn document(state: &RingState) -> Result<Vec<u8>, Unpublishable> {
     if bytes.len() > MAX_JWKS_BYTES { Err(Unpublishable::TooLong(bytes.len())) } else { Ok(bytes) }
 }
 
-/// `A`, of this node or of the ring, whichever is shorter; less if a key is going to be removed before, because nobody should have it any longer than there are tokens
+/// `A`, of this node or of the ring, whichever is shorter; less if a key is going to be removed before, because nobody
+/// should have it any longer than there are tokens
 /// of it.
 pub(crate) fn max_age(state: &RingState, config: &RingConfig, now: UnixTime) -> Duration {
     let most = config.timing.max_age.min(state.terms.max_age);

@@ -1,4 +1,5 @@
-//! The one document that says what there is: every slot, every key, and where each of them is in its life. Whoever may write it has rotated the
+//! The one document that says what there is: every slot, every key, and where each of them is in its life. Whoever may
+//! write it has rotated the
 //! ring; everything else, the JWKS included, follows from it.
 
 mod codec;
@@ -22,11 +23,14 @@ pub use terms::Terms;
 
 use crate::time::{millis, unix_millis};
 
-/// Tombstones of keys that were retired or abandoned; of more, the oldest go. A `kid` is the thumbprint of a key that nobody has any more, so the only way back
-/// is that an operator adopts the same key again, which has to be recent enough to be tempting. Two years of one slot that rotates daily.
+/// Tombstones of keys that were retired or abandoned; of more, the oldest go. A `kid` is the thumbprint of a key that
+/// nobody has any more, so the only way back
+/// is that an operator adopts the same key again, which has to be recent enough to be tempting. Two years of one slot
+/// that rotates daily.
 pub const MAX_TOMBSTONES: usize = 1_024;
 
-/// Tombstones of keys that were revoked. They are kept for ever, up to a number that no incident comes near: a hundred a year for forty years. What is dropped
+/// Tombstones of keys that were revoked. They are kept for ever, up to a number that no incident comes near: a hundred
+/// a year for forty years. What is dropped
 /// then is the oldest whose tokens have expired.
 pub const MAX_REVOKED: usize = 4_096;
 
@@ -176,7 +180,8 @@ impl RingState {
 
     /// Puts what has ended and has no private part any more where only its name is kept.
     pub(crate) fn bury(&mut self, now: UnixTime) {
-        let dead = self.keys.iter().filter(|(_, key)| key.state.is_terminal() && key.destroyed);
+        let dead =
+            self.keys.iter().filter(|(_, key)| key.state.is_terminal() && key.destroyed && key.ended_at.is_some());
         let dead: Vec<_> = dead.map(|(kid, key)| (kid.clone(), self.tombstone(key, now))).collect();
         for (kid, tombstone) in dead {
             self.keys.remove(&kid);

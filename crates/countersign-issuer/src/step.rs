@@ -1,10 +1,14 @@
-//! What a node does, when: a state machine without clock, randomness or I/O. [`step`] takes what has happened and the time, and says what is to be done;
+//! What a node does, when: a state machine without clock, randomness or I/O. [`step`] takes what has happened and the
+//! time, and says what is to be done;
 //! a shell does it and reports back.
 //!
-//! A node is driven by what it sees, not by what it remembers of its plans: after each event it looks at the state of the ring, at the time and at its own hands, and asks for
-//! what is missing. So an answer that is lost, a process that dies and another node that was faster all end the same way: somebody looks again.
+//! A node is driven by what it sees, not by what it remembers of its plans: after each event it looks at the state of
+//! the ring, at the time and at its own hands, and asks for
+//! what is missing. So an answer that is lost, a process that dies and another node that was faster all end the same
+//! way: somebody looks again.
 //!
-//! - `draft.rs` and below: the next version of the state that follows from the one in view, the time, and what this node knows (the numbered steps 2, 4, 7, 8 and 10).
+//! - `draft.rs` and below: the next version of the state that follows from the one in view, the time, and what this
+//!   node knows (the numbered steps 2, 4, 7, 8 and 10).
 //! - `work.rs`: everything else that has to be done (steps 1, 3, 5, 6 and 9).
 //! - `answers.rs`: what is made of the store's answers, the doubtful ones in particular; `published.rs` and `privates.rs`: of those about the set, and about private parts.
 //! - `orders.rs`: commands. `signing.rs`: who may sign. `clock.rs`: whether the time is to be believed.
@@ -74,14 +78,15 @@ pub struct Node {
     tasks: BTreeMap<Task, Progress>,
     /// When a key was read back.
     seen: BTreeMap<String, UnixTime>,
-    /// How often in a row a private part was certainly not there, and whether that was when the key was announced only, when it need not have been.
+    /// How often in a row a private part was certainly not there, and whether that was when the key was announced only,
+    /// when it need not have been.
     missing: BTreeMap<String, (bool, u32)>,
     /// Private parts that cannot be what they should be.
     spoilt: BTreeMap<String, OpenFailure>,
     /// Private parts that are certainly gone.
     destroyed: BTreeSet<String>,
-    /// Revocations that the sink has.
-    pushed: BTreeSet<String>,
+    /// Revocations that the sink has, or is being told, and until when.
+    pushed: BTreeMap<String, UnixTime>,
     /// The names of stored private parts, to be compared with the next state that is read.
     listed: Option<Vec<String>>,
     published: Option<PublishedSet>,
@@ -176,7 +181,8 @@ struct Order {
 }
 
 impl Node {
-    /// A node that has seen nothing yet. `seed`: random, unlike that of any other process: it names the node's writes, and spreads what all nodes would otherwise do
+    /// A node that has seen nothing yet. `seed`: random, unlike that of any other process: it names the node's writes,
+    /// and spreads what all nodes would otherwise do
     /// at the same moment.
     #[must_use]
     pub fn new(seed: u128, role: Role) -> Self {
@@ -204,7 +210,7 @@ impl Node {
             missing: BTreeMap::new(),
             spoilt: BTreeMap::new(),
             destroyed: BTreeSet::new(),
-            pushed: BTreeSet::new(),
+            pushed: BTreeMap::new(),
             listed: None,
             published: None,
             publishing: 0,

@@ -14,7 +14,8 @@ pub struct Now {
 }
 
 impl Now {
-    /// How long ago `earlier` was at most: the larger of what the two clocks say, because one may have been set and the other may have stood
+    /// How long ago `earlier` was at most: the larger of what the two clocks say, because one may have been set and the
+    /// other may have stood
     /// still.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Duration {

@@ -3,7 +3,8 @@ use countersign_claims::UnixTime;
 use super::{Halt, Key, KeyState, RingState, SlotMode};
 
 impl RingState {
-    /// What follows from both: no key goes back, none is forgotten, and what is promised stays promised. For the case that an older document was put in the place
+    /// What follows from both: no key goes back, none is forgotten, and what is promised stays promised. For the case
+    /// that an older document was put in the place
     /// of one that somebody remembers. It has the `seq` of the later one; whoever writes it counts on from there.
     #[must_use]
     pub fn join(&self, other: &Self) -> Self {

@@ -3,7 +3,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The members of a JWK that may be published: those of the key types that sign (RFC 7518 §6, RFC 8037 §2, RFC 9964), and what says how the key is used. No private
+/// The members of a JWK that may be published: those of the key types that sign (RFC 7518 §6, RFC 8037 §2, RFC 9964),
+/// and what says how the key is used. No private
 /// member is among them, so none can slip through.
 const PUBLIC_MEMBERS: [&str; 10] = ["alg", "crv", "e", "kid", "kty", "n", "pub", "use", "x", "y"];
 

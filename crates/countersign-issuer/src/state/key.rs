@@ -84,7 +84,8 @@ pub struct Key {
     pub state: KeyState,
     /// The node that has made it, and has its private part until it is stored.
     pub maker: String,
-    /// Every verifier there is has it already (it was adopted), or there was no set before (it is among the ring's first): it need only be read back.
+    /// Every verifier there is has it already (it was adopted), or there was no set before (it is among the ring's
+    /// first): it need only be read back.
     pub is_known: bool,
     /// When it was made.
     #[serde(with = "unix_millis")]
@@ -95,10 +96,11 @@ pub struct Key {
     /// When it was made active.
     #[serde(with = "optional_unix_millis")]
     pub activated_at: Option<UnixTime>,
-    /// When it was *seen* to be active no more. The write that deactivates it cannot say, because nobody knows when a write is going to arrive.
+    /// When it was *seen* to be active no more. The write that deactivates it cannot say, because nobody knows when a
+    /// write is going to arrive.
     #[serde(with = "optional_unix_millis")]
     pub deactivated_at: Option<UnixTime>,
-    /// When it was abandoned, retired or revoked.
+    /// When it was abandoned or retired, or was seen to be revoked.
     #[serde(with = "optional_unix_millis")]
     pub ended_at: Option<UnixTime>,
     /// Tokens of it that others have signed may live until then.

@@ -5,8 +5,10 @@ use serde::{Deserialize, Serialize};
 use crate::config::Timing;
 use crate::time::millis;
 
-/// The quantities that nodes must agree on, because one waits for what another does. A node whose own configuration has a longer one raises it here before it makes use of it,
-/// and one whose own is shorter waits for as long as the others need: so two fleets with different configurations can share a ring.
+/// The quantities that nodes must agree on, because one waits for what another does. A node whose own configuration has
+/// a longer one raises it here before it makes use of it,
+/// and one whose own is shorter waits for as long as the others need: so two fleets with different configurations can
+/// share a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Terms {

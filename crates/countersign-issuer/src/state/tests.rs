@@ -23,7 +23,7 @@ fn key(kid: &str, slot: &str, state: KeyState) -> Key {
         confirmed_at: Some(at(1_010)),
         activated_at: (state >= KeyState::Active).then(|| at(2_000)),
         deactivated_at: (state >= KeyState::Retiring).then(|| at(3_000)),
-        ended_at: None,
+        ended_at: state.is_terminal().then(|| at(4_000)),
         promised_until: None,
         remove_at: None,
         destroyed: !needs_private,

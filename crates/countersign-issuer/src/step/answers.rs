@@ -1,13 +1,15 @@
 //! What is made of what comes back; here of the state, and of what is left undone.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::work::lacks_next;
 use super::{
     Alarm, Command, Effect, Event, Failure, Hand, Loaded, Note, Order, Progress, Reply, Rule, StoreVersion, Task,
     Traffic, Turn, View, Write,
 };
-use crate::state::{KeyState, RingState};
+use crate::state::{KeyState, PublicJwk, RingState};
 use crate::time::Now;
 
 /// So many failures in a row are more than a hiccup.
@@ -33,8 +35,8 @@ impl Turn<'_> {
             Event::SealedListed(result) => self.listed(result),
             Event::RevocationPushed { kid, is_done } => {
                 let failures = self.finish(&Task::Push(kid.clone()), is_done);
-                if is_done {
-                    self.node.pushed.insert(kid.clone());
+                if !is_done {
+                    self.node.pushed.remove(&kid);
                 }
                 self.set(Alarm::RevocationFailing(kid), failures > 0);
             }
@@ -79,7 +81,8 @@ impl Turn<'_> {
         }
     }
 
-    /// What the state that was read says about a write whose answer was doubtful, and whether it is one that may be believed.
+    /// What the state that was read says about a write whose answer was doubtful, and whether it is one that may be
+    /// believed.
     fn resolve(&mut self, sent: Now, loaded: Loaded) {
         let doubt = self.node.doubt.take();
         let terms = (&self.config.timing).into();
@@ -182,13 +185,6 @@ impl Turn<'_> {
         for (id, _, reply) in write.replies {
             self.reply(id, reply);
         }
-        for (kid, key) in &ring.keys {
-            let is_in_memory = key.state == KeyState::Announced && key.maker == self.node.name;
-            if is_in_memory && !self.node.hands.contains_key(kid) {
-                self.node.hands.insert(kid.clone(), Hand::Fresh);
-                self.node.pool.retain(|_, jwk| jwk.kid() != kid);
-            }
-        }
         self.node.view = Some(View { ring, version, read_at: sent });
     }
 
@@ -204,6 +200,7 @@ impl Turn<'_> {
     fn after_view(&mut self) {
         let Some(view) = &self.node.view else { return };
         let ring = view.ring.clone();
+        self.sort_pool(&ring);
         if let Some(ahead) = self.node.ahead.take() {
             self.set(Alarm::SetAhead, ring.set_seq < ahead);
         }
@@ -214,7 +211,7 @@ impl Turn<'_> {
         });
         self.node.spoilt.retain(|kid, _| ring.keys.get(kid).is_some_and(|key| key.state.needs_private()));
         self.node.destroyed.retain(|kid| ring.keys.get(kid).is_some_and(|key| !key.destroyed));
-        self.node.pushed.retain(|kid| ring.fate(kid) == Some(KeyState::Revoked));
+        self.node.pushed.retain(|kid, _| ring.fate(kid) == Some(KeyState::Revoked));
         self.node.tasks.retain(|task, progress| {
             progress.is_under_way
                 || match task {
@@ -230,6 +227,24 @@ impl Turn<'_> {
             Alarm::DestroyFailing(kid) => ring.keys.get(kid).is_none_or(|key| key.destroyed),
             _ => false,
         });
+    }
+
+    /// What was made and is in the state by now, by a write that one may not even know has landed, is held; what came
+    /// too late is dropped. A write of it that is still under way cannot land
+    /// any more, because the version has changed.
+    fn sort_pool(&mut self, ring: &RingState) {
+        for (kid, key) in &ring.keys {
+            let is_in_memory = key.state == KeyState::Announced && key.maker == self.node.name;
+            if is_in_memory && !self.node.hands.contains_key(kid) {
+                self.node.hands.insert(kid.clone(), Hand::Fresh);
+            }
+        }
+        let is_of_use = |slot: &String, jwk: &PublicJwk| ring.fate(jwk.kid()).is_none() && lacks_next(ring, slot);
+        let (pool, late): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            std::mem::take(&mut self.node.pool).into_iter().partition(|(slot, jwk)| is_of_use(slot, jwk));
+        self.node.pool = pool;
+        let late = late.into_values().filter(|jwk| !self.node.hands.contains_key(jwk.kid()));
+        self.effects.extend(late.map(|jwk| Effect::Forget { kid: jwk.kid().to_owned() }));
     }
 
     /// Asks the shell for something, unless it was asked already or has failed too recently.

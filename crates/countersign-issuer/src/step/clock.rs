@@ -55,7 +55,8 @@ impl Soundness {
             None => {
                 let written_at = loaded.state.as_ref().map_or(now.wall, |(state, _)| state.written_at);
                 let is_unsound = written_at.saturating_since(now.wall) > clock_error;
-                // There is nothing to compare with, so a clock that was set is believed from then on, after one fresh look at the state.
+                // There is nothing to compare with, so a clock that was set is believed from then on, after one fresh
+                // look at the state.
                 *self = Self { anchor: Some(now), is_unsound };
             }
         }

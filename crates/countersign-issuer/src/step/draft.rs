@@ -56,8 +56,8 @@ impl Draft {
             draft.rotate_due(know);
             draft.retire(know);
             draft.announce(know);
+            draft.state.bury(draft.now);
         }
-        draft.state.bury(draft.now);
         draft
     }
 
@@ -102,12 +102,16 @@ impl Draft {
         }
     }
 
-    /// A write that deactivates a key may arrive at any time after it was prepared. Now it has.
+    /// A write that deactivates or revokes a key may arrive at any time after it was prepared. Now it has.
     fn stamp(&mut self) {
         for (kid, key) in &mut self.state.keys {
             let was_retiring = self.base.keys.get(kid).is_some_and(|key| key.state == KeyState::Retiring);
             if was_retiring && key.state == KeyState::Retiring && key.deactivated_at.is_none() {
                 key.deactivated_at = Some(self.now);
+            }
+            let was_over = self.base.keys.get(kid).is_some_and(|key| key.state.is_terminal());
+            if was_over && key.ended_at.is_none() {
+                key.ended_at = Some(self.now);
             }
         }
     }
@@ -245,7 +249,8 @@ impl Draft {
         }
     }
 
-    /// Step 2, for all slots that have no next key. Keys of one version are announced together, so that at the very first nobody can have a set with one of them only.
+    /// Step 2, for all slots that have no next key. Keys of one version are announced together, so that at the very
+    /// first nobody can have a set with one of them only.
     fn announce(&mut self, know: &Knowledge<'_>) {
         let is_first = self.base.set_seq == 0 && !self.has_adopted;
         let lacking: Vec<_> = know
@@ -336,7 +341,8 @@ impl Draft {
     pub(super) fn end(&mut self, kid: &str, state: KeyState) {
         if let Some(key) = self.state.keys.get_mut(kid) {
             key.state = state;
-            key.ended_at = Some(self.now);
+            // Others sign with it until the write has landed, and nobody knows when that will be.
+            key.ended_at = (state != KeyState::Revoked).then_some(self.now);
         }
     }
 }

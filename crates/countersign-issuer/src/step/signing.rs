@@ -10,7 +10,8 @@ use crate::config::RingConfig;
 use crate::state::{Key, RingState};
 use crate::time::Now;
 
-/// Which key signs in each slot, as of one look at the state: immutable, for whoever signs. It answers by itself whether it is still good.
+/// Which key signs in each slot, as of one look at the state: immutable, for whoever signs. It answers by itself
+/// whether it is still good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SigningView {
     read_at: Option<Now>,

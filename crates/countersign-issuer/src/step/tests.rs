@@ -124,7 +124,8 @@ fn i5_no_token_outlives_the_key_that_it_is_signed_with() {
     let now = bench.clock();
     let exp = view(&bench).leave("es256", now).unwrap().latest_exp;
     assert_eq!(exp, now.wall.saturating_add(Duration::from_secs(3_600)));
-    // The key has to go in ten minutes: whatever is signed now is accepted with W of leeway, by a clock that is ε behind.
+    // The key has to go in ten minutes: whatever is signed now is accepted with W of leeway, by a clock that is ε
+    // behind.
     let kid = bench.kid(KeyState::Active).unwrap();
     let end = now.wall.saturating_add(Duration::from_secs(600));
     let (state, number) = bench.state.clone().unwrap();

@@ -32,7 +32,8 @@ impl StoreVersion {
 pub enum Failure {
     /// It is certainly not there.
     NotFound,
-    /// Another version is there, or so it is said: it may be one's own, if a client has tried again after an answer was lost.
+    /// Another version is there, or so it is said: it may be one's own, if a client has tried again after an answer was
+    /// lost.
     Conflict,
     /// It may have happened, or may yet happen.
     Unknown,
@@ -61,7 +62,8 @@ pub enum OpenFailure {
 
 /// What has happened.
 ///
-/// Each [`Effect`] that asks for something is answered by exactly one event, unless the process dies. There is never more than one unanswered of
+/// Each [`Effect`] that asks for something is answered by exactly one event, unless the process dies. There is never
+/// more than one unanswered of
 /// each kind (and `kid` or slot).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -223,7 +225,8 @@ pub enum Command {
     Compromise {
         /// Which.
         which: Compromised,
-        /// What to do where no key is left to sign with: with `true` the next key signs as soon as it was read back, which verifiers accept that look for a key
+        /// What to do where no key is left to sign with: with `true` the next key signs as soon as it was read back,
+        /// which verifiers accept that look for a key
         /// they do not know; with `false` it waits until nobody can lack it (I1).
         sign_at_once: bool,
     },
@@ -255,7 +258,8 @@ pub struct Adopted {
     pub slot: String,
     /// Its public part, with the `kid` that its tokens have.
     pub jwk: PublicJwk,
-    /// To go on signing with it: the shell has the private part in memory, by its `kid`. Otherwise its tokens are only verified.
+    /// To go on signing with it: the shell has the private part in memory, by its `kid`. Otherwise its tokens are only
+    /// verified.
     pub signs: bool,
     /// Until when tokens live that the service has signed with it.
     pub tokens_until: UnixTime,
@@ -372,7 +376,8 @@ pub enum Alarm {
     RotationOverdue(String),
     /// An older state was put in the place of one that this node remembers.
     StateRolledBack,
-    /// There is a published set and no state: somebody has lost it, or the set is another service's, which can be adopted.
+    /// There is a published set and no state: somebody has lost it, or the set is another service's, which can be
+    /// adopted.
     StateLost,
     /// The published set was changed by somebody else.
     SetEdited,

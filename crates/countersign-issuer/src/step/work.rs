@@ -100,14 +100,22 @@ impl Turn<'_> {
         }
         let buried = ring.tombstones.iter().filter(|(_, tombstone)| tombstone.state == KeyState::Revoked);
         let buried = buried.map(|(kid, tombstone)| (kid, tombstone.tokens_until));
-        let until =
-            |key: &Key| key.tokens_until(key.ended_at.unwrap_or(self.now.wall), &ring.terms, ring.lifetime(key));
-        let fresh =
-            ring.keys.iter().filter(|(_, key)| key.state == KeyState::Revoked).map(|(kid, key)| (kid, until(key)));
-        let due = fresh.chain(buried).filter(|(kid, until)| *until > self.now.wall && !self.node.pushed.contains(*kid));
+        let buried = buried.filter(|(_, until)| *until > self.now.wall);
+        // Before somebody whose clock is right has written down when it was revoked: for the first time, and for as
+        // long as can be needed.
+        let latest = self.now.wall.max(ring.written_at);
+        let until = |kid: &String, key: &Key| match (key.ended_at, self.node.pushed.get(kid)) {
+            (None, Some(until)) => *until,
+            (ended_at, _) => key.tokens_until(ended_at.unwrap_or(latest), &ring.terms, ring.lifetime(key)),
+        };
+        let fresh = ring.keys.iter().filter(|(_, key)| key.state == KeyState::Revoked);
+        let fresh = fresh.map(|(kid, key)| (kid, until(kid, key)));
+        let due = fresh.chain(buried).filter(|(kid, until)| self.node.pushed.get(*kid).is_none_or(|it| it < until));
         let due: Vec<_> = due.map(|(kid, until)| (kid.clone(), until)).collect();
         for (kid, until) in due {
-            self.ask(Task::Push(kid.clone()), Effect::PushRevocation { kid, until });
+            if self.ask(Task::Push(kid.clone()), Effect::PushRevocation { kid: kid.clone(), until }) {
+                self.node.pushed.insert(kid, until);
+            }
         }
     }
 
@@ -270,7 +278,8 @@ impl Turn<'_> {
         self.node.tasks.get(task).is_some_and(|progress| progress.is_under_way)
     }
 
-    /// Whoever has written last goes on; others wait until it seems to be gone, each for another while. It saves work and nothing else.
+    /// Whoever has written last goes on; others wait until it seems to be gone, each for another while. It saves work
+    /// and nothing else.
     fn is_my_turn(&mut self, ring: &RingState, has_work: bool) -> bool {
         if !has_work {
             self.node.idle_until = None;
@@ -293,19 +302,21 @@ impl Turn<'_> {
 
     /// Step 9.
     fn destroy(&mut self, ring: &Arc<RingState>) {
-        if !self.node.is_clock_sound() {
-            return;
-        }
+        // What is revoked or was never used goes whatever time it is.
+        let is_sound = self.node.is_clock_sound();
         let at = |key: &Key| {
             if self.node.breaks(Rule::LeaseBeforeDestruction) {
                 return (!key.state.needs_private()).then_some(self.now.wall);
             }
             key.destroyable_at(&ring.terms)
         };
-        let is_due = |key: &Key| !key.destroyed && at(key).is_some_and(|at| at <= self.now.wall);
+        let is_due = |key: &Key| {
+            !key.destroyed && (is_sound || key.state.is_terminal()) && at(key).is_some_and(|at| at <= self.now.wall)
+        };
         let due = ring.keys.iter().filter(|(kid, key)| is_due(key) && !self.node.destroyed.contains(*kid));
         let mut due: Vec<_> = due.map(|(kid, _)| kid.clone()).collect();
-        // What was stored after it had been destroyed: by a node that had stood still, by a write that had been under way for long.
+        // What was stored after it had been destroyed: by a node that had stood still, by a write that had been under
+        // way for long.
         let is_dead =
             |kid: &String| ring.tombstones.contains_key(kid) || ring.keys.get(kid).is_some_and(|key| key.destroyed);
         due.extend(self.node.listed.take().into_iter().flatten().filter(is_dead));

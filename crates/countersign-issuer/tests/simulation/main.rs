@@ -1,7 +1,9 @@
-//! Whole worlds at random: rotators, signers and verifiers, each with a clock of its own, around a store that delays, loses and lies. What has to be true is in
+//! Whole worlds at random: rotators, signers and verifiers, each with a clock of its own, around a store that delays,
+//! loses and lies. What has to be true is in
 //! `oracle.rs`; each of the protocol's rules is broken once, to see that it is noticed.
 //!
-//! `COUNTERSIGN_SIMULATION_SEEDS` says how many worlds, `COUNTERSIGN_SIMULATION_SEED` which one to tell of.
+//! `COUNTERSIGN_SIMULATION_SEEDS` says how many worlds, `COUNTERSIGN_SIMULATION_FIRST` from which one on,
+//! `COUNTERSIGN_SIMULATION_SEED` which one to tell of.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "everything here is a test")]
 
@@ -27,7 +29,8 @@ fn no_unexpired_token_is_refused_anywhere_and_no_revoked_one_accepted_after_its_
         return tell(seed, None);
     }
     let (mut rotations, mut signatures) = (0, 0);
-    for seed in 0..environment("COUNTERSIGN_SIMULATION_SEEDS").unwrap_or(SEEDS) {
+    let first = environment("COUNTERSIGN_SIMULATION_FIRST").unwrap_or(0);
+    for seed in first..first + environment("COUNTERSIGN_SIMULATION_SEEDS").unwrap_or(SEEDS) {
         let mut world = World::new(seed, None);
         if let Some(what) = world.run() {
             panic!("seed {seed}: {what}; COUNTERSIGN_SIMULATION_SEED={seed} tells the whole story");

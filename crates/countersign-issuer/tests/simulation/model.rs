@@ -1,5 +1,7 @@
-//! Every course of a small world: two rotators, a signer, a verifier, two rotations. Time is in whole seconds; whatever is not compare-and-swap of the state happens at
-//! once. A write may land now or later, be lost, or land and be answered with a conflict or not at all; a node may sleep or die.
+//! Every course of a small world: two rotators, a signer, a verifier, two rotations. Time is in whole seconds; whatever
+//! is not compare-and-swap of the state happens at
+//! once. A write may land now or later, be lost, or land and be answered with a conflict or not at all; a node may
+//! sleep or die.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -26,6 +26,8 @@ pub(crate) struct Oracle {
     pub(crate) may_rotate: Vec<String>,
     /// Somebody has chosen refusals over a halt.
     pub(crate) may_sign_at_once: bool,
+    /// What feeds have heard of.
+    pub(crate) pushed: BTreeSet<String>,
     pub(crate) may_abandon: BTreeSet<String>,
     /// When something last went wrong: answers that say otherwise than what is do not count.
     pub(crate) last_trouble: u64,
@@ -81,6 +83,10 @@ impl Oracle {
                     self.ended.insert(kid.clone(), now);
                 }
                 KeyState::Revoked => {
+                    // Nothing of it is good any more, so there is nothing to tell.
+                    if before.fate(kid).is_some_and(KeyState::is_terminal) {
+                        self.pushed.insert(kid.clone());
+                    }
                     self.exempt.insert(kid.clone());
                     self.ended.insert(kid.clone(), now);
                 }
@@ -152,7 +158,8 @@ impl Oracle {
         };
         let tick = longest(|config| config.timing.tick);
         let publish = longest(|config| config.timing.publish);
-        // A node that has written last may be gone, others wait for its lease and half a tick; what has conflicted is tried again.
+        // A node that has written last may be gone, others wait for its lease and half a tick; what has conflicted is
+        // tried again.
         let soon = 12 * (tick + publish);
         let Some((state, _)) = &store.state else {
             if calm > soon {
@@ -170,6 +177,19 @@ impl Oracle {
             return self.fail(what);
         }
         // What was stored after its key was given up is only found when the store is listed.
+        // I9: with a live feed, and without one.
+        let bound = soon + longest(|config| config.timing.publish_lag + config.timing.cache_bound());
+        for (kid, tomb) in &state.tombstones {
+            if tomb.state != KeyState::Revoked || calm <= bound || since(kid) == u64::MAX || since(kid) <= bound {
+                continue;
+            }
+            if public.possible(now).any(|set| set.kids.contains(kid)) && state.published().next().is_some() {
+                return self.fail(format!("{kid} was revoked and is accepted after its bound"));
+            }
+            if !self.pushed.contains(kid) {
+                return self.fail(format!("{kid} was revoked and no feed has heard of it"));
+            }
+        }
         let lease = longest(|config| config.timing.lease) + longest(|config| config.timing.clock_error) * 2;
         let lease = lease + longest(|config| config.timing.heartbeat);
         let readable = store.privates.iter().find(|kid| {

@@ -151,7 +151,8 @@ pub(crate) fn settling(configs: &[RingConfig]) -> u64 {
     let longest = |of: fn(&RingConfig) -> Duration| configs.iter().map(of).max().unwrap_or_default();
     let announcement = longest(|config| config.timing.announcement());
     let orphan = longest(|config| config.timing.orphan);
-    // An orphan is given up, a key is made, read back behind a cache, and waits; what has failed is retried after eight ticks at most, a few times.
+    // An orphan is given up, a key is made, read back behind a cache, and waits; what has failed is retried after eight
+    // ticks at most, a few times.
     let retries = longest(|config| config.timing.tick * 40 + config.timing.max_age);
     millis(announcement * 2 + orphan * 2 + retries)
 }

@@ -116,7 +116,8 @@ impl Public {
     }
 }
 
-/// The last that somebody can still verify by it: the slowest place gave it out, and two caches kept it after one another (`B` is what a cache adds that does not know
+/// The last that somebody can still verify by it: the slowest place gave it out, and two caches kept it after one
+/// another (`B` is what a cache adds that does not know
 /// how old its copy is).
 fn dies_at(set: &Set, lag: u64) -> Option<u64> {
     if set.readable_at.is_none() {

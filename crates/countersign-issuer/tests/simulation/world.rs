@@ -549,7 +549,10 @@ impl World {
                 Event::Destroyed { kid: kid.clone(), result: Ok(()) }
             }
             Effect::ListSealed => Event::SealedListed(Ok(self.store.privates.iter().cloned().collect())),
-            Effect::PushRevocation { kid, .. } => Event::RevocationPushed { kid: kid.clone(), is_done: true },
+            Effect::PushRevocation { kid, .. } => {
+                self.oracle.pushed.insert(kid.clone());
+                Event::RevocationPushed { kid: kid.clone(), is_done: true }
+            }
             other => panic!("{other:?} goes nowhere"),
         }
     }
@@ -590,7 +593,7 @@ impl World {
                 self.oracle.fail(format!("{process} signs with a clock that is wrong"));
             }
             let timing = &self.scene.configs[0].timing;
-            let exp = millis(leave.latest_exp.saturating_since(UnixTime::from_secs(0))) - EPOCH;
+            let exp = millis(leave.latest_exp.saturating_since(UnixTime::from_secs(0))).saturating_sub(EPOCH);
             let slowest = millis(timing.clock_error) / 2;
             let until = exp + millis(timing.leeway) + slowest;
             self.oracle.signed(leave.kid, until, &self.public, self.now);
@@ -598,7 +601,8 @@ impl World {
         self.verify();
     }
 
-    /// Verifiers that are real, as far as they can be here: each has a cache, and fetches again when it is old, never before.
+    /// Verifiers that are real, as far as they can be here: each has a cache, and fetches again when it is old, never
+    /// before.
     fn verify(&mut self) {
         let timing = self.scene.configs[0].timing;
         for index in 0..self.verifiers.len() {
@@ -674,6 +678,8 @@ impl World {
             self.crash(process);
         }
         let after = self.random.any_length(120_000);
+        // Until then it may be the only one, and must not do anything.
+        self.trouble_until(self.now + after);
         self.at(self.now + after, Happening::ClockIsRight(process));
     }
 
