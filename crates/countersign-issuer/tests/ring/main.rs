@@ -8,6 +8,7 @@ mod failures;
 mod keks;
 mod life;
 mod nodes;
+mod one_binary;
 #[cfg(unix)]
 mod processes;
 mod read_back;
