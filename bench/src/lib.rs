@@ -12,6 +12,7 @@ mod issuers;
 mod look_up;
 pub mod machine;
 mod memory;
+mod minting;
 mod observability;
 mod program;
 mod published;
@@ -67,6 +68,7 @@ const SECTIONS: [Section; 10] = [
     Section { name: "issuers", counts: true, tables: issuers::tables },
     Section { name: "swaps", counts: false, tables: swaps::tables },
     Section { name: "threads", counts: false, tables: threads::tables },
+    Section { name: "minting", counts: false, tables: minting::tables },
     Section { name: "revocation", counts: true, tables: revocation::tables },
 ];
 

@@ -1,8 +1,8 @@
 //! Compact JWS (RFC 7515) for [countersign]: strict parsing, keys prepared once, immutable key sets, signatures.
 //!
-//! This crate is *pure*: it reads no clock, spawns nothing, does no I/O and logs nothing. It takes a token apart without
-//! copying it, finds the keys that may have signed it, and turns it into a [`VerifiedPayload`], a type whose only
-//! constructor is a signature check that passed. What the payload *says* is the business of `countersign-claims`.
+//! This crate is *pure*: it reads no clock, spawns nothing, does no I/O and logs nothing. It takes a token apart
+//! without copying it, finds the keys that may have signed it, and turns it into a [`VerifiedPayload`], a type whose
+//! only constructor is a signature check that passed. What the payload *says* is the business of `countersign-claims`.
 //!
 //! The rules, in the order in which they are applied:
 //!
@@ -57,7 +57,7 @@ pub use jwk::{JwkSet, JwkSetError, MAX_KEYS, Origin, SkippedKey, Unusable};
 pub use key::{KeyError, MIN_RSA_BITS, VerifyingKey};
 pub use keyset::{KeySet, MAX_CANDIDATES, Stamp};
 pub use pem::PemError;
-pub use sign::{RsaBits, SignError, SigningKey};
+pub use sign::{PrivateDer, RsaBits, SignError, SigningKey};
 pub use source::{Answer, Ask, KeySource, Miss, Unready};
 pub use thumbprint::Thumbprint;
 pub use unverified::{UnverifiedIssuer, look_at_unverified_header};

@@ -1,3 +1,5 @@
+mod export;
+
 use std::fmt;
 
 use aws_lc_rs::rand::SystemRandom;
@@ -11,6 +13,8 @@ use serde::Serialize;
 use crate::algorithm::Algorithm;
 use crate::base64url;
 use crate::key::{Curve, KeyError, Material, UNCOMPRESSED_POINT, VerifyingKey, hmac_hash};
+
+pub use export::PrivateDer;
 
 /// A private key (or an HMAC secret) that signs tokens with one algorithm.
 ///

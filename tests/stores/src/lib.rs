@@ -1,7 +1,9 @@
-//! Servers for the tests of this package: Redis, and moto, which speaks S3. Each test starts its own, on a free port of loopback; they end
-//! with it.
+//! Servers for the tests of this package: Redis, and moto and s3rver, which speak S3. Each test starts its own, on a
+//! free port of loopback; they end with it.
 #![cfg(feature = "servers")]
 #![expect(clippy::panic, reason = "it is how a test says that it cannot be run")]
+
+pub mod double;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -41,8 +43,8 @@ impl Server {
         let process = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut process = process.unwrap_or_else(|error| {
             panic!(
-                "{} does not start: {error}. redis-server is a package of the system's; moto_server is installed by \
-                 tests/stores/run, or set MOTO_SERVER to one that you have",
+                "{} does not start: {error}. redis-server is a package of the system's; moto_server and s3rver \
+                 are installed by tests/stores/run, or set MOTO_SERVER and S3RVER to those that you have",
                 command.get_program().display()
             )
         });
@@ -108,6 +110,20 @@ pub fn s3(port: u16) -> Server {
     let mut command = Command::new(program);
     command.args(["-H", "127.0.0.1", "-p", &port.to_string()]).env("PYTHONUNBUFFERED", "1").env("NO_COLOR", "1");
     Server::start(command, "Running on")
+}
+
+/// S3 of s3rver, which ignores the conditions of writes, with one bucket, in a directory that it makes.
+///
+/// # Panics
+/// As [`redis`].
+#[must_use]
+pub fn s3_without_conditions(port: u16, directory: &Path, bucket: &str) -> Server {
+    let program = std::env::var_os("S3RVER")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("node_modules/.bin/s3rver"), PathBuf::from);
+    std::fs::create_dir_all(directory).expect("a directory");
+    let mut command = Command::new(program);
+    command.arg("-d").arg(directory).args(["-a", "127.0.0.1", "-p", &port.to_string(), "--configure-bucket", bucket]);
+    Server::start(command, "listening on")
 }
 
 /// A Redis with a password, on a port and a socket, that keeps nothing on disk.

@@ -1,0 +1,15 @@
+//! Nodes at work, as their users see them.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+
+mod adoption;
+mod blue_green;
+mod compromise;
+mod failures;
+mod keks;
+mod life;
+mod nodes;
+mod one_binary;
+#[cfg(unix)]
+mod processes;
+mod read_back;
+mod support;

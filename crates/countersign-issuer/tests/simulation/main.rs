@@ -1,0 +1,94 @@
+//! Whole worlds at random: rotators, signers and verifiers, each with a clock of its own, around a store that delays,
+//! loses and lies. What has to be true is in
+//! `oracle.rs`; each of the protocol's rules is broken once, to see that it is noticed.
+//!
+//! `COUNTERSIGN_SIMULATION_SEEDS` says how many worlds, `COUNTERSIGN_SIMULATION_FIRST` from which one on,
+//! `COUNTERSIGN_SIMULATION_SEED` which one to tell of.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "everything here is a test")]
+
+mod model;
+mod oracle;
+mod random;
+mod scene;
+mod store;
+mod world;
+
+use countersign_issuer::step::Rule;
+use world::World;
+
+/// How many worlds, unless the environment says more.
+const SEEDS: u64 = 200;
+
+/// How many worlds it may take at most until one of them notices that a rule is broken.
+const SEEDS_TO_NOTICE: u64 = 1_000;
+
+#[test]
+fn no_unexpired_token_is_refused_anywhere_and_no_revoked_one_accepted_after_its_bound() {
+    if let Some(seed) = environment("COUNTERSIGN_SIMULATION_SEED") {
+        return tell(seed, None);
+    }
+    let (mut rotations, mut signatures) = (0, 0);
+    let first = environment("COUNTERSIGN_SIMULATION_FIRST").unwrap_or(0);
+    for seed in first..first + environment("COUNTERSIGN_SIMULATION_SEEDS").unwrap_or(SEEDS) {
+        let mut world = World::new(seed, None);
+        if let Some(what) = world.run() {
+            panic!("seed {seed}: {what}; COUNTERSIGN_SIMULATION_SEED={seed} tells the whole story");
+        }
+        rotations += world.oracle.rotations;
+        signatures += world.oracle.signatures;
+    }
+    assert!(rotations > 0 && signatures > rotations, "{rotations} rotations, {signatures} signatures");
+}
+
+fn environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Everything that happens in one world.
+fn tell(seed: u64, rule: Option<Rule>) {
+    let mut world = World::new(seed, rule);
+    world.log = Some(Vec::new());
+    let broken = world.run();
+    for line in world.log.unwrap_or_default() {
+        println!("{line}");
+    }
+    println!("{:#?} {:#?}", world.scene.odds, world.scene.configs);
+    if let Some(what) = broken {
+        panic!("{what}");
+    }
+}
+
+/// The first world that notices.
+fn noticed(rule: Rule) -> Option<(u64, String)> {
+    (0..SEEDS_TO_NOTICE).find_map(|seed| Some((seed, World::new(seed, Some(rule)).run()?)))
+}
+
+/// The worlds of a mutant are as any others, but for some more of the trouble that its rule is for.
+macro_rules! noticed {
+    ($($name:ident: $rule:ident;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                let found = noticed(Rule::$rule);
+                let (seed, what) = found.unwrap_or_else(|| panic!("{SEEDS_TO_NOTICE} worlds without {:?}, and nobody noticed", Rule::$rule));
+                println!("{:?}: seed {seed}: {what}", Rule::$rule);
+            }
+        )*
+    };
+}
+
+noticed! {
+    it_is_noticed_when_a_put_that_returned_starts_the_clock: ReadBack;
+    it_is_noticed_when_the_difference_of_clocks_is_left_out: ClockError;
+    it_is_noticed_when_a_conflict_is_taken_for_a_loss: ConflictIsDoubted;
+    it_is_noticed_when_nonces_are_not_compared: NonceIsCompared;
+    it_is_noticed_when_keys_are_removed_early: Retention;
+    it_is_noticed_when_sets_are_published_over_whatever_is_there: PublishIsConditional;
+    it_is_noticed_when_a_key_that_cannot_be_read_counts_as_missing: OnlyMissingRotates;
+    it_is_noticed_when_somebody_signs_by_an_old_view: ViewIsYoung;
+    it_is_noticed_when_a_key_counts_as_deactivated_before_it_is: DeactivationIsSeen;
+    it_is_noticed_when_a_key_signs_before_everybody_can_have_it: Announcement;
+    it_is_noticed_when_a_wrong_clock_is_believed: ClockIsSound;
+    it_is_noticed_when_a_private_part_is_destroyed_at_once: LeaseBeforeDestruction;
+}
