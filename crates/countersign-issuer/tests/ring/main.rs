@@ -12,3 +12,5 @@ mod nodes;
 mod processes;
 mod read_back;
 mod support;
+#[cfg(any(feature = "tracing", feature = "metrics"))]
+mod told;
