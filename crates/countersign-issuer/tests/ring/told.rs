@@ -74,6 +74,9 @@ mod log {
     #[tokio::test(start_paused = true)]
     async fn the_log_has_what_happens_and_what_is_wrong_and_nothing_that_is_secret() {
         let said = Said::default();
+        // As long as there is one subscriber only, what other tests say first, on threads without one, is said to nobody
+        // ever after (tracing-core caches that by the thread's own).
+        let _other = tracing::Dispatch::new(Said::default());
         let _subscribed = tracing::subscriber::set_default(said.clone());
         let world = World::new();
         let ring = life(&world).await;
