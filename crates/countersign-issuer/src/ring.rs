@@ -63,9 +63,12 @@ use crate::store::KeyStore;
 /// use countersign_issuer::{Kek, KekRing, MemoryStore, Ring, RingConfig, Slot};
 /// use countersign_token::Algorithm;
 ///
-/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let config = RingConfig::new([Slot::new("es256", Algorithm::Es256)]);
+/// # // So that nobody waits for it.
+/// # let mut config = config;
+/// # config.timing.tick = Duration::from_millis(100);
 /// let keks = KekRing::new([Kek::random()?])?;
 /// let ring = Ring::builder("https://issuer.example", config, Arc::new(MemoryStore::new()), keks).start().await?;
 /// ring.ready_within(Duration::from_secs(30)).await?;

@@ -16,7 +16,7 @@ pub(super) fn log(issuer: &str, event: &RingEvent) {
         RingEvent::Cleared(alarm) => tracing::info!(target: TARGET, issuer, alarm = ?alarm, "the alarm is over"),
         RingEvent::Note(note) => log_note(issuer, note),
         RingEvent::RevocationPushed { kid, within } => {
-            tracing::warn!(target: TARGET, issuer, kid = ?kid, within = ?within, "the sink has taken the revocation of a key");
+            tracing::warn!(target: TARGET, issuer, kid = ?kid, within = ?within, "the sink has a revocation");
         }
         // It may be one race of many that were lost; what matters becomes an alarm.
         RingEvent::Failed { work: Work::SaveState | Work::Publish, error } => {

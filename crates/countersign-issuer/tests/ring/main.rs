@@ -13,3 +13,5 @@ mod one_binary;
 mod processes;
 mod read_back;
 mod support;
+#[cfg(any(feature = "tracing", feature = "metrics"))]
+mod told;
