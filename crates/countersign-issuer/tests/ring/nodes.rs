@@ -45,7 +45,7 @@ async fn one_order_to_rotate_reaches_all_nodes() {
     let world = World::new();
     let rings = [world.settled(config()).await, world.settled(config()).await];
     let before = token(&rings[0], "es256").kid;
-    rings[1].rotate(["es256"]).await.unwrap();
+    assert_eq!(rings[1].rotate(["es256"]).await.unwrap().now, ["es256"]);
     let after = token(&rings[1], "es256").kid;
     assert_ne!(before, after);
     until(&rings[0], |status| status.slots["es256"].signs == Ok(after.clone())).await;

@@ -88,11 +88,15 @@ impl World {
         self.builder(config).start().await.unwrap()
     }
 
-    /// A node that signs, and has a standby in each slot.
+    /// A node that signs, and has a standby in each slot, and its private part in memory.
     pub(crate) async fn settled(&self, config: RingConfig) -> Ring {
         let ring = self.start(config).await;
         ring.ready_within(Duration::from_secs(60)).await.unwrap();
-        until(&ring, |status| status.slots.values().all(|slot| slot.standby.is_some())).await;
+        let is_held = |status: &RingStatus, kid: &String| status.keys.get(kid).is_some_and(|key| key.is_held);
+        until(&ring, |status| {
+            status.slots.values().all(|slot| slot.standby.as_ref().is_some_and(|kid| is_held(status, kid)))
+        })
+        .await;
         ring
     }
 
