@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use countersign_claims::UnixTime;
 use countersign_issuer::{
-    JwksHeaders, KeyStore, MAX_STORED_JWKS_BYTES, MAX_SEALED_BYTES, MAX_STATE_BYTES, ObjectKeyStore, StoreErrorKind,
+    JwksHeaders, KeyStore, MAX_SEALED_BYTES, MAX_STATE_BYTES, MAX_STORED_JWKS_BYTES, ObjectKeyStore, StoreErrorKind,
     StoreFuture, Version,
 };
 use countersign_tests_stores::double::{Double, Fault, Flaw};

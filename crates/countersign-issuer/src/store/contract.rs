@@ -1,7 +1,8 @@
 //! What every store must do, whatever it is made of. Its tests call this.
 
 use super::{
-    JwksHeaders, KeyStore, MAX_STORED_JWKS_BYTES, MAX_SEALED_BYTES, MAX_STATE_BYTES, StoreErrorKind, StoreFuture, Version,
+    JwksHeaders, KeyStore, MAX_SEALED_BYTES, MAX_STATE_BYTES, MAX_STORED_JWKS_BYTES, StoreErrorKind, StoreFuture,
+    Version,
 };
 
 const HEADERS: JwksHeaders<'static> =

@@ -16,8 +16,8 @@ use tokio::runtime::Handle;
 use self::file::{Entry, Readers};
 use self::root::Root;
 use super::{
-    JwksHeaders, KeyStore, MAX_STORED_JWKS_BYTES, MAX_LISTED, MAX_SEALED_BYTES, MAX_STATE_BYTES, StoreError, StoreErrorKind,
-    StoreFuture, StoreTime, Stored, Version, check_size, names,
+    JwksHeaders, KeyStore, MAX_LISTED, MAX_SEALED_BYTES, MAX_STATE_BYTES, MAX_STORED_JWKS_BYTES, StoreError,
+    StoreErrorKind, StoreFuture, StoreTime, Stored, Version, check_size, names,
 };
 
 const STATE: &str = "state.json";
@@ -129,7 +129,13 @@ fn state() -> Entry {
 }
 
 fn jwks() -> Entry {
-    Entry { what: "the JWK Set", name: JWKS.into(), in_keys: false, readers: Readers::All, limit: MAX_STORED_JWKS_BYTES }
+    Entry {
+        what: "the JWK Set",
+        name: JWKS.into(),
+        in_keys: false,
+        readers: Readers::All,
+        limit: MAX_STORED_JWKS_BYTES,
+    }
 }
 
 fn private(kid: &str) -> Result<Entry, StoreError> {

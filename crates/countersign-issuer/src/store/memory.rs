@@ -11,8 +11,8 @@ use countersign_claims::UnixTime;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    JwksHeaders, KeyStore, MAX_STORED_JWKS_BYTES, MAX_SEALED_BYTES, MAX_STATE_BYTES, StoreError, StoreErrorKind, StoreFuture,
-    StoreTime, Stored, Version, check_size, names,
+    JwksHeaders, KeyStore, MAX_SEALED_BYTES, MAX_STATE_BYTES, MAX_STORED_JWKS_BYTES, StoreError, StoreErrorKind,
+    StoreFuture, StoreTime, Stored, Version, check_size, names,
 };
 
 /// A [`KeyStore`] in memory, whose clones are one store seen by many nodes.

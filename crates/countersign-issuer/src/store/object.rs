@@ -14,8 +14,8 @@ use object_store::path::Path;
 
 use self::place::{Condition, Headers, Place};
 use super::{
-    JwksHeaders, KeyStore, MAX_STORED_JWKS_BYTES, MAX_LISTED, MAX_SEALED_BYTES, MAX_STATE_BYTES, StoreError, StoreErrorKind,
-    StoreFuture, StoreTime, Stored, Version, names,
+    JwksHeaders, KeyStore, MAX_LISTED, MAX_SEALED_BYTES, MAX_STATE_BYTES, MAX_STORED_JWKS_BYTES, StoreError,
+    StoreErrorKind, StoreFuture, StoreTime, Stored, Version, names,
 };
 
 const JWKS: &str = "jwks.json";
