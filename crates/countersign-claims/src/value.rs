@@ -267,7 +267,7 @@ impl Unescaped<'_> {
                     return char::from_u32(unit);
                 }
                 let low = (self.0.next() == Some('\\') && self.0.next() == Some('u')).then(|| self.unit()).flatten()?;
-                let low = (0xdc00..0xe000).contains(&low).then_some(low - 0xdc00)?;
+                let low = (0xdc00..0xe000).contains(&low).then(|| low - 0xdc00)?;
                 char::from_u32(0x1_0000 + ((unit - 0xd800) << 10) + low)
             }
             itself @ ('"' | '\\' | '/') => Some(itself),

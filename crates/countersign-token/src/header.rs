@@ -94,7 +94,7 @@ impl<'a> Header<'a> {
 
     fn read(bytes: &'a [u8]) -> Result<Self, TokenError> {
         let mut fields = Fields::default();
-        json::members(bytes, MAX_HEADER_MEMBERS, |name, value| {
+        json::members_of_header(bytes, MAX_HEADER_MEMBERS, |name, value| {
             // The first fault is the one reported, but the whole object is looked at: a duplicate name outweighs it.
             if fields.fault.is_none() {
                 fields.fault = fields.take(&name, value).err();

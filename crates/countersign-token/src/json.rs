@@ -55,15 +55,26 @@ impl std::error::Error for ObjectError {}
 pub fn members<'a>(
     bytes: &'a [u8],
     limit: usize,
+    member: impl FnMut(Cow<'a, str>, Raw<'a>),
+) -> Result<(), ObjectError> {
+    members_within(bytes, Bounds { members: limit, ..Bounds::NONE }, member)
+}
+
+/// The same of a header, which nobody has vouched for.
+pub(crate) fn members_of_header<'a>(
+    bytes: &'a [u8],
+    limit: usize,
+    member: impl FnMut(Cow<'a, str>, Raw<'a>),
+) -> Result<(), ObjectError> {
+    members_within(bytes, Bounds { members: limit, nested: NESTED_IN_PLACE, escaped_name: FEW_ESCAPES }, member)
+}
+
+fn members_within<'a>(
+    bytes: &'a [u8],
+    bounds: Bounds,
     mut member: impl FnMut(Cow<'a, str>, Raw<'a>),
 ) -> Result<(), ObjectError> {
     let mut members = Members::new();
-    let bounds = Bounds { members: limit, ..Bounds::NONE };
-    let bounds = if limit == usize::MAX {
-        bounds
-    } else {
-        Bounds { escaped_name: FEW_ESCAPES, nested: NESTED_IN_PLACE, ..bounds }
-    };
     let read = text_of(bytes).and_then(|text| members.read_into(text, bounds, Some(&mut Nested::within(bounds))));
     members.iter().for_each(|(name, value)| member(name.text(), value));
     read
@@ -236,7 +247,8 @@ impl<'a> Name<'a> {
         if !prints.have_met {
             return false;
         }
-        if names.len() <= FEW_NAMES {
+        // A name with escapes is resolved once, not once for each other.
+        if names.len() <= FEW_NAMES && names.clone().all(|name| name.plain().is_some()) {
             let is_same = |name: Self, other: Self| name.print() == other.print() && name.text() == other.text();
             return names
                 .clone()
