@@ -261,6 +261,20 @@ mod tests {
         Discovery::new(issuer.into(), &Url::parse(issuer).unwrap(), fetch)
     }
 
+    /// As those do who issue credentials too (OpenID4VCI §12.2.4), under names of their own choice.
+    #[test]
+    fn metadata_may_have_objects_of_many_members() {
+        let offered: serde_json::Map<_, _> =
+            (0..17).map(|n| (format!("credential {n}"), serde_json::json!({}))).collect();
+        let metadata = serde_json::json!({
+            "issuer": "https://a.example/t", "jwks_uri": "https://a.example/k", "credential_configurations_supported": offered,
+        });
+        assert_eq!(
+            discovery().jwks_uri(metadata.to_string().as_bytes()).map(|url| url.to_string()),
+            Ok("https://a.example/k".into())
+        );
+    }
+
     proptest! {
         #[test]
         fn no_metadata_panics_or_leads_to_anything_but_https(garbage: Vec<u8>, uri in r"\PC{0,60}", scheme in "(https?|file|ftp|data):[/\\\\]{0,3}") {

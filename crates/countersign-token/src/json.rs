@@ -624,6 +624,34 @@ mod tests {
         })
     }
 
+    fn alike() -> impl Strategy<Value = String> {
+        let middle = prop::sample::select(vec!["", "a", "\\u0061", "\\\"", "b", "\\u0062", "cdef", "\\u0063def"]);
+        (
+            prop::sample::select(vec!["", "a", "aaaaaaaa"]),
+            prop::collection::vec(middle, 0..4),
+            prop::sample::select(vec!["", "aaaaaaaa"]),
+        )
+            .prop_map(|(first, middle, last)| format!("{first}{}{last}", middle.concat()))
+    }
+
+    fn in_place_is_sound(json: &str) -> Result<(), TestCaseError> {
+        let shown = |members: &Members<'_>| {
+            members
+                .iter()
+                .map(|(name, value)| (name.text().into_owned(), value.text().into_owned()))
+                .collect::<Vec<_>>()
+        };
+        let (mut all, mut few) = (Members::new(), Members::new());
+        let (read, in_place) = (all.read(json), few.read_in_place(json));
+        match in_place {
+            Err(ObjectError::TooManyMembers) => {}
+            Ok(()) => prop_assert_eq!((read, shown(&all)), (Ok(()), shown(&few)), "{}", json),
+            // Which of two faults is found may differ, that there is one may not.
+            Err(_) => prop_assert!(read.is_err(), "{}", json),
+        }
+        Ok(())
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
 
@@ -655,6 +683,30 @@ mod tests {
                 agree(json)?;
                 agree(&format!("{{\"x\":{json}}}"))?;
             }
+        }
+
+        /// Names that are alike in all that their print is made of, in both spellings, few and many, at the top and inside.
+        #[test]
+        fn agrees_with_serde_json_on_names_that_are_alike(
+            names in prop::collection::vec(alike(), 0..80), take in 0_usize..80, inside in 0..3,
+        ) {
+            let object = |names: &[String]| {
+                format!("{{{}}}", names.iter().map(|name| format!("\"{name}\":0")).collect::<Vec<_>>().join(","))
+            };
+            let few = object(&names[..take.min(names.len())]);
+            let json = match inside {
+                0 => few,
+                1 => format!("{{\"x\":[{few},{{\"y\":{few}}}]}}"),
+                _ => format!("{{\"x\":{{\"aa\":1,\"y\":{few},\"aaa\":{few}}},\"y\":0}}"),
+            };
+            agree(&json)?;
+            in_place_is_sound(&json)?;
+        }
+
+        #[test]
+        fn what_is_read_in_place_is_what_is_read(json in value()) {
+            in_place_is_sound(&json)?;
+            in_place_is_sound(&format!("{{\"x\":{json}}}"))?;
         }
 
         #[test]
