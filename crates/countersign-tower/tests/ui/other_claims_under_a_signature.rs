@@ -3,7 +3,7 @@
 use countersign_token::VerifiedPayload;
 
 fn with_other_claims<'t>(payload: VerifiedPayload<'t>) -> VerifiedPayload<'t> {
-    VerifiedPayload { bytes: b"{}".to_vec(), ..payload }
+    VerifiedPayload { text: Ok("{}".to_owned()), ..payload }
 }
 
 fn main() {}
