@@ -48,10 +48,20 @@ pub fn read(octets: &[u8]) -> Verdict<Header> {
         return Verdict::Bad;
     }
     match json::parse(octets) {
-        Ok(value) => judge(&value).map_or(Verdict::Bad, Verdict::Good),
+        Ok(value) => match judge(&value) {
+            None => Verdict::Bad,
+            Some(_) if may_take_too_much_memory(octets) => Verdict::NoOpinion,
+            Some(header) => Verdict::Good(header),
+        },
         Err(NoJson::Malformed) => Verdict::Bad,
         Err(NoJson::TooDeep) => Verdict::NoOpinion,
     }
+}
+
+/// Whether there are so many escapes, or so many names, that some limit to what a header may take in memory is near.
+fn may_take_too_much_memory(octets: &[u8]) -> bool {
+    let count = |wanted: u8| octets.iter().filter(|octet| **octet == wanted).count();
+    (octets.len() > 64 && count(b'\\') > 0) || count(b':') > 16
 }
 
 fn judge(value: &json::Json<'_>) -> Option<Header> {
@@ -70,5 +80,7 @@ fn judge(value: &json::Json<'_>) -> Option<Header> {
     };
     let header = Header { alg: text("alg")??, kid: text("kid")?, typ: text("typ")?, cty: text("cty")? };
     let is_known = ALGORITHMS.contains(&header.alg.as_str());
-    (is_known && header.kid.as_ref().is_none_or(|kid| kid.len() <= 256)).then_some(header)
+    let is_short = |text: &Option<String>, limit| text.as_ref().is_none_or(|text| text.len() <= limit);
+    (is_known && is_short(&header.kid, 256) && is_short(&header.typ, 255) && is_short(&header.cty, 255))
+        .then_some(header)
 }
