@@ -58,7 +58,7 @@ struct Section {
 }
 
 /// Memory first: it is what the process grows by, which what others left behind would hide.
-const SECTIONS: [Section; 10] = [
+const SECTIONS: [Section; 11] = [
     Section { name: "memory", counts: true, tables: memory::tables },
     Section { name: "verification", counts: true, tables: verification::tables },
     Section { name: "token-cache", counts: true, tables: cached::tables },
