@@ -409,7 +409,7 @@ impl Policy {
         now: UnixTime,
     ) -> Result<(Window, Terms), ClaimError> {
         let text = payload.text().ok_or(ClaimError::NotAnObject)?;
-        read_members(members.read(text))?;
+        members.read(text).map_err(unreadable)?;
         let present = registered.read(text, members, &self.required).map_err(in_any_memory)?;
         self.check_registered(text, registered, present, payload.header().typ(), now)?;
         if let Some(claims) = &self.level_claims {
@@ -452,13 +452,8 @@ impl Policy {
             let mut members = Members::new();
             let mut registered = Registered::in_place();
             // Of what is out of the ordinary nothing is said before a key has vouched for it: it would take memory.
-            match members.read_in_place(text) {
-                Err(ObjectError::TooManyMembers) => return None,
-                read => {
-                    if let Err(error) = read_members(read) {
-                        return Some(error);
-                    }
-                }
+            if let Err(error) = members.read_in_place(text) {
+                return (error != ObjectError::TooManyMembers).then(|| unreadable(error));
             }
             let present = match registered.read(text, &members, &self.required) {
                 Ok(present) => present,
@@ -679,12 +674,12 @@ impl fmt::Debug for Policy {
     }
 }
 
-/// What is said of a payload that could not be taken apart. The whole object first: a name that stands twice outweighs whatever is wrong with a value.
-pub(crate) fn read_members(read: Result<(), ObjectError>) -> Result<(), ClaimError> {
-    read.map_err(|error| match error {
+/// What is said of a payload that could not be taken apart. It is found out first: a name that stands twice outweighs whatever is wrong with a value.
+pub(crate) fn unreadable(error: ObjectError) -> ClaimError {
+    match error {
         ObjectError::DuplicateMember => ClaimError::DuplicateMember,
         _ => ClaimError::NotAnObject,
-    })
+    }
 }
 
 /// Where there is no bound to memory.

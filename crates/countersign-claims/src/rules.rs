@@ -4,7 +4,7 @@ use countersign_token::json::Members;
 use countersign_token::{UnverifiedToken, VerifyingKey};
 
 use crate::error::ClaimError;
-use crate::policy::{Policy, in_any_memory, read_members};
+use crate::policy::{Policy, in_any_memory, unreadable};
 use crate::registered::Registered;
 use crate::time::UnixTime;
 
@@ -80,7 +80,7 @@ impl Policy {
             let mut claims = Registered::default();
             let mut members = Members::new();
             let read = std::str::from_utf8(payload).map_err(|_| ClaimError::NotAnObject).and_then(|text| {
-                read_members(members.read(text))?;
+                members.read(text).map_err(unreadable)?;
                 Ok((text, claims.read(text, &members, self.required()).map_err(in_any_memory)?))
             });
             let (payload, present) = match read {

@@ -18,7 +18,8 @@ use crate::serve::JwksService;
 use crate::signer::Signer;
 use crate::source::RingKeys;
 use crate::state::{Halt, JwkError, Key, KeyState, PublicJwk, RingState, SlotMode, SlotState, Terms};
-use crate::step::{Effect, Event, Loaded, Node, OpenFailure, Role, StoreVersion, step};
+use crate::step::{Effect, Event, Loaded, Node, OpenFailure, Role, step};
+use crate::store::Version;
 use crate::time::{Clock, Now};
 
 /// See the module.
@@ -190,7 +191,7 @@ fn looking(config: &RingConfig, now: Now, ring: &Arc<RingState>, signers: &HashM
         node = next;
         events.extend(effects.into_iter().filter_map(|effect| match effect {
             Effect::Load => {
-                let state = Some((Arc::clone(ring), StoreVersion::new("1")));
+                let state = Some((Arc::clone(ring), Version::new("1")));
                 Some(Event::Loaded(Ok(Loaded { state, store_time: None })))
             }
             Effect::Open { kid, .. } => {

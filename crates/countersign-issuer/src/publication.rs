@@ -9,14 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{MAX_JWKS_BYTES, MAX_KEYS, RingConfig};
 use crate::state::{KeyState, PublicJwk, RingState};
+use crate::store::MAX_STORED_JWKS_BYTES;
 
 /// A set is good for at least this part of `A`, however close the next change is: otherwise everybody would come back
 /// at the same moment.
 const LEAST_PART_OF_MAX_AGE: u32 = 10;
-
-/// The largest published set that is looked at: above what is ever published, so that a foreign one is recognised as
-/// such.
-pub const MAX_READ_BYTES: usize = 64 * 1024;
 
 /// A JWKS (RFC 7517 §5) with its `seq`, as it is served.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -102,7 +99,7 @@ impl Found {
         struct Named {
             kid: Option<String>,
         }
-        if bytes.len() > MAX_READ_BYTES {
+        if bytes.len() > MAX_STORED_JWKS_BYTES {
             return None;
         }
         let set: Set = serde_json::from_slice(bytes).ok()?;

@@ -15,7 +15,7 @@ use std::time::Duration;
 use countersign_claims::UnixTime;
 use serde::{Deserialize, Serialize};
 
-pub use codec::{MAX_STATE_BYTES, SCHEMA, StateError};
+pub use codec::{SCHEMA, StateError};
 pub use jwk::{JwkError, PublicJwk};
 pub use key::{Key, KeyState};
 pub use rules::Violation;

@@ -32,12 +32,13 @@ use countersign_claims::UnixTime;
 
 use crate::config::RingConfig;
 use crate::state::{PublicJwk, RingState};
+use crate::store::Version;
 use crate::time::Now;
 pub use rule::Rule;
 pub use signing::{Leave, NotSigning, SigningView};
 pub use vocabulary::{
     Adopted, Alarm, Command, Compromised, Effect, Event, Exposure, Failure, Loaded, Note, OpenFailure, ReadSet,
-    Refusal, Reply, StoreVersion,
+    Refusal, Reply,
 };
 
 /// What a node does in the ring.
@@ -103,7 +104,7 @@ pub struct Node {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct View {
     ring: Arc<RingState>,
-    version: Option<StoreVersion>,
+    version: Option<Version>,
     /// When the look began, or the write: it was so then, or later.
     read_at: Now,
 }
@@ -161,7 +162,7 @@ struct Progress {
 struct PublishedSet {
     seq: Option<u64>,
     kids: Vec<String>,
-    version: Option<StoreVersion>,
+    version: Option<Version>,
     checked_at: Duration,
     /// It was read, and no write over it has been tried since.
     is_fresh: bool,

@@ -125,7 +125,7 @@ pub trait KeyStore: Send + Sync + 'static {
 
 /// Which version of a document is meant: an ETag, a generation, a hash. Two that are equal name the same contents;
 /// contents that come back may come back with the version that they had.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(Box<str>);
 
 impl Version {

@@ -121,5 +121,5 @@ fn what_is_found_is_read_whoever_has_written_it() {
     let foreign = br#"{"keys":[{"kty":"RSA","n":"AA","e":"AQAB"},{"kid":"x","kty":"EC"}]}"#;
     assert_eq!(Found::read(foreign).unwrap(), Found { seq: None, kids: vec![String::new(), "x".to_owned()] });
     assert_eq!(Found::read(b"<html>"), None);
-    assert_eq!(Found::read(&vec![b' '; MAX_READ_BYTES + 1]), None);
+    assert_eq!(Found::read(&vec![b' '; MAX_STORED_JWKS_BYTES + 1]), None);
 }

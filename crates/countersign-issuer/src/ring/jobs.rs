@@ -19,7 +19,7 @@ use crate::publication::Publication;
 use crate::seal::{KekRing, KeyIdentity, Purpose, StateMac};
 use crate::signer::Signer;
 use crate::state::{PublicJwk, RingState};
-use crate::step::{Effect, Event, Failure, Loaded, OpenFailure, Role, StoreVersion};
+use crate::step::{Effect, Event, Failure, Loaded, OpenFailure, Role};
 use crate::store::{JwksHeaders, KeyStore, StoreErrorKind, Version};
 
 /// RFC 7517 §8.5.2.
@@ -163,14 +163,6 @@ fn answered<T>(
     Done { outcome: Outcome::Answer(event(result)), errors }
 }
 
-fn version(version: &Version) -> StoreVersion {
-    StoreVersion::new(version.as_str())
-}
-
-fn expectation(expected: Option<StoreVersion>) -> Option<Version> {
-    expected.map(|version| Version::new(version.as_str()))
-}
-
 /// The key's own, whatever it is called. What is buried has no public part any more; most names are thumbprints.
 fn thumbprint(kid: &str, ring: Option<&RingState>) -> Option<Thumbprint> {
     let key = ring.and_then(|ring| ring.keys.get(kid));
@@ -212,7 +204,7 @@ impl Tools {
             within(self.limit(), StoreErrorKind::Unavailable, self.store.time()),
         );
         let state = match stored? {
-            Some(stored) => Some((self.read_state(&stored.bytes)?, version(&stored.version))),
+            Some(stored) => Some((self.read_state(&stored.bytes)?, stored.version)),
             None => None,
         };
         let time = match time {
@@ -229,12 +221,11 @@ impl Tools {
         RingState::from_bytes(state).map(Arc::new).map_err(|error| unreadable(error.to_string()))
     }
 
-    async fn save(&self, state: &RingState, expected: Option<StoreVersion>) -> Result<StoreVersion, Failed<Failure>> {
+    async fn save(&self, state: &RingState, expected: Option<Version>) -> Result<Version, Failed<Failure>> {
         let document = self.mac.protect(&state.to_bytes());
         let document = document.map_err(|error| Failed::new(Failure::Denied, error.to_string()))?;
-        let expected = expectation(expected);
         let swap = self.store.swap_state(expected.as_ref(), &document);
-        Ok(version(&within(self.limit(), StoreErrorKind::Unknown, swap).await?))
+        Ok(within(self.limit(), StoreErrorKind::Unknown, swap).await?)
     }
 
     async fn generate(&self, name: String) -> Done {
@@ -248,20 +239,16 @@ impl Tools {
         }
     }
 
-    async fn read_published(&self) -> Result<Option<(Arc<[u8]>, StoreVersion)>, Failed<Failure>> {
+    async fn read_published(&self) -> Result<Option<(Arc<[u8]>, Version)>, Failed<Failure>> {
         let stored = within(self.limit(), StoreErrorKind::Unavailable, self.store.load_jwks()).await?;
-        Ok(stored.map(|stored| (stored.bytes.into(), version(&stored.version))))
+        Ok(stored.map(|stored| (stored.bytes.into(), stored.version)))
     }
 
-    async fn publish(
-        &self,
-        publication: &Publication,
-        expected: Option<StoreVersion>,
-    ) -> Result<StoreVersion, Failed<Failure>> {
-        let (expected, cache_control) = (expectation(expected), publication.cache_control());
+    async fn publish(&self, publication: &Publication, expected: Option<Version>) -> Result<Version, Failed<Failure>> {
+        let cache_control = publication.cache_control();
         let headers = JwksHeaders { content_type: JWKS_TYPE, cache_control: &cache_control };
         let publish = self.store.publish_jwks(expected.as_ref(), &publication.bytes, headers);
-        Ok(version(&within(self.limit(), StoreErrorKind::Unknown, publish).await?))
+        Ok(within(self.limit(), StoreErrorKind::Unknown, publish).await?)
     }
 
     fn seal(&self, kid: &str, hands: &mut Hands, ring: Option<&RingState>) -> Result<Arc<[u8]>, Failed<Failure>> {

@@ -8,8 +8,8 @@ use countersign_token::{Fetch, FetchError, FetchRequest};
 use tokio::time::timeout;
 
 use super::work::{Failed, within};
-use crate::publication::MAX_READ_BYTES;
 use crate::step::Failure;
+use crate::store::MAX_STORED_JWKS_BYTES;
 use crate::store::{KeyStore, StoreErrorKind};
 
 /// Where a new key has to be found before the clock of its announcement starts (I1).
@@ -45,7 +45,7 @@ impl ReadBack {
                 stored.map(|stored| stored.bytes.into()).ok_or_else(nothing)
             }
             Place::Url { fetch, url } => {
-                let mut request = FetchRequest::new(url, MAX_READ_BYTES, limit);
+                let mut request = FetchRequest::new(url, MAX_STORED_JWKS_BYTES, limit);
                 request.revalidate = true;
                 let late = |_| Failed::new(Failure::Unavailable, format!("no answer within {limit:?}"));
                 let fetched = timeout(limit, fetch.fetch(request)).await.map_err(late)?;
@@ -55,7 +55,7 @@ impl ReadBack {
                     Failed::new(failure, error.to_string())
                 })?;
                 match fetched.status {
-                    200 if fetched.body.len() > MAX_READ_BYTES => {
+                    200 if fetched.body.len() > MAX_STORED_JWKS_BYTES => {
                         Err(Failed::new(Failure::Unreadable, FetchError::TooLarge.to_string()))
                     }
                     200 => Ok(fetched.body.into()),

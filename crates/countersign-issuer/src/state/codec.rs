@@ -1,12 +1,10 @@
 use std::fmt;
 
 use super::{RingState, Violation};
+use crate::store::MAX_STATE_BYTES;
 
 /// The version of the document's own form.
 pub const SCHEMA: u32 = 1;
-
-/// The largest document that is read: a hundred keys and all tombstones take less than half of it.
-pub const MAX_STATE_BYTES: usize = 1024 * 1024;
 
 /// Why a document is not the state of a ring. It is never taken for a ring that does not exist yet.
 #[derive(Clone, Debug, PartialEq, Eq)]

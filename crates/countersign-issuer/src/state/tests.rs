@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::Timing;
+use crate::store::MAX_STATE_BYTES;
 use proptest::prelude::*;
 use serde_json::json;
 

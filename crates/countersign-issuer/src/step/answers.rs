@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::work::lacks_next;
 use super::{
-    Alarm, Command, Effect, Event, Failure, Hand, Loaded, Note, Order, Progress, Reply, Rule, StoreVersion, Task,
-    Traffic, Turn, View, Write,
+    Alarm, Command, Effect, Event, Failure, Hand, Loaded, Note, Order, Progress, Reply, Rule, Task, Traffic, Turn,
+    Version, View, Write,
 };
 use crate::state::{KeyState, PublicJwk, RingState};
 use crate::time::Now;
@@ -134,7 +134,7 @@ impl Turn<'_> {
         self.node.view = Some(View { ring, version, read_at: sent });
     }
 
-    fn saved(&mut self, result: Result<StoreVersion, Failure>) {
+    fn saved(&mut self, result: Result<Version, Failure>) {
         let Traffic::Saving { sent, write } = std::mem::replace(&mut self.node.traffic, Traffic::Idle) else { return };
         match result {
             Ok(version) => {
@@ -167,7 +167,7 @@ impl Turn<'_> {
     }
 
     /// A write of this node's is the state, or was.
-    fn succeed(&mut self, write: Write, version: Option<StoreVersion>, sent: Now) {
+    fn succeed(&mut self, write: Write, version: Option<Version>, sent: Now) {
         (self.node.load_failures, self.node.save_failures, self.node.save_due) = (0, 0, Duration::ZERO);
         self.clear(|alarm| matches!(alarm, Alarm::StoreFailing(_)));
         if self.node.memory.take().is_some() {

@@ -1,7 +1,7 @@
 //! What is made of answers about the published set.
 
 use super::answers::FAILURES_TO_ALARM;
-use super::{Alarm, Effect, Failure, Note, PublishedSet, ReadSet, Rule, StoreVersion, Task, Turn};
+use super::{Alarm, Effect, Failure, Note, PublishedSet, ReadSet, Rule, Task, Turn, Version};
 use crate::publication::{Found, Publication};
 use crate::state::{KeyState, RingState};
 use std::sync::Arc;
@@ -56,7 +56,7 @@ impl Turn<'_> {
         }
     }
 
-    pub(super) fn published(&mut self, result: &Result<StoreVersion, Failure>) {
+    pub(super) fn published(&mut self, result: &Result<Version, Failure>) {
         let is_done = result.is_ok();
         let failures =
             self.finish(&Task::Publish, is_done || matches!(result, Err(Failure::Conflict | Failure::Unknown)));

@@ -534,7 +534,7 @@ fn any_event() -> impl Strategy<Value = Event> {
     };
     let kid = || "es256-[1-4]";
     let jwk = |kid: String| PublicJwk::new(&serde_json::json!({ "kid": kid, "kty": "EC" })).unwrap();
-    let version = || any::<u8>().prop_map(|number| StoreVersion::new(number.to_string()));
+    let version = || any::<u8>().prop_map(|number| Version::new(number.to_string()));
     let bytes = || proptest::collection::vec(any::<u8>(), 0..20).prop_map(Arc::<[u8]>::from);
     prop_oneof![
         Just(Event::Tick),

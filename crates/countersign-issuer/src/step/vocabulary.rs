@@ -8,24 +8,7 @@ use countersign_claims::UnixTime;
 
 use crate::publication::Publication;
 use crate::state::{PublicJwk, RingState};
-
-/// Which version of a document in the store is meant, in the store's words.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StoreVersion(Box<str>);
-
-impl StoreVersion {
-    /// As the store has it.
-    #[must_use]
-    pub fn new(text: impl Into<Box<str>>) -> Self {
-        Self(text.into())
-    }
-
-    /// As the store has it.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
+use crate::store::Version;
 
 /// How the store, or whoever serves the public set, did not do what was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,7 +62,7 @@ pub enum Event {
     /// The answer to [`Effect::Load`].
     Loaded(Result<Loaded, Failure>),
     /// The answer to [`Effect::Save`].
-    Saved(Result<StoreVersion, Failure>),
+    Saved(Result<Version, Failure>),
     /// The answer to [`Effect::Generate`].
     Generated {
         /// Its slot.
@@ -90,7 +73,7 @@ pub enum Event {
     /// The answer to [`Effect::ReadPublished`]: the bytes, if there are any.
     PublishedRead(Result<ReadSet, Failure>),
     /// The answer to [`Effect::Publish`].
-    Published(Result<StoreVersion, Failure>),
+    Published(Result<Version, Failure>),
     /// The answer to [`Effect::ReadBack`].
     ReadBack(Result<Arc<[u8]>, Failure>),
     /// The answer to [`Effect::Seal`].
@@ -126,13 +109,13 @@ pub enum Event {
 }
 
 /// The published set as it was read from the store; `None` if there is certainly none.
-pub type ReadSet = Option<(Arc<[u8]>, StoreVersion)>;
+pub type ReadSet = Option<(Arc<[u8]>, Version)>;
 
 /// The state as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
     /// `None` if there is certainly none.
-    pub state: Option<(Arc<RingState>, StoreVersion)>,
+    pub state: Option<(Arc<RingState>, Version)>,
     /// What time it was by the store's clock, in whole seconds, while it was read; `None` if it has none.
     pub store_time: Option<UnixTime>,
 }
@@ -147,7 +130,7 @@ pub enum Effect {
         /// What to write.
         state: Arc<RingState>,
         /// Over what.
-        expected: Option<StoreVersion>,
+        expected: Option<Version>,
     },
     /// Make a key, test it by a signature, keep its private part by its `kid`.
     Generate {
@@ -161,7 +144,7 @@ pub enum Effect {
         /// What to write.
         publication: Publication,
         /// Over what.
-        expected: Option<StoreVersion>,
+        expected: Option<Version>,
     },
     /// Read the published set from the URL from which verifiers read it.
     ReadBack,

@@ -197,6 +197,17 @@ impl Caches {
         let possible = self.sets.iter().filter(move |(replaced, _, _)| replaced.is_none_or(|at| at >= oldest));
         possible.map(|(_, _, keys)| keys)
     }
+
+    /// Every token that has not expired by `now` verifies by every set that somebody may have; those that have are let go.
+    #[track_caller]
+    pub(crate) fn assert_accept(&self, tokens: &mut Vec<Token>, now: UnixTime) {
+        tokens.retain(|token| token.exp > now);
+        for keys in self.possible(now) {
+            for token in &*tokens {
+                assert!(verifies(token, keys), "{token:?} is refused at {now:?}");
+            }
+        }
+    }
 }
 
 /// Signs and verifies for as long as that: every token that has not expired verifies by every set that somebody may
@@ -218,12 +229,7 @@ pub(crate) async fn live(world: &World, rings: &[&Ring], slots: &[&str], time: D
             }
             tokens.push(token);
         }
-        tokens.retain(|token| token.exp > now);
-        for keys in caches.possible(now) {
-            for token in &tokens {
-                assert!(verifies(token, keys), "{token:?} is refused after {:?}", begun.elapsed());
-            }
-        }
+        caches.assert_accept(&mut tokens, now);
         sleep(PACE).await;
     }
     signed

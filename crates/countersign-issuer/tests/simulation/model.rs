@@ -8,11 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_claims::UnixTime;
+use countersign_issuer::Version;
 use countersign_issuer::publication::Found;
 use countersign_issuer::state::{KeyState, PublicJwk, RingState};
-use countersign_issuer::step::{
-    Command, Effect, Event, Failure, Loaded, Node, OpenFailure, Role, Rule, StoreVersion, step,
-};
+use countersign_issuer::step::{Command, Effect, Event, Failure, Loaded, Node, OpenFailure, Role, Rule, step};
 use countersign_issuer::{Now, RingConfig, Slot};
 use countersign_token::Algorithm;
 use stateright::{Checker, Model, Property};
@@ -45,7 +44,7 @@ struct World {
     /// Whether it has looked at the clock in this second.
     has_ticked: [bool; 3],
     /// Writes under way.
-    writes: Vec<(usize, Arc<RingState>, Option<StoreVersion>)>,
+    writes: Vec<(usize, Arc<RingState>, Option<Version>)>,
     state: Option<(Arc<RingState>, u64)>,
     set: Option<(Arc<[u8]>, u64)>,
     /// What somebody may verify by, and from when on nobody.
@@ -112,7 +111,7 @@ impl World {
 
     /// What is not a write of the state is done and answered at once.
     fn execute(&mut self, index: usize, effect: Effect) -> Option<Event> {
-        let version = |number: u64| StoreVersion::new(number.to_string());
+        let version = |number: u64| Version::new(number.to_string());
         Some(match effect {
             Effect::Save { state, expected } => {
                 self.writes.push((index, state, expected));
@@ -183,14 +182,14 @@ impl World {
     fn land(&mut self, small: &Small, index: usize, answer: Answer) {
         let Some(at) = self.writes.iter().position(|(node, ..)| *node == index) else { return };
         let (_, state, expected) = self.writes.remove(at);
-        let number = self.state.as_ref().map(|(_, number)| StoreVersion::new(number.to_string()));
+        let number = self.state.as_ref().map(|(_, number)| Version::new(number.to_string()));
         let mut result = Err(Failure::Conflict);
         if answer != Answer::Dropped && number == expected {
             let before = self.state.take().map(|(before, _)| before);
             self.judge(before.as_deref(), &state);
             self.versions += 1;
             self.state = Some((state, self.versions));
-            result = Ok(StoreVersion::new(self.versions.to_string()));
+            result = Ok(Version::new(self.versions.to_string()));
         }
         let result = match answer {
             Answer::True => result,

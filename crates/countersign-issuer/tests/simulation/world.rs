@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use countersign_claims::UnixTime;
 use countersign_issuer::Now;
+use countersign_issuer::Version;
 use countersign_issuer::state::{KeyState, PublicJwk};
 use countersign_issuer::step::{
-    Command, Compromised, Effect, Event, Failure, Loaded, Node, OpenFailure, Role, Rule, SigningView, StoreVersion,
-    step,
+    Command, Compromised, Effect, Event, Failure, Loaded, Node, OpenFailure, Role, Rule, SigningView, step,
 };
 
 use crate::oracle::Oracle;
@@ -499,8 +499,8 @@ impl World {
 
     fn apply(&mut self, process: usize, life: u64, effect: &Effect) -> Event {
         let number =
-            |version: &Option<StoreVersion>| version.as_ref().map(|version| version.as_str().parse::<u64>().unwrap());
-        let version = |number: u64| StoreVersion::new(number.to_string());
+            |version: &Option<Version>| version.as_ref().map(|version| version.as_str().parse::<u64>().unwrap());
+        let version = |number: u64| Version::new(number.to_string());
         let outcome = |saved: Option<u64>| saved.map(version).ok_or(Failure::Conflict);
         match effect {
             Effect::Load => {

@@ -138,7 +138,7 @@ impl Bench {
     }
 
     fn execute(&mut self, effect: Effect) -> Option<Event> {
-        let version = |number: u64| StoreVersion::new(number.to_string());
+        let version = |number: u64| Version::new(number.to_string());
         let fails = |kind: Kind| self.failing.get(&kind).copied();
         Some(match effect {
             Effect::Load => Event::Loaded(match fails(Kind::Load) {
