@@ -36,8 +36,8 @@ pub(crate) fn authorization(headers: &HeaderMap) -> Result<&HeaderValue, Refusal
     if values.next().is_some() { Err(Refusal::ManyCredentials) } else { Ok(value) }
 }
 
-/// What follows `Bearer ` in this `Authorization`, whatever it is, as nearly everybody writes it: [`bearer_token_of`] finds the same token, or finds
-/// something wrong with it.
+/// What follows `Bearer ` in this `Authorization`, whatever it is, as nearly everybody writes it: [`bearer_token_of`] finds the same token if these
+/// [are credentials](are_credentials), and something wrong with it otherwise.
 pub(crate) fn octets_behind_bearer(value: &HeaderValue) -> Option<&[u8]> {
     let (scheme, credentials) = value.as_bytes().split_at_checked(b"Bearer ".len())?;
     (scheme.eq_ignore_ascii_case(b"Bearer ") && !credentials.starts_with(b" ")).then_some(credentials)
@@ -54,11 +54,13 @@ pub(crate) fn bearer_token_of(value: &HeaderValue) -> Result<&str, Refusal> {
         return Err(Refusal::NoCredentials);
     }
     let token = credentials.trim_start_matches(' ');
-    // A comma is what a proxy writes between two headers that it joins.
-    if token.is_empty() || any(token.as_bytes(), |byte| byte == b' ' || byte == b'\t' || byte == b',') {
-        return Err(Refusal::MalformedCredentials);
-    }
-    Ok(token)
+    if are_credentials(token.as_bytes()) { Ok(token) } else { Err(Refusal::MalformedCredentials) }
+}
+
+/// Whether this can be what follows the scheme: one or more printable characters, no space, and no comma, which is what a proxy writes between two
+/// headers that it joins.
+pub(crate) fn are_credentials(octets: &[u8]) -> bool {
+    !octets.is_empty() && !any(octets, |byte| !matches!(byte, b'!'..=b'~') | (byte == b','))
 }
 
 /// Whether this `Authorization` has well-formed credentials of another scheme than `Bearer`.
@@ -123,8 +125,12 @@ mod tests {
                 let mut value = *b"Bearer aaaaaa.bbbbbb.cccccc";
                 value[at] = octet;
                 let value = HeaderValue::from_bytes(&value).unwrap();
-                if let (Some(octets), Ok(token)) = (octets_behind_bearer(&value), bearer_token_of(&value)) {
-                    assert_eq!(octets, token.as_bytes(), "{octet} at {at}");
+                let Some(octets) = octets_behind_bearer(&value) else { continue };
+                match bearer_token_of(&value) {
+                    Ok(token) => assert_eq!((octets, are_credentials(octets)), (token.as_bytes(), true)),
+                    Err(refusal) => {
+                        assert_eq!((refusal.code(), are_credentials(octets)), ("malformed_credentials", false));
+                    }
                 }
             }
         }

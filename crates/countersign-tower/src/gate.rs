@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, Uri};
 use crate::answers::Answers;
 use crate::caller::{Anonymous, Shadowed, ShadowedBy};
 use crate::clock::SystemClock;
-use crate::extract::{authorization, bearer_token, bearer_token_of, octets_behind_bearer};
+use crate::extract::{are_credentials, authorization, bearer_token, bearer_token_of, octets_behind_bearer};
 use crate::forward::Forward;
 use crate::limit::{RefusalLimit, Refused};
 use crate::observe::{Judged, Outcome};
@@ -211,10 +211,10 @@ impl<K: KeySource> Gate<K> {
             Ok(token) => self.verifier.attempt_anew(token, now),
             Err(_) => return Err(Refusal::MalformedCredentials),
         };
-        if let Attempt::Done(Err(_)) = attempt {
-            bearer_token_of(value)?;
+        match attempt {
+            Attempt::Done(Err(_)) if !are_credentials(octets) => Err(Refusal::MalformedCredentials),
+            attempt => Ok(attempt),
         }
-        Ok(attempt)
     }
 
     fn token<'r>(&self, uri: &'r Uri, headers: &'r HeaderMap) -> Result<FoundToken<'r>, Refusal> {
