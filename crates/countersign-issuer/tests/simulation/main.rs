@@ -99,7 +99,7 @@ fn tell(seed: u64, rule: Option<Rule>) {
 
 /// The worlds of a mutant are as any others, but for some more of the trouble that its rule is for.
 macro_rules! noticed {
-    ($($name:ident: $rule:ident;)*) => {
+    ($(fn $name:ident: $rule:ident;)*) => {
         $(
             #[test]
             fn $name() {
@@ -112,16 +112,16 @@ macro_rules! noticed {
 }
 
 noticed! {
-    it_is_noticed_when_a_put_that_returned_starts_the_clock: ReadBack;
-    it_is_noticed_when_the_difference_of_clocks_is_left_out: ClockError;
-    it_is_noticed_when_a_conflict_is_taken_for_a_loss: ConflictIsDoubted;
-    it_is_noticed_when_nonces_are_not_compared: NonceIsCompared;
-    it_is_noticed_when_keys_are_removed_early: Retention;
-    it_is_noticed_when_sets_are_published_over_whatever_is_there: PublishIsConditional;
-    it_is_noticed_when_a_key_that_cannot_be_read_counts_as_missing: OnlyMissingRotates;
-    it_is_noticed_when_somebody_signs_by_an_old_view: ViewIsYoung;
-    it_is_noticed_when_a_key_counts_as_deactivated_before_it_is: DeactivationIsSeen;
-    it_is_noticed_when_a_key_signs_before_everybody_can_have_it: Announcement;
-    it_is_noticed_when_a_wrong_clock_is_believed: ClockIsSound;
-    it_is_noticed_when_a_private_part_is_destroyed_at_once: LeaseBeforeDestruction;
+    fn it_is_noticed_when_a_put_that_returned_starts_the_clock: ReadBack;
+    fn it_is_noticed_when_the_difference_of_clocks_is_left_out: ClockError;
+    fn it_is_noticed_when_a_conflict_is_taken_for_a_loss: ConflictIsDoubted;
+    fn it_is_noticed_when_nonces_are_not_compared: NonceIsCompared;
+    fn it_is_noticed_when_keys_are_removed_early: Retention;
+    fn it_is_noticed_when_sets_are_published_over_whatever_is_there: PublishIsConditional;
+    fn it_is_noticed_when_a_key_that_cannot_be_read_counts_as_missing: OnlyMissingRotates;
+    fn it_is_noticed_when_somebody_signs_by_an_old_view: ViewIsYoung;
+    fn it_is_noticed_when_a_key_counts_as_deactivated_before_it_is: DeactivationIsSeen;
+    fn it_is_noticed_when_a_key_signs_before_everybody_can_have_it: Announcement;
+    fn it_is_noticed_when_a_wrong_clock_is_believed: ClockIsSound;
+    fn it_is_noticed_when_a_private_part_is_destroyed_at_once: LeaseBeforeDestruction;
 }
