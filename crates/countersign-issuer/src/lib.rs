@@ -1,6 +1,19 @@
 //! The key ring of countersign: keys are made, published, used, retired and destroyed on their own, and at no instant
 //! does an unexpired token fail at a
 //! verifier that follows the rules.
+//!
+//! What is true at every instant, and by which quantities, is in `INVARIANTS.md` beside this crate.
+//!
+//! # What is not there
+//!
+//! - **Keys that rotate faster than they can be announced.** A slot has one next key at a time, so `R` is at least
+//!   `C + P + ε` and what it takes to make and publish one (I6), 11 minutes by default; a configuration with less is
+//!   refused. Shorten `A` and `B` ([`Timing::max_age`], [`Timing::intermediary`]) to shorten it.
+//! - **A way back from longer quantities.** What others wait for ([`state::Terms`]) only ever grows; to configure less
+//!   again shortens what this ring does and not what it waits for. The set stays a little larger and rotations may
+//!   come later. `INVARIANTS.md` says how to move to another ring where that will not do.
+//! - **A signed key set.** Whoever can write where the set is published, or stands in for that place, can add a key to
+//!   it. Serve it with [`JwksService`], whose source is the state, which is authenticated; or let nobody write there.
 
 mod adopt;
 #[doc(hidden)]

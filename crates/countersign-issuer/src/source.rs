@@ -22,6 +22,12 @@ pub const MAX_STALE: Duration = Duration::from_secs(24 * 3_600);
 /// Each request reads a snapshot, which is replaced when the state of the ring is; nobody waits. A key that was revoked
 /// goes with the state that says so. As long as the state cannot be read the last one counts, for [`MAX_STALE`] at
 /// most.
+///
+/// A token with a `kid` that is not there has nobody look at the store. The node looks every `K` (10 s) anyway, and a
+/// key is in the state for `C + P + ε` (10 min) before it signs, so a look out of turn finds nothing but what a stranger
+/// has made up; and whoever may cause reads of the store causes them for all nodes. What it would shorten is one
+/// case: on another node than the one that got the order, a key that signs at once after a
+/// [compromise](crate::Ring::compromise) is unknown for up to `K`, which is part of the price that is said there.
 #[derive(Clone)]
 pub struct RingKeys {
     shared: Arc<Shared>,
@@ -35,6 +41,20 @@ impl RingKeys {
     /// How long ago the state was read, at most; `None` if it never was.
     fn age(&self, desk: &Desk) -> Option<Duration> {
         desk.view.read_at().map(|read_at| self.shared.clock.now().since(&read_at))
+    }
+
+    /// To who has looked at the keys of that generation in vain.
+    fn answer(&self, generation: Option<u64>) -> Answer {
+        let desk = self.shared.desk.load();
+        let retry_after = self.shared.config.timing.tick;
+        match self.unready(&desk) {
+            Some(reason) => Answer::Unavailable { reason, retry_after },
+            None if generation != Some(desk.keys.generation()) => Answer::Changed,
+            // A key is in the state long before it signs, so a state that is good enough to sign by has every key that
+            // does.
+            None if self.age(&desk).is_some_and(|age| age <= desk.view.lease()) => Answer::Absent,
+            None => Answer::NotYet { retry_after },
+        }
     }
 
     fn unready(&self, desk: &Desk) -> Option<Unready> {
@@ -81,16 +101,12 @@ impl KeySource for RingKeys {
     }
 
     fn ask(&self, miss: Miss<'_>) -> Ask<Self::Waiting> {
-        let desk = self.shared.desk.load();
-        let retry_after = self.shared.config.timing.tick;
-        Ask::Answered(match self.unready(&desk) {
-            Some(reason) => Answer::Unavailable { reason, retry_after },
-            None if miss.generation != Some(desk.keys.generation()) => Answer::Changed,
-            // A key is in the state long before it signs, so a state that is good enough to sign by has every key that
-            // does.
-            None if self.age(&desk).is_some_and(|age| age <= desk.view.lease()) => Answer::Absent,
-            None => Answer::NotYet { retry_after },
-        })
+        Ask::Answered(self.answer(miss.generation))
+    }
+
+    /// What no young state has nobody has, so a flood of made-up names is refused by a look at two clocks.
+    fn is_known_absent(&self, miss: Miss<'_>) -> bool {
+        self.answer(miss.generation) == Answer::Absent
     }
 }
 

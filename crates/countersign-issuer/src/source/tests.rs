@@ -24,8 +24,12 @@ fn names(keys: &RingKeys) -> Option<Vec<String>> {
 }
 
 fn ask(keys: &RingKeys, generation: Option<u64>) -> Answer {
-    match keys.ask(Miss { generation, kid: Some("x"), algorithm: Algorithm::Es256, token: None }) {
-        Ask::Answered(answer) => answer,
+    let miss = Miss { generation, kid: Some("x"), algorithm: Algorithm::Es256, token: None };
+    match keys.ask(miss) {
+        Ask::Answered(answer) => {
+            assert_eq!(keys.is_known_absent(miss), answer == Answer::Absent);
+            answer
+        }
         Ask::Wait(_) => panic!("nobody waits for a ring"),
     }
 }

@@ -14,6 +14,11 @@ mod scene;
 mod store;
 mod world;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
 use countersign_issuer::step::Rule;
 use world::World;
 
@@ -28,21 +33,54 @@ fn no_unexpired_token_is_refused_anywhere_and_no_revoked_one_accepted_after_its_
     if let Some(seed) = environment("COUNTERSIGN_SIMULATION_SEED") {
         return tell(seed, None);
     }
-    let (mut rotations, mut signatures) = (0, 0);
     let first = environment("COUNTERSIGN_SIMULATION_FIRST").unwrap_or(0);
-    for seed in first..first + environment("COUNTERSIGN_SIMULATION_SEEDS").unwrap_or(SEEDS) {
-        let mut world = World::new(seed, None);
-        if let Some(what) = world.run() {
-            panic!("seed {seed}: {what}; COUNTERSIGN_SIMULATION_SEED={seed} tells the whole story");
-        }
-        rotations += world.oracle.rotations;
-        signatures += world.oracle.signatures;
+    let count = environment("COUNTERSIGN_SIMULATION_SEEDS").unwrap_or(SEEDS);
+    let lived = live_through(first, first.checked_add(count).unwrap(), None);
+    if let Some((seed, what)) = lived.broken {
+        panic!("seed {seed}: {what}; COUNTERSIGN_SIMULATION_SEED={seed} tells the whole story");
     }
+    let Lived { rotations, signatures, .. } = lived;
+    println!("{count} worlds from seed {first} on: {rotations} rotations, {signatures} signatures, no objection");
     assert!(rotations > 0 && signatures > rotations, "{rotations} rotations, {signatures} signatures");
 }
 
+#[derive(Default)]
+struct Lived {
+    rotations: u64,
+    signatures: u64,
+    /// The lowest seed of a world in which something was broken, and what.
+    broken: Option<(u64, String)>,
+}
+
+/// The worlds of these seeds, on all processors; after one that is broken no later one is begun.
+fn live_through(first: u64, end: u64, rule: Option<Rule>) -> Lived {
+    let (next, lived) = (AtomicU64::new(first), Mutex::new(Lived::default()));
+    let live = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= end || lived.lock().unwrap().broken.is_some() {
+                return;
+            }
+            let mut world = World::new(seed, rule);
+            let ended = catch_unwind(AssertUnwindSafe(|| world.run()));
+            let broken = ended.unwrap_or_else(|_| Some("it panicked".to_owned())).map(|what| (seed, what));
+            let mut lived = lived.lock().unwrap();
+            lived.rotations += world.oracle.rotations;
+            lived.signatures += world.oracle.signatures;
+            lived.broken = lived.broken.take().into_iter().chain(broken).min();
+        }
+    };
+    thread::scope(|scope| {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        (0..threads).for_each(|_| _ = scope.spawn(live));
+    });
+    lived.into_inner().unwrap()
+}
+
+/// A number; whatever else is there is a mistake.
 fn environment(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text:?}")))
 }
 
 /// Everything that happens in one world.
@@ -59,18 +97,13 @@ fn tell(seed: u64, rule: Option<Rule>) {
     }
 }
 
-/// The first world that notices.
-fn noticed(rule: Rule) -> Option<(u64, String)> {
-    (0..SEEDS_TO_NOTICE).find_map(|seed| Some((seed, World::new(seed, Some(rule)).run()?)))
-}
-
 /// The worlds of a mutant are as any others, but for some more of the trouble that its rule is for.
 macro_rules! noticed {
-    ($($name:ident: $rule:ident;)*) => {
+    ($(fn $name:ident: $rule:ident;)*) => {
         $(
             #[test]
             fn $name() {
-                let found = noticed(Rule::$rule);
+                let found = live_through(0, SEEDS_TO_NOTICE, Some(Rule::$rule)).broken;
                 let (seed, what) = found.unwrap_or_else(|| panic!("{SEEDS_TO_NOTICE} worlds without {:?}, and nobody noticed", Rule::$rule));
                 println!("{:?}: seed {seed}: {what}", Rule::$rule);
             }
@@ -79,16 +112,16 @@ macro_rules! noticed {
 }
 
 noticed! {
-    it_is_noticed_when_a_put_that_returned_starts_the_clock: ReadBack;
-    it_is_noticed_when_the_difference_of_clocks_is_left_out: ClockError;
-    it_is_noticed_when_a_conflict_is_taken_for_a_loss: ConflictIsDoubted;
-    it_is_noticed_when_nonces_are_not_compared: NonceIsCompared;
-    it_is_noticed_when_keys_are_removed_early: Retention;
-    it_is_noticed_when_sets_are_published_over_whatever_is_there: PublishIsConditional;
-    it_is_noticed_when_a_key_that_cannot_be_read_counts_as_missing: OnlyMissingRotates;
-    it_is_noticed_when_somebody_signs_by_an_old_view: ViewIsYoung;
-    it_is_noticed_when_a_key_counts_as_deactivated_before_it_is: DeactivationIsSeen;
-    it_is_noticed_when_a_key_signs_before_everybody_can_have_it: Announcement;
-    it_is_noticed_when_a_wrong_clock_is_believed: ClockIsSound;
-    it_is_noticed_when_a_private_part_is_destroyed_at_once: LeaseBeforeDestruction;
+    fn it_is_noticed_when_a_put_that_returned_starts_the_clock: ReadBack;
+    fn it_is_noticed_when_the_difference_of_clocks_is_left_out: ClockError;
+    fn it_is_noticed_when_a_conflict_is_taken_for_a_loss: ConflictIsDoubted;
+    fn it_is_noticed_when_nonces_are_not_compared: NonceIsCompared;
+    fn it_is_noticed_when_keys_are_removed_early: Retention;
+    fn it_is_noticed_when_sets_are_published_over_whatever_is_there: PublishIsConditional;
+    fn it_is_noticed_when_a_key_that_cannot_be_read_counts_as_missing: OnlyMissingRotates;
+    fn it_is_noticed_when_somebody_signs_by_an_old_view: ViewIsYoung;
+    fn it_is_noticed_when_a_key_counts_as_deactivated_before_it_is: DeactivationIsSeen;
+    fn it_is_noticed_when_a_key_signs_before_everybody_can_have_it: Announcement;
+    fn it_is_noticed_when_a_wrong_clock_is_believed: ClockIsSound;
+    fn it_is_noticed_when_a_private_part_is_destroyed_at_once: LeaseBeforeDestruction;
 }
