@@ -56,7 +56,10 @@ impl Turn<'_> {
         match result {
             Ok(loaded) => {
                 self.node.load_failures = 0;
-                self.node.load_due = self.now.monotonic.saturating_add(self.config.timing.tick);
+                // What was ordered meanwhile needs a look that begins now.
+                let is_awaited = self.node.orders.iter().any(|order| order.since.monotonic > sent.monotonic);
+                let wait = if is_awaited { Duration::ZERO } else { self.config.timing.tick };
+                self.node.load_due = self.now.monotonic.saturating_add(wait);
                 if self.node.save_failures == 0 {
                     self.clear(|alarm| matches!(alarm, Alarm::StoreFailing(_)));
                 }

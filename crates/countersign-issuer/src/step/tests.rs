@@ -369,6 +369,30 @@ fn a_command_that_cannot_be_done_is_refused_and_one_whose_store_is_away_gives_up
 }
 
 #[test]
+fn what_is_ordered_while_the_state_is_read_waits_for_one_more_look_and_for_no_tick() {
+    let bench = Bench::running(1);
+    let (state, number) = bench.state.clone().unwrap();
+    let later = |millis| {
+        let now = bench.clock();
+        let by = bench.config.timing.tick + Duration::from_millis(millis);
+        Now { wall: now.wall.saturating_add(by), monotonic: now.monotonic + by }
+    };
+    let has_load = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::Load));
+    let (node, effects) = step(&bench.config, bench.nodes[0].clone(), later(0), Event::Tick);
+    assert!(has_load(&effects));
+    let order = Event::Command { id: 1, command: Command::Rotate { slots: Vec::new() } };
+    let (node, effects) = step(&bench.config, node, later(1), order);
+    assert!(!has_load(&effects), "one look at a time");
+    let loaded = || {
+        Event::Loaded(Ok(Loaded { state: Some((state.clone(), Version::new(number.to_string()))), store_time: None }))
+    };
+    let (node, effects) = step(&bench.config, node, later(2), loaded());
+    assert!(has_load(&effects), "{effects:?}");
+    let (_, effects) = step(&bench.config, node, later(3), loaded());
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Save { .. })), "{effects:?}");
+}
+
+#[test]
 fn a_service_moves_in_with_its_keys_and_nobody_is_refused() {
     let mut bench = Bench::new(RingConfig::new([Slot::rsa("es256", Algorithm::Rs256, RsaBits::B2048)]), 1);
     let theirs = br#"{"keys":[{"kid":"old","kty":"RSA"},{"kid":"older","kty":"RSA"}]}"#;

@@ -4,6 +4,8 @@
 mod adoption;
 mod blue_green;
 mod compromise;
+#[cfg(unix)]
+mod crashes;
 mod failures;
 mod keks;
 mod life;
@@ -13,5 +15,6 @@ mod one_binary;
 mod processes;
 mod read_back;
 mod support;
+mod tokens;
 #[cfg(any(feature = "tracing", feature = "metrics"))]
 mod told;

@@ -4,18 +4,15 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_claims::UnixTime;
 use countersign_issuer::state::{KeyState, RingState};
 use countersign_issuer::step::Alarm;
-use countersign_issuer::{
-    Clock, Kek, KekRing, MemoryStore, Now, Ring, RingBuilder, RingConfig, RingEvent, RingStatus, Slot, StateMac,
-};
-use countersign_token::{Algorithm, DEFAULT_MAX_TOKEN_BYTES, HeaderScratch, JwkSet, KeySet, Origin, UnverifiedToken};
+use countersign_issuer::{Clock, MemoryStore, Now, Ring, RingBuilder, RingConfig, RingEvent, RingStatus, Slot};
+use countersign_token::{Algorithm, KeySet};
 use tokio::time::{Instant, sleep};
 
-pub(crate) const ISSUER: &str = "https://issuer.example";
+use crate::tokens::try_token;
+pub(crate) use crate::tokens::{ISSUER, Token, fetched, keks, read_state, verifies};
 
 /// When the world begins, by all clocks.
 const EPOCH: i64 = 1_800_000_000;
@@ -37,15 +34,6 @@ impl Clock for TokioClock {
     fn now(&self) -> Now {
         Now { wall: self.wall(), monotonic: self.0.elapsed() }
     }
-}
-
-pub(crate) fn keks() -> KekRing {
-    KekRing::new([Kek::parse(&std::array::from_fn::<u8, 32, _>(|at| at as u8 ^ 0x80)).unwrap()]).unwrap()
-}
-
-pub(crate) fn read_state(document: &[u8]) -> RingState {
-    let mac = StateMac::new(Arc::new(keks()), ISSUER);
-    RingState::from_bytes(mac.check(document).unwrap()).unwrap()
 }
 
 /// One slot, whose keys rotate every two hours.
@@ -134,35 +122,7 @@ pub(crate) async fn until(ring: &Ring, is_so: impl Fn(&RingStatus) -> bool) {
 
 /// A token of that slot, as good as it may be.
 pub(crate) fn token(ring: &Ring, slot: &str) -> Token {
-    let signing = ring.signer(slot).unwrap();
-    let header = serde_json::json!({ "alg": signing.signer.algorithm().name(), "kid": signing.kid, "typ": "JWT" });
-    let claims = serde_json::json!({ "iss": ISSUER, "exp": signing.latest_exp.as_secs() });
-    let encode = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let message = format!("{}.{}", encode(&header), encode(&claims));
-    let signature = signing.signer.sign(message.as_bytes()).unwrap();
-    let text = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
-    Token { text, kid: signing.kid, exp: signing.latest_exp }
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Token {
-    pub(crate) text: String,
-    pub(crate) kid: String,
-    pub(crate) exp: UnixTime,
-}
-
-/// What a verifier has that has fetched that document.
-pub(crate) fn fetched(jwks: &[u8]) -> KeySet {
-    let set = JwkSet::parse(jwks, Origin::Remote).unwrap();
-    assert!(set.skipped().is_empty(), "{:?}", set.skipped());
-    set.into_key_set()
-}
-
-pub(crate) fn verifies(token: &Token, keys: &KeySet) -> bool {
-    let mut scratch = HeaderScratch::new();
-    let parsed = UnverifiedToken::parse(&token.text, DEFAULT_MAX_TOKEN_BYTES, &mut scratch).unwrap();
-    let mut candidates = keys.candidates(parsed.header().kid(), parsed.header().algorithm());
-    candidates.any(|key| parsed.verify(key).is_ok())
+    try_token(ring, slot).unwrap()
 }
 
 /// What verifiers may have in their caches: every set that was published, and until when it was the newest.
