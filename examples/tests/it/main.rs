@@ -4,6 +4,7 @@
 
 mod axum;
 mod hyper;
+mod issuer_and_api;
 #[cfg(unix)]
 mod kubernetes;
 mod mcp;
