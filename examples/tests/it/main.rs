@@ -12,6 +12,7 @@ mod prometheus;
 mod quickstart;
 mod reverse_proxy;
 mod revocation;
+mod ring_emergency;
 mod sse;
 mod static_keys;
 mod tcp;
