@@ -13,6 +13,8 @@ mod quickstart;
 mod reverse_proxy;
 mod revocation;
 mod ring_emergency;
+mod ring_es256_and_rsa;
+mod ring_every_15_minutes;
 mod sse;
 mod static_keys;
 mod tcp;
