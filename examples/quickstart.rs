@@ -1,22 +1,23 @@
 //! An issuer and an API that trusts it, on loopback, in one process: `cargo run --example quickstart`.
 //!
-//! The API is protected by three lines, marked below. Everything else is the issuer, which in real life is somebody else's,
-//! and the calls that this program makes to itself to show what happens.
+//! The API is protected by three lines, marked below. Everything else is the issuer, which may be somebody else's, and the
+//! calls that this program makes to itself to show what happens. `issuer_and_api` has both as a service would have them.
 
 // A program that shows something prints.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to the person who runs it")]
 
 use std::error::Error;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
 
+use axum::Router;
 use axum::routing::{delete, get};
-use axum::{Json, Router};
 use clap::Parser;
-use countersign::{Algorithm, Authenticated, Claims, Forbidden, JwtAuth, SigningKey, scope};
+use countersign::{Algorithm, Authenticated, Claims, Forbidden, JwtAuth, scope};
+use countersign_issuer::{Kek, KekRing, MemoryStore, Mint, Ring, RingConfig, Slot};
 use serde::Deserialize;
-use serde_json::json;
 use tokio::net::TcpListener;
 
 /// An issuer and a protected API on loopback, and the calls that show what the protection does.
@@ -67,26 +68,18 @@ async fn run(options: Options) -> Result<bool, Box<dyn Error>> {
     })?;
     let api = format!("http://{}", listener.local_addr()?);
 
-    let (issuer, key) = start_issuer().await?;
+    let (issuer, ring) = start_issuer().await?;
+    let jwks_url = format!("{issuer}{JWKS_PATH}");
 
     // The protection: who issues the tokens, and for whom they must be.
-    let auth = JwtAuth::new(format!("{issuer}/jwks.json")).issuer(&*issuer).audience("quickstart");
+    let auth = JwtAuth::new(&jwks_url).issuer(&*issuer).audience("quickstart");
     let app = Router::new().route("/hello", get(hello)).route("/everything", delete(delete_everything)).layer(auth);
     let serving = tokio::spawn(async move { axum::serve(listener, app).await });
 
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
-    let token = key.sign_as(
-        "at+jwt",
-        &json!({
-            "iss": issuer,
-            "aud": "quickstart",
-            "sub": "ada",
-            "scope": "greet",
-            "iat": now.as_secs(),
-            "exp": (now + Duration::from_secs(3600)).as_secs(),
-        }),
-    )?;
-    println!("Issuer:  {issuer}/jwks.json\nAPI:     {api}\n\nA token, good for an hour:\n\n{token}\n");
+    let mint =
+        Mint::new(Duration::from_secs(3600)).subject("ada").client_id("web").audience("quickstart").scope("greet");
+    let token = ring.minter().mint("es256", &mint)?.token;
+    println!("Issuer:  {jwks_url}\nAPI:     {api}\n\nA token, good for an hour:\n\n{token}\n");
 
     let bearer = format!("Authorization: Bearer {token}");
     let mut as_expected = true;
@@ -110,15 +103,25 @@ async fn run(options: Options) -> Result<bool, Box<dyn Error>> {
     Ok(as_expected)
 }
 
-/// An issuer as far as a verifier sees one: a name, and its public keys at a URL.
-async fn start_issuer() -> Result<(String, SigningKey), Box<dyn Error>> {
-    let key = SigningKey::generate(Algorithm::Es256)?.with_kid("quickstart-1");
-    let jwks = json!({ "keys": [key.public_jwk()?] });
-    let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
+const JWKS_PATH: &str = "/.well-known/jwks.json";
+
+/// An issuer: a ring of keys that are made, announced, used and retired by themselves, and the public ones at a URL.
+async fn start_issuer() -> Result<(String, Ring), Box<dyn Error>> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let issuer = format!("http://{}", listener.local_addr()?);
-    let routes = Router::new().route("/jwks.json", get(move || async move { Json(jwks) }));
+
+    // One kind of key. A ring that shall outlive its process is kept in a directory or in S3, and sealed under a key that
+    // somebody else keeps.
+    let mut config = RingConfig::new([Slot::new("es256", Algorithm::Es256)]);
+    // The first of several nodes waits for half of this at most, for another to be quicker. There is no other.
+    config.timing.tick = Duration::from_millis(100);
+    let keks = KekRing::new([Kek::random()?])?;
+    let ring = Ring::builder(&*issuer, config, Arc::new(MemoryStore::new()), keks).start().await?;
+    ring.ready_within(Duration::from_secs(30)).await?;
+
+    let routes = Router::new().route_service(JWKS_PATH, ring.jwks());
     tokio::spawn(async move { axum::serve(listener, routes).await });
-    Ok((issuer, key))
+    Ok((issuer, ring))
 }
 
 /// A request to the API, and what should come of it.

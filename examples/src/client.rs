@@ -1,7 +1,11 @@
 //! Talking to examples.
 
-use countersign_testkit::Token;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use countersign::Algorithm;
+use countersign_testkit::{TestKey, Token};
 use reqwest::header::HeaderMap;
+use serde_json::Value;
 
 /// A real HTTP client, for tests.
 #[derive(Clone, Debug)]
@@ -47,6 +51,14 @@ impl Client {
         self.send(self.request("GET", url)).await
     }
 
+    /// Sends a request with that token, which an example has printed.
+    ///
+    /// # Panics
+    /// If `method` is none.
+    pub async fn call(&self, method: &str, url: &str, token: &str) -> Answer {
+        self.send(self.request(method, url).bearer_auth(token)).await
+    }
+
     /// A request to be completed and [sent](Self::send).
     ///
     /// # Panics
@@ -88,6 +100,52 @@ impl Client {
             sent += 1;
         }
         assert!(sent > 50, "{sent}");
+    }
+
+    /// Sends what somebody makes of `good`, a token that an example has printed, who has read it and does not have its key:
+    /// edited in each of its parts, and the same claims under the same key's name, signed with another key, with everything
+    /// hostile that comes of that. Checks that each is refused as a client's fault, with a challenge.
+    ///
+    /// # Panics
+    /// If one is not, or if `good` itself is not accepted: then the others prove nothing.
+    pub async fn check_that_forged_tokens_are_refused(&self, url: &str, good: &str) {
+        assert_eq!(self.call("GET", url, good).await.status, 200);
+        let parts: Vec<_> = good.split('.').collect();
+        let [header, payload] = [parts[0], parts[1]].map(|part| {
+            let json = BASE64_URL_SAFE_NO_PAD.decode(part).expect("base64url");
+            serde_json::from_slice::<Value>(&json).expect("JSON")
+        });
+        let mut other = payload.clone();
+        other["sub"] = "root".into();
+        let [other, unsigned] = [other.to_string(), r#"{"alg":"none","typ":"at+jwt"}"#.to_owned()]
+            .map(|json| BASE64_URL_SAFE_NO_PAD.encode(json));
+        let signature = parts[2];
+        let flipped = if signature.starts_with('A') { "B" } else { "A" };
+        let mut forged = vec![
+            format!("{}.{other}.{signature}", parts[0]),
+            format!("{unsigned}.{}.", parts[1]),
+            format!("{unsigned}.{}.{signature}", parts[1]),
+            format!("{}.{}.", parts[0], parts[1]),
+            format!("{}.{}.{flipped}{}", parts[0], parts[1], &signature[1..]),
+            format!("{good}A"),
+            good[..good.len() - 4].to_owned(),
+        ];
+
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        let algorithm = Algorithm::from_name(&text(&header["alg"])).expect("an algorithm");
+        let key = TestKey::nth(algorithm, 0).with_kid(text(&header["kid"]));
+        let token = payload.as_object().into_iter().flatten();
+        let token = token.fold(Token::new(&key), |token, (name, value)| token.claim(name, value.clone()));
+        forged.push(token.sign());
+        let hostile = token.hostile().into_iter().filter(|hostile| !hostile.names_unknown_key);
+        forged.extend(hostile.filter(|hostile| hostile.authorization().is_some()).map(|hostile| hostile.token));
+        assert!(forged.len() > 50, "{}", forged.len());
+        for token in forged {
+            let answer = self.call("GET", url, &token).await;
+            assert!(matches!(answer.status, 400 | 401), "{token}: {answer:?}");
+            assert!(answer.challenge().contains("error=\"invalid_"), "{token}: {answer:?}");
+            assert_eq!(answer.body, "", "{token}");
+        }
     }
 }
 

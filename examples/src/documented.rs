@@ -4,29 +4,37 @@ use crate::client::Client;
 use crate::running::Running;
 
 /// Makes the calls that an example's documentation shows, `curl …   # status` in a line each, to the example as it starts
-/// without arguments, with the token that it prints; and checks that the answers have the status that stands behind each. Of
+/// without arguments, with the tokens that it prints; and checks that the answers have the status that stands behind each. Of
 /// an answer that curl is told to leave after some time (`-m`), the head will do.
 ///
 /// # Panics
 /// If one has not, if there are fewer than two, if no line before them says where `$TOKEN` comes from, or if one uses what this
 /// does not know of curl.
 pub async fn documented_calls_of(name: &str, source: &str) {
-    let example = Running::start(name, &[]);
+    documented_calls_to(&Running::start(name, &[]), source).await;
+}
+
+/// The same, to an example that the test has started. Lines `NAME=…` stand for the tokens that it has printed, in their order.
+///
+/// # Panics
+/// As [`documented_calls_of`].
+pub async fn documented_calls_to(example: &Running, source: &str) {
     let mut calls = 0;
-    let (mut base, mut token) = ("", None);
+    let (mut base, mut tokens) = ("", Vec::new());
+    let mut printed = example.tokens();
     for line in source.lines() {
         if let Some(url) = line.strip_prefix("//! URL=") {
             base = url;
-        }
-        if line.starts_with("//! TOKEN=") {
-            token = Some(example.token());
+        } else if let Some((name, "…")) = line.strip_prefix("//! ").and_then(variable) {
+            tokens.push((format!("${name}"), printed.next().expect("a token for each name")));
         }
         let Some(line) = line.strip_prefix("//! curl ") else { continue };
         let (command, comment) = line.split_once(" # ").expect("a status in a comment behind the command");
         let expected: u16 = comment.split([' ', ',', ';']).next().unwrap_or_default().parse().expect("a status");
 
         let command = command.replace("$URL", base).replace("127.0.0.1:3000", &example.address().to_string());
-        let command = command.replace("$TOKEN", token.expect("a line with TOKEN= before the first call"));
+        let command = tokens.iter().fold(command, |command, (name, token)| command.replace(name, token));
+        assert!(!tokens.is_empty() && !command.contains('$'), "a line NAME=… before the first call: {command}");
         let (mut client, mut method, mut url, mut headers) = (Client::http1(), None, None, Vec::new());
         let mut endless = false;
         let mut words = words(&command).into_iter();
@@ -57,6 +65,13 @@ pub async fn documented_calls_of(name: &str, source: &str) {
         calls += 1;
     }
     assert!(calls >= 2, "{calls} calls are documented");
+}
+
+/// Name and first word of the value, of an assignment to a variable of the shell.
+fn variable(line: &str) -> Option<(&str, &str)> {
+    let (name, value) = line.split_once('=')?;
+    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+    is_name.then_some((name, value.split_whitespace().next().unwrap_or_default()))
 }
 
 /// The words of a shell's command line, as far as double quotes go.

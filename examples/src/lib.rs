@@ -5,6 +5,7 @@
 
 mod client;
 mod documented;
+mod ring;
 mod running;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,7 +13,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use countersign_testkit::{IdentityProvider, Token};
 
 pub use client::{Answer, Client};
-pub use documented::documented_calls_of;
+pub use documented::{documented_calls_of, documented_calls_to};
+pub use ring::{NodeOptions, RingOptions, Scratch};
 pub use running::{Running, example_binary, send_signal};
 
 /// The command line of an example that serves.

@@ -30,9 +30,19 @@ impl Running {
     /// If it has not been built, or does not say `listening on …` in time: a URL, or the bare address if it does not speak HTTP.
     #[must_use]
     pub fn start(name: &str, arguments: &[&str]) -> Self {
+        Self::start_with(name, arguments, &[])
+    }
+
+    /// As [`start`](Self::start), with these variables in its environment beside those of the test.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    #[must_use]
+    pub fn start_with(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new(example_binary(name))
             .args(["--port", "0"])
             .args(arguments)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -83,6 +93,23 @@ impl Running {
         send_signal("TERM", self.child.id());
     }
 
+    /// Sends SIGHUP, and returns at once.
+    ///
+    /// # Panics
+    /// Where there are no signals.
+    pub fn hang_up(&self) {
+        send_signal("HUP", self.child.id());
+    }
+
+    /// Ends it at once, as a machine that loses its power does.
+    ///
+    /// # Panics
+    /// If it has ended by itself.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("a child of ours");
+        self.child.wait().expect("a child of ours");
+    }
+
     /// Stops it as it is, with SIGSTOP: a node that is frozen.
     ///
     /// # Panics
@@ -120,7 +147,12 @@ impl Running {
     /// If it has printed none.
     #[must_use]
     pub fn token(&self) -> &str {
-        self.said.iter().find(|line| line.starts_with("ey")).expect("an example without an issuer brings one")
+        self.tokens().next().expect("an example without an issuer brings one")
+    }
+
+    /// All that it has printed, in their order.
+    pub fn tokens(&self) -> impl Iterator<Item = &str> {
+        self.said.iter().map(String::as_str).filter(|line| line.starts_with("ey"))
     }
 
     /// Where it listens.
@@ -144,7 +176,8 @@ impl Drop for Running {
     }
 }
 
-/// Where cargo has put the example of that name: next to the directory of the running test.
+/// Where cargo has put the example of that name: next to the directory of the running test; one that is the program of a package
+/// of its own, beside that.
 ///
 /// # Panics
 /// If it has not been built, which `cargo test` does on its own.
@@ -152,9 +185,10 @@ impl Drop for Running {
 pub fn example_binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows where it is");
     let profile_dir = test.ancestors().nth(2).expect("target/<profile>/deps/<test>");
-    let binary = profile_dir.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-    assert!(binary.exists(), "{} has not been built", binary.display());
-    binary
+    let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
+    let places = [profile_dir.join("examples").join(&file), profile_dir.join(&file)];
+    let found = places.into_iter().find(|place| place.exists());
+    found.ok_or_else(|| format!("{file} has not been built")).expect("an example")
 }
 
 /// Sends a signal to a process that a test has started: `"TERM"`, `"STOP"`, `"CONT"`. By the shell, because a system call would

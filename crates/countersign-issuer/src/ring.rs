@@ -160,8 +160,15 @@ impl Ring {
         RingStatus::of(&self.shared.desk.load(), &report, &self.shared.config, self.shared.clock.now())
     }
 
-    /// Makes the standbys of these slots sign, in one write; of all slots if none is named. A slot without a standby
-    /// follows as soon as it has one.
+    /// Makes the standbys of all slots sign, in one write. A slot without a standby follows as soon as it has one.
+    ///
+    /// # Errors
+    /// [`OrderError`].
+    pub async fn rotate_all(&self) -> Result<Rotated, OrderError> {
+        self.rotate::<String>([]).await
+    }
+
+    /// The same for these slots only; for all of them if none is named.
     ///
     /// # Errors
     /// [`OrderError`].

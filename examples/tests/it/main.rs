@@ -4,6 +4,7 @@
 
 mod axum;
 mod hyper;
+mod issuer_and_api;
 #[cfg(unix)]
 mod kubernetes;
 mod mcp;
@@ -11,6 +12,9 @@ mod prometheus;
 mod quickstart;
 mod reverse_proxy;
 mod revocation;
+mod ring_emergency;
+mod ring_es256_and_rsa;
+mod ring_every_15_minutes;
 mod sse;
 mod static_keys;
 mod tcp;

@@ -39,6 +39,17 @@ pub struct Revoked {
     pub halted: Vec<String>,
 }
 
+/// For whoever has ordered it. Names of keys that were adopted are somebody else's text, so all are escaped.
+impl fmt::Display for Revoked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "revoked: {:?}; their tokens may still be accepted {}", self.kids, self.exposure)?;
+        if !self.halted.is_empty() {
+            write!(f, "; no key signs for now in: {:?}", self.halted)?;
+        }
+        Ok(())
+    }
+}
+
 /// Why an order was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -288,6 +288,15 @@ pub struct Exposure {
     pub without_feed: Duration,
 }
 
+/// Whole seconds, rounded up.
+impl fmt::Display for Exposure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [with_feed, without_feed] =
+            [self.with_feed, self.without_feed].map(|time| time.as_millis().div_ceil(1_000));
+        write!(f, "for {with_feed} s where a feed is followed, and for {without_feed} s where the keys are fetched")
+    }
+}
+
 /// Why a command is not done.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

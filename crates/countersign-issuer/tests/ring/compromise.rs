@@ -48,6 +48,11 @@ async fn a_compromised_key_is_gone_at_once_told_to_the_sink_and_the_exposure_is_
     // min(V, C + P) + ε, and C + P + ε.
     assert_eq!(revoked.exposure.with_feed, Duration::from_secs(2 + 30));
     assert_eq!(revoked.exposure.without_feed, Duration::from_secs(600 + 10 + 30));
+    let said = format!(
+        "revoked: [{:?}]; their tokens may still be accepted for 32 s where a feed is followed, and for 640 s where the keys are fetched",
+        stolen.kid
+    );
+    assert_eq!(revoked.to_string(), said);
     let next = token(&ring, "es256");
     assert_ne!(next.kid, stolen.kid);
 
@@ -74,6 +79,7 @@ async fn if_all_keys_are_compromised_the_ring_halts_until_nobody_can_lack_the_ne
     let stolen = token(&ring, "es256");
     let revoked = ring.compromise(Compromised::All, false).await.unwrap();
     assert_eq!((revoked.kids.len(), revoked.halted.len()), (4, 2));
+    assert!(revoked.to_string().ends_with(r#"; no key signs for now in: ["ed25519", "es256"]"#), "{revoked}");
     assert_eq!(ring.signer("es256").map(|_| ()), Err(NotSigning::Halted));
     let terms = world.state().terms;
     sleep(terms.announcement()).await;

@@ -49,7 +49,7 @@ async fn rotate_now_is_one_write_and_nobody_refuses() {
     let keys = fetched(&world.jwks());
     let before = [token(&ring, "es256"), token(&ring, "ed25519")];
     let told = world.events.lock().unwrap().len();
-    let rotated = ring.rotate::<String>([]).await.unwrap();
+    let rotated = ring.rotate_all().await.unwrap();
     assert_eq!((rotated.now.len(), rotated.later.len()), (2, 0));
     assert!(before.iter().all(|token| verifies(token, &keys) && verifies(token, &fetched(&world.jwks()))));
     for slot in ["es256", "ed25519"] {
@@ -135,7 +135,7 @@ async fn a_node_that_signs_only_signs_what_others_have_made_and_writes_nothing()
     let ring = world.settled(config()).await;
     signer.ready_within(Duration::from_secs(60)).await.unwrap();
     assert_eq!(token(&signer, "es256").kid, token(&ring, "es256").kid);
-    assert_eq!(signer.rotate::<String>([]).await, Err(OrderError::NotRotator));
+    assert_eq!(signer.rotate_all().await, Err(OrderError::NotRotator));
     drop(ring);
     let writes = world.store.calls(Operation::SwapState);
     sleep(Duration::from_secs(600)).await;
