@@ -1,0 +1,63 @@
+//! How a command ends.
+
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+/// Below every `--help`.
+pub(crate) const HELP: &str = "\
+Exit codes:
+  0  good: accepted, done, nothing to complain about
+  1  refused: the token, the key set, or what was asked of the ring
+  2  usage: arguments that do not fit, or contradict each other
+  3  unavailable: keys, a file, the network or the ring could not be had; try again";
+
+/// With which code the process ends. Scripts rely on the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Accepted, done, nothing to complain about.
+    Good = 0,
+    /// The command does not make sense.
+    Usage = 2,
+    /// Something that was needed could not be had. Nothing is known.
+    Unavailable = 3,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// What a command has come to.
+pub(crate) struct Answer {
+    pub(crate) exit: Exit,
+    /// For people: whole lines, with everything escaped that somebody else wrote.
+    pub(crate) text: String,
+    /// The same for machines; `None`: the text is for both.
+    pub(crate) document: Option<Value>,
+}
+
+impl Answer {
+    /// Text that is what was asked for, such as a script.
+    pub(crate) fn text(text: String) -> Self {
+        Self { exit: Exit::Good, text, document: None }
+    }
+}
+
+/// Why a command has come to nothing.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    /// Stable, for machines.
+    pub(crate) code: &'static str,
+    /// For people, without token, secret or key.
+    pub(crate) message: String,
+}
+
+impl Failure {
+    /// What was needed could not be had.
+    pub(crate) fn unavailable(code: &'static str, message: impl Into<String>) -> Self {
+        Self { exit: Exit::Unavailable, code, message: message.into() }
+    }
+}
