@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use serde_json::Value;
+use serde::Serialize;
+
+use crate::output::to_json;
 
 /// Below every `--help`.
 pub(crate) const HELP: &str = "\
@@ -17,6 +19,8 @@ Exit codes:
 pub(crate) enum Exit {
     /// Accepted, done, nothing to complain about.
     Good = 0,
+    /// What was looked at, or asked for, is refused. Trying again changes nothing.
+    Refused = 1,
     /// The command does not make sense.
     Usage = 2,
     /// Something that was needed could not be had. Nothing is known.
@@ -34,14 +38,18 @@ pub(crate) struct Answer {
     pub(crate) exit: Exit,
     /// For people: whole lines, with everything escaped that somebody else wrote.
     pub(crate) text: String,
-    /// The same for machines; `None`: the text is for both.
-    pub(crate) document: Option<Value>,
+    /// The same for machines, one JSON document; `None`: the text is for both.
+    pub(crate) json: Option<String>,
 }
 
 impl Answer {
+    pub(crate) fn new(exit: Exit, text: String, document: &impl Serialize) -> Self {
+        Self { exit, text, json: Some(to_json(document)) }
+    }
+
     /// Text that is what was asked for, such as a script.
     pub(crate) fn text(text: String) -> Self {
-        Self { exit: Exit::Good, text, document: None }
+        Self { exit: Exit::Good, text, json: None }
     }
 }
 
@@ -56,6 +64,16 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    /// It cannot be accepted, and never will be.
+    pub(crate) fn refused(code: &'static str, message: impl Into<String>) -> Self {
+        Self { exit: Exit::Refused, code, message: message.into() }
+    }
+
+    /// The command does not make sense, which is only found out when it is carried out.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Usage, code: "usage", message: message.into() }
+    }
+
     /// What was needed could not be had.
     pub(crate) fn unavailable(code: &'static str, message: impl Into<String>) -> Self {
         Self { exit: Exit::Unavailable, code, message: message.into() }

@@ -5,11 +5,15 @@
 //!
 //! - `exit.rs`: the codes, and how a command ends. `output.rs`: what is shown, and what must not reach a terminal as it is.
 //!   `usage.rs`: what is said of arguments that do not fit, without repeating them.
-//! - One module for each command: `shell.rs` (completions, the man page).
+//! - `input.rs`: what is read, and how much of it. `runtime.rs`: where futures run.
+//! - One module for each command: `token.rs`; `shell.rs` (completions, the man page).
 
 mod exit;
+mod input;
 mod output;
+mod runtime;
 mod shell;
+mod token;
 mod usage;
 
 use std::process::ExitCode;
@@ -38,6 +42,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Tokens: verified, explained, decoded, signed.
+    Token(Box<token::Token>),
     /// Completions for a shell, on standard output.
     Completions(shell::Completions),
     /// The man page, on standard output; of all commands, below a directory, with `--directory`.
@@ -46,8 +52,9 @@ enum Command {
 
 impl Command {
     /// Does it. What has to be said while it is done goes to standard error.
-    fn run(self, _screen: &Screen) -> Result<Answer, Failure> {
+    fn run(self, screen: &Screen) -> Result<Answer, Failure> {
         match self {
+            Self::Token(command) => command.run(screen),
             Self::Completions(command) => command.run(),
             Self::Man(command) => command.run(),
         }

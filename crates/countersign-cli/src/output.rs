@@ -4,8 +4,8 @@
 use std::io::{self, ErrorKind, IsTerminal as _, Write};
 
 use clap::ValueEnum;
-use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 use crate::exit::{Answer, Exit, Failure};
 
@@ -23,6 +23,8 @@ pub(crate) enum Colour {
 /// Where answers go.
 pub(crate) struct Screen {
     json: bool,
+    /// On standard output.
+    out: Paint,
     /// On standard error.
     err: Paint,
 }
@@ -32,47 +34,54 @@ impl Screen {
         let paint = |is_terminal: bool| {
             Paint(colour == Colour::Always || colour == Colour::Auto && is_terminal && may_colour())
         };
-        Self { json, err: paint(io::stderr().is_terminal()) }
+        Self { json, out: paint(io::stdout().is_terminal()), err: paint(io::stderr().is_terminal()) }
+    }
+
+    /// For what goes into an [`Answer`].
+    pub(crate) fn paint(&self) -> Paint {
+        self.out
     }
 
     /// Says what has become of the command. Whoever has stopped listening, as `head` does, need not hear the rest: the code is
     /// what it would have been. If it could not be said for another reason, that is a failure.
     pub(crate) fn end(&self, ended: Result<Answer, Failure>) -> Exit {
         let (exit, said) = match ended {
-            Ok(Answer { exit, text, document }) => (exit, self.say(&text, document.as_ref())),
-            Err(Failure { exit, code, message }) => {
-                let said = if self.json {
-                    self.say("", Some(&json!({ "error": code, "message": message })))
-                } else {
-                    self.complain(&message);
-                    Ok(())
-                };
-                (exit, said)
+            Ok(Answer { exit, text, json }) => (exit, say(&json.filter(|_| self.json).unwrap_or(text))),
+            Err(Failure { exit, code, message }) if self.json => {
+                (exit, say(&to_json(&json!({ "error": code, "message": message }))))
+            }
+            Err(Failure { exit, message, .. }) => {
+                self.complain("error:", &message);
+                (exit, Ok(()))
             }
         };
         match said {
             Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-                self.complain(&format!("cannot write the answer: {}", error.kind()));
+                self.complain("error:", &format!("cannot write the answer: {}", error.kind()));
                 Exit::Unavailable
             }
             _ => exit,
         }
     }
 
-    fn say(&self, text: &str, document: Option<&Value>) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        match document {
-            Some(document) if self.json => out.write_all(&to_json(document))?,
-            _ => out.write_all(text.as_bytes())?,
+    /// Something that people should know besides the answer. Machines find it there.
+    pub(crate) fn warn(&self, message: &str) {
+        if !self.json {
+            self.complain("warning:", message);
         }
-        out.flush()
     }
 
     /// On standard error, one line.
-    fn complain(&self, message: &str) {
+    fn complain(&self, what: &str, message: &str) {
         // There is nobody left to tell that nobody hears this.
-        let _ = writeln!(io::stderr().lock(), "{} {}", self.err.bad("error:"), shown(message));
+        let _ = writeln!(io::stderr().lock(), "{} {}", self.err.bad(what), shown(message));
     }
+}
+
+fn say(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
 fn may_colour() -> bool {
@@ -86,6 +95,11 @@ fn may_colour() -> bool {
 pub(crate) struct Paint(bool);
 
 impl Paint {
+    /// What is as it should be.
+    pub(crate) fn good(self, text: &str) -> String {
+        self.with("32", text)
+    }
+
     /// What is wrong.
     pub(crate) fn bad(self, text: &str) -> String {
         self.with("1;31", text)
@@ -110,71 +124,37 @@ fn is_printable(char: char) -> bool {
     matches!(char, '\'' | '"' | '\\') || char.escape_debug().len() == 1
 }
 
-/// A document and a line feed, indented; what is not printable is escaped there, too, which JSON allows everywhere.
-pub(crate) fn to_json(document: &Value) -> Vec<u8> {
-    let mut json = Vec::new();
-    // Writing a value to memory does not fail.
-    let _ = serde::Serialize::serialize(document, &mut Serializer::with_formatter(&mut json, Printable::default()));
-    json.push(b'\n');
-    json
+/// A document, indented, and a line feed.
+pub(crate) fn to_json(document: &impl Serialize) -> String {
+    // Documents here are maps with names for keys, whose writing to memory does not fail.
+    let text = serde_json::to_string_pretty(document).unwrap_or_default();
+    shown_json(&text) + "\n"
 }
 
-#[derive(Default)]
-struct Printable(PrettyFormatter<'static>);
-
-impl Formatter for Printable {
-    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
-        let mut units = [0; 2];
-        for char in fragment.chars() {
-            if is_printable(char) {
-                write!(writer, "{char}")?;
-            } else {
-                char.encode_utf16(&mut units).iter().try_for_each(|unit| write!(writer, "\\u{unit:04x}"))?;
+/// JSON of others as people may see it: the same JSON, in which strings have everything escaped that is not printable, and nothing else stands
+/// between values than spaces and line feeds.
+pub(crate) fn shown_json(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for char in json.chars() {
+        match char {
+            '\n' => shown.push('\n'),
+            // Within strings they are escaped already, or it would be no JSON.
+            '\r' | '\t' => shown.push(' '),
+            char if is_printable(char) => shown.push(char),
+            char => {
+                for unit in char.encode_utf16(&mut [0; 2]) {
+                    shown.push_str(&format!("\\u{unit:04x}"));
+                }
             }
         }
-        Ok(())
     }
-
-    fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.begin_array(writer)
-    }
-
-    fn end_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.end_array(writer)
-    }
-
-    fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        self.0.begin_array_value(writer, first)
-    }
-
-    fn end_array_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.end_array_value(writer)
-    }
-
-    fn begin_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.begin_object(writer)
-    }
-
-    fn end_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.end_object(writer)
-    }
-
-    fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        self.0.begin_object_key(writer, first)
-    }
-
-    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.begin_object_value(writer)
-    }
-
-    fn end_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.end_object_value(writer)
-    }
+    shown
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     /// Escape, DEL, C1's CSI, right-to-left override, line separator, a tag beyond the first plane.
     const HOSTILE: &str = "a\x1b[2J\x7f\u{9b}31m\u{202e}\u{2028}\u{e0041}\n\"\\ä";
@@ -187,15 +167,16 @@ mod tests {
     #[test]
     fn json_has_nothing_unprintable_in_it_and_means_the_same() {
         let document = json!({ HOSTILE: [HOSTILE, 1, null, {}], "b": [] });
-        let text = String::from_utf8(to_json(&document)).unwrap();
-        assert!(text.chars().all(|char| char == '\n' || is_printable(char)), "{text:?}");
-        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), document);
-        assert!(text.contains('ä'), "what can be read stays readable");
+        for text in [to_json(&document), shown_json(&document.to_string().replace(',', "\r\t,"))] {
+            assert!(text.chars().all(|char| char == '\n' || is_printable(char)), "{text:?}");
+            assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), document);
+            assert!(text.contains('ä'), "what can be read stays readable");
+        }
     }
 
     #[test]
     fn paint_is_colour_or_nothing() {
         assert_eq!(Paint(true).bad("x"), "\x1b[1;31mx\x1b[0m");
-        assert_eq!(Paint(false).bad("x"), "x");
+        assert_eq!(Paint(false).bad("x") + &Paint(false).good("y"), "xy");
     }
 }
