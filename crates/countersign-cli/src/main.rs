@@ -6,10 +6,11 @@
 //! - `exit.rs`: the codes, and how a command ends. `output.rs`: what is shown, and what must not reach a terminal as it is.
 //!   `usage.rs`: what is said of arguments that do not fit, without repeating them.
 //! - `input.rs`: what is read, and how much of it. `runtime.rs`: where futures run.
-//! - One module for each command: `token.rs`; `shell.rs` (completions, the man page).
+//! - One module for each command: `token.rs`, `jwks.rs`; `shell.rs` (completions, the man page).
 
 mod exit;
 mod input;
+mod jwks;
 mod output;
 mod runtime;
 mod shell;
@@ -44,6 +45,8 @@ struct Cli {
 enum Command {
     /// Tokens: verified, explained, decoded, signed.
     Token(Box<token::Token>),
+    /// Key sets: checked.
+    Jwks(jwks::Jwks),
     /// Completions for a shell, on standard output.
     Completions(shell::Completions),
     /// The man page, on standard output; of all commands, below a directory, with `--directory`.
@@ -55,6 +58,7 @@ impl Command {
     fn run(self, screen: &Screen) -> Result<Answer, Failure> {
         match self {
             Self::Token(command) => command.run(screen),
+            Self::Jwks(command) => command.run(screen),
             Self::Completions(command) => command.run(),
             Self::Man(command) => command.run(),
         }

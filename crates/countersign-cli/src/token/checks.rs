@@ -8,6 +8,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use countersign::{Algorithm, AlgorithmSet, Clock, Handle, JwtAuth, KeyEvent, Keys, Local, SystemClock, UnixTime};
 
 use crate::exit::Failure;
+use crate::input;
 use crate::output::Screen;
 
 /// How long is waited for keys: the first fetch ends within 5 s, and the name of its host may have to be looked up.
@@ -95,7 +96,7 @@ impl Checks {
     fn source(&self) -> Result<JwtAuth, Failure> {
         let invalid = |what: &str, error: &dyn std::fmt::Display| Failure::usage(format!("{what}: {error}"));
         match (&self.jwks, self.issuer.as_slice()) {
-            (Some(place), _) => match url(place) {
+            (Some(place), _) => match input::url(place) {
                 Some(url) => JwtAuth::try_new(url).map_err(|error| invalid("--jwks", &error)),
                 None => Ok(JwtAuth::from_keys(Keys::local(Local::jwks(place)))),
             },
@@ -103,11 +104,6 @@ impl Checks {
             (None, _) => Err(Failure::usage("where are the keys? Give --jwks, or one --issuer whose metadata says")),
         }
     }
-}
-
-/// Whether that is a URL, and no file.
-pub(crate) fn url(place: &OsString) -> Option<&str> {
-    place.to_str().filter(|place| place.contains("://"))
 }
 
 /// Waits for keys, and not for those of a source that has just failed: whoever typed this can do so again.
