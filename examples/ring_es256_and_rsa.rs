@@ -34,7 +34,7 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, interval};
 
 #[derive(Parser)]
-struct Options {
+pub(crate) struct Options {
     #[command(flatten)]
     ring: RingOptions,
     /// For how many seconds a key signs.
@@ -44,7 +44,7 @@ struct Options {
 
 const SLOTS: [&str; 3] = ["es256", "rs256-2048", "rs256-4096"];
 
-fn config(options: &Options) -> RingConfig {
+pub(crate) fn config(options: &Options) -> RingConfig {
     let [es256, rsa_2048, rsa_4096] = SLOTS;
     let mut config = RingConfig::new([
         Slot::new(es256, Algorithm::Es256),

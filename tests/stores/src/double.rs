@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::SystemTime;
 
 /// What goes wrong with one request that writes an object.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +65,7 @@ struct World {
 struct Object {
     bytes: Vec<u8>,
     etag: String,
+    written_at: SystemTime,
 }
 
 /// The double, which listens until the process ends.
@@ -159,7 +161,7 @@ impl World {
                     }
                     let _ = write!(answer, "<Deleted><Key>{key}</Key></Deleted>");
                 }
-                (ok(&(answer + "</DeleteResult>"), ""), None)
+                (ok((answer + "</DeleteResult>").as_bytes(), ""), None)
             }
             "GET" if request.query.contains("list-type=2") => (self.list(&request.query), None),
             _ => match self.objects.get(key) {
@@ -170,8 +172,8 @@ impl World {
                         Flaw::OtherEtags => "ETag: \"other\"\r\n".into(),
                         _ => format!("ETag: {}\r\n", object.etag),
                     };
-                    let body = String::from_utf8_lossy(&object.bytes);
-                    (ok(&body, &format!("{etag}Last-Modified: Sun, 29 Nov 2026 06:00:00 GMT\r\n")), None)
+                    let written_at = httpdate::fmt_http_date(object.written_at);
+                    (ok(&object.bytes, &format!("{etag}Last-Modified: {written_at}\r\n")), None)
                 }
             },
         }
@@ -204,8 +206,9 @@ impl World {
         }
         let etag = format!("\"{}\"", self.writes);
         let header = if self.flaw == Flaw::NoEtags { String::new() } else { format!("ETag: {etag}\r\n") };
-        self.objects.insert(request.key.clone(), Object { bytes: request.body.clone(), etag });
-        if holds { ok("", &header) } else { error(412, "PreconditionFailed") }
+        let object = Object { bytes: request.body.clone(), etag, written_at: SystemTime::now() };
+        self.objects.insert(request.key.clone(), object);
+        if holds { ok(b"", &header) } else { error(412, "PreconditionFailed") }
     }
 
     fn list(&self, query: &str) -> Vec<u8> {
@@ -221,7 +224,7 @@ impl World {
                 object.etag.replace('"', "&quot;")
             );
         }
-        ok(&(body + "</ListBucketResult>"), "")
+        ok((body + "</ListBucketResult>").as_bytes(), "")
     }
 }
 
@@ -259,9 +262,10 @@ impl Request {
     }
 }
 
-fn ok(body: &str, headers: &str) -> Vec<u8> {
+fn ok(body: &[u8], headers: &str) -> Vec<u8> {
     let length = body.len();
-    format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}").into_bytes()
+    let head = format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n");
+    [head.as_bytes(), body].concat()
 }
 
 fn error(status: u16, code: &str) -> Vec<u8> {
