@@ -129,6 +129,12 @@ impl Document {
         let etag = HeaderValue::try_from(publication.etag).map_err(|_| NoDocument)?;
         Ok(Self { body: Bytes::from_owner(publication.bytes), etag })
     }
+
+    /// How many.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn bytes(&self) -> usize {
+        self.body.len()
+    }
 }
 
 /// For how long the set of a state that was read that long ago may be kept; `None` if it must not be given out any

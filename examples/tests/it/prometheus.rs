@@ -1,4 +1,7 @@
 //! The Prometheus example: what is scraped, and that the dashboard, the alerts and the documentation speak of that and of nothing else.
+//! A key ring, which the example does not have, is in `ring.rs`.
+
+mod ring;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -8,6 +11,7 @@ use countersign_testkit::IdentityProvider;
 use serde_json::Value;
 
 const ALERTS: &str = include_str!("../../prometheus/alerts.yaml");
+const ALERTS_TEST: &str = include_str!("../../prometheus/alerts-test.yaml");
 const DASHBOARD: &str = include_str!("../../prometheus/grafana-dashboard.json");
 const DOCUMENTATION: &str = include_str!("../../../OBSERVABILITY.md");
 
@@ -105,45 +109,15 @@ async fn what_has_happened_is_scraped() {
 async fn alerts_and_dashboard_use_only_what_is_scraped() {
     let (scraped, _) = lived_in().await;
     let metrics = scraped.metrics();
-    let alerts: Vec<_> = ALERTS.lines().map(|line| line.trim().trim_start_matches("expr: ")).collect();
-    let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
-    let mut expressions = Vec::new();
-    expressions_in(&dashboard, &mut expressions);
+    let expressions = expressions(|expression| !expression.contains(ring::PREFIX));
     assert!(expressions.len() >= 12, "{expressions:?}");
-    expressions.extend(alerts.into_iter().filter(|line| line.contains("countersign_")).map(String::from));
-
-    let mut used = BTreeSet::new();
-    for expression in &expressions {
-        for (name, labels) in selectors(expression) {
-            let of_metric = metrics.get(name).unwrap_or_else(|| panic!("there is no {name}: {expression}"));
-            for label in labels.iter().copied().chain(grouped_by(expression)) {
-                // Prometheus itself adds the instance.
-                assert!(label == "instance" || of_metric.contains(label), "{name} has no {label}: {expression}");
-            }
-            used.insert(family(name));
-        }
-    }
-    let scraped: BTreeSet<_> = metrics.keys().map(|name| family(name)).collect();
-    assert_eq!(used, scraped, "something is scraped that nobody looks at");
+    assert_uses_all_and_nothing_else(&expressions, &metrics);
 }
 
 #[tokio::test]
 async fn the_documentation_has_each_metric_with_its_type_and_labels_and_no_other() {
     let (scraped, text) = lived_in().await;
-    let mut documented = BTreeMap::new();
-    for line in DOCUMENTATION.lines().filter(|line| line.starts_with("| `countersign_")) {
-        let cells: Vec<_> = line.split('|').map(str::trim).collect();
-        let name = cells[1].trim_matches('`');
-        assert!(text.contains(&format!("# TYPE {name} {}\n", cells[2])), "{name} is no {}", cells[2]);
-        assert!(text.contains(&format!("# HELP {name} ")), "{name}");
-        let labels: BTreeSet<_> = cells[4].split(", ").map(|label| label.trim_matches('`')).collect();
-        documented.insert(name, labels);
-    }
-    let mut found = BTreeMap::<_, BTreeSet<_>>::new();
-    for (name, labels) in scraped.metrics() {
-        found.entry(family(name)).or_default().extend(labels.into_iter().filter(|label| *label != "le"));
-    }
-    assert_eq!(documented, found);
+    assert_documented(&scraped, &text, |name| !name.starts_with(ring::PREFIX));
     // Each outcome and reason that is scraped is named, but for the codes of refusals, which are listed elsewhere.
     for series in scraped.0.keys().filter(|series| !series.starts_with("countersign_requests_total")) {
         for value in ["outcome=\"", "reason=\""].iter().filter_map(|label| series.split_once(label)) {
@@ -159,10 +133,71 @@ async fn the_documented_calls_work() {
 }
 
 #[test]
+fn each_alert_is_made_to_fire_by_its_test() {
+    let after =
+        |text: &'static str, start: &'static str| text.split(start).skip(1).filter_map(|rest| rest.lines().next());
+    let fires = after(ALERTS_TEST, "alertname: ").zip(ALERTS_TEST.split("alertname: ").skip(1));
+    let fires: BTreeSet<_> = fires
+        .filter(|(_, rest)| rest.split("- eval_time").next().unwrap().contains("exp_labels"))
+        .map(|(name, _)| name)
+        .collect();
+    let alerts: BTreeSet<_> = after(ALERTS, "- alert: ").collect();
+    assert_eq!(alerts, fires);
+}
+
+#[test]
 fn names_and_labels_are_found_in_an_expression() {
     let expression = r#"sum by (le, a) (rate(countersign_x_bucket{layer=~"$layer",b="c"}[5m])) > countersign_y"#;
     assert_eq!(selectors(expression), [("countersign_x_bucket", vec!["layer", "b"]), ("countersign_y", vec![])]);
     assert_eq!(grouped_by(expression), ["le", "a"]);
+}
+
+/// The page has each of these metrics with its type, help and labels, and no other.
+fn assert_documented(scraped: &Scraped, text: &str, is_meant: fn(&str) -> bool) {
+    let mut documented = BTreeMap::new();
+    for line in DOCUMENTATION.lines().filter(|line| line.starts_with("| `countersign_")) {
+        let cells: Vec<_> = line.split('|').map(str::trim).collect();
+        let name = cells[1].trim_matches('`');
+        if !is_meant(name) {
+            continue;
+        }
+        assert!(text.contains(&format!("# TYPE {name} {}\n", cells[2])), "{name} is no {}", cells[2]);
+        assert!(text.contains(&format!("# HELP {name} ")), "{name}");
+        let labels: BTreeSet<_> = cells[4].split(", ").map(|label| label.trim_matches('`')).collect();
+        documented.insert(name, labels);
+    }
+    let mut found = BTreeMap::<_, BTreeSet<_>>::new();
+    for (name, labels) in scraped.metrics() {
+        found.entry(family(name)).or_default().extend(labels.into_iter().filter(|label| *label != "le"));
+    }
+    assert_eq!(documented, found);
+}
+
+/// Of the alerts and the dashboard.
+fn expressions(is_meant: fn(&str) -> bool) -> Vec<String> {
+    let mut expressions = Vec::new();
+    let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
+    expressions_in(&dashboard, &mut expressions);
+    let alerts = ALERTS.lines().map(|line| line.trim().trim_start_matches("expr: "));
+    expressions.extend(alerts.filter(|line| line.contains("countersign_")).map(String::from));
+    expressions.retain(|expression| is_meant(expression));
+    expressions
+}
+
+fn assert_uses_all_and_nothing_else(expressions: &[String], metrics: &BTreeMap<&str, BTreeSet<&str>>) {
+    let mut used = BTreeSet::new();
+    for expression in expressions {
+        for (name, labels) in selectors(expression) {
+            let of_metric = metrics.get(name).unwrap_or_else(|| panic!("there is no {name}: {expression}"));
+            for label in labels.iter().copied().chain(grouped_by(expression)) {
+                // Prometheus itself adds the instance.
+                assert!(label == "instance" || of_metric.contains(label), "{name} has no {label}: {expression}");
+            }
+            used.insert(family(name));
+        }
+    }
+    let scraped: BTreeSet<_> = metrics.keys().map(|name| family(name)).collect();
+    assert_eq!(used, scraped, "something is scraped that nobody looks at");
 }
 
 /// A histogram is three metrics.

@@ -148,6 +148,8 @@ impl RingBuilder {
             desk: ArcSwap::from_pointee(desk),
             door: Door { orders, report: reported, role: self.role },
         });
+        #[cfg(feature = "metrics")]
+        super::numbers::begin(&self.issuer);
         let teller = Teller::new(self.issuer, self.listener);
         runtime.spawn(task::run(Task::new(&shared, ordered, tools, node, report, teller)));
         Ok(Ring { shared })

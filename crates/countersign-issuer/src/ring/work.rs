@@ -41,6 +41,22 @@ pub enum Work {
 }
 
 impl Work {
+    /// Every kind.
+    pub const ALL: [Self; 12] = [
+        Self::LoadState,
+        Self::SaveState,
+        Self::MakeKey,
+        Self::ReadPublished,
+        Self::Publish,
+        Self::ReadBack,
+        Self::StorePrivate,
+        Self::OpenPrivate,
+        Self::RewrapPrivate,
+        Self::DestroyPrivate,
+        Self::ListPrivate,
+        Self::PushRevocation,
+    ];
+
     /// As it stands in metrics and logs.
     #[must_use]
     pub const fn code(self) -> &'static str {

@@ -385,6 +385,56 @@ pub enum Alarm {
     Defect(String),
 }
 
+impl Alarm {
+    /// All that [`code`](Self::code) can be.
+    pub const CODES: [&'static str; 18] = [
+        "store_failing",
+        "publish_failing",
+        "read_back_failing",
+        "private_store_failed",
+        "private_unavailable",
+        "private_missing",
+        "destroy_failing",
+        "generation_failing",
+        "clock_unsound",
+        "rotation_overdue",
+        "state_rolled_back",
+        "state_lost",
+        "set_edited",
+        "would_shrink",
+        "set_ahead",
+        "unpublishable",
+        "revocation_failing",
+        "defect",
+    ];
+
+    /// The kind, as it stands in metrics: without the names that belong to it.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        let at = match self {
+            Self::StoreFailing(_) => 0,
+            Self::PublishFailing(_) => 1,
+            Self::ReadBackFailing(_) => 2,
+            Self::PrivateStoreFailed(_) => 3,
+            Self::PrivateUnavailable(..) => 4,
+            Self::PrivateMissing(_) => 5,
+            Self::DestroyFailing(_) => 6,
+            Self::GenerationFailing(_) => 7,
+            Self::ClockUnsound => 8,
+            Self::RotationOverdue(_) => 9,
+            Self::StateRolledBack => 10,
+            Self::StateLost => 11,
+            Self::SetEdited => 12,
+            Self::WouldShrink(_) => 13,
+            Self::SetAhead => 14,
+            Self::Unpublishable => 15,
+            Self::RevocationFailing(_) => 16,
+            Self::Defect(_) => 17,
+        };
+        Self::CODES[at]
+    }
+}
+
 /// What has happened, for events and metrics.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -410,4 +460,40 @@ pub enum Note {
     LostRace,
     /// A write had been made although its answer said otherwise, or nothing.
     DoubtResolved,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_alarm_has_a_code_of_its_own() {
+        let name = String::new;
+        let alarms = [
+            Alarm::StoreFailing(Failure::Denied),
+            Alarm::PublishFailing(Failure::Denied),
+            Alarm::ReadBackFailing(Failure::Denied),
+            Alarm::PrivateStoreFailed(name()),
+            Alarm::PrivateUnavailable(name(), OpenFailure::Denied),
+            Alarm::PrivateMissing(name()),
+            Alarm::DestroyFailing(name()),
+            Alarm::GenerationFailing(name()),
+            Alarm::ClockUnsound,
+            Alarm::RotationOverdue(name()),
+            Alarm::StateRolledBack,
+            Alarm::StateLost,
+            Alarm::SetEdited,
+            Alarm::WouldShrink(name()),
+            Alarm::SetAhead,
+            Alarm::Unpublishable,
+            Alarm::RevocationFailing(name()),
+            Alarm::Defect(name()),
+        ];
+        assert_eq!(alarms.each_ref().map(Alarm::code), Alarm::CODES);
+        // The name of each is that of its variant.
+        for alarm in &alarms {
+            let variant: String = format!("{alarm:?}").chars().take_while(char::is_ascii_alphanumeric).collect();
+            assert_eq!(alarm.code().replace('_', ""), variant.to_ascii_lowercase());
+        }
+    }
 }

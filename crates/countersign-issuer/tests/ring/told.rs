@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+#[cfg(feature = "metrics")]
+use countersign_issuer::step::Alarm;
 use countersign_issuer::{AdoptKey, Fault, Operation, Ring, StoreErrorKind};
 use tokio::time::sleep;
 
@@ -117,6 +119,10 @@ mod numbers {
             Arc::clone(self.0.lock().unwrap().entry(name).or_default())
         }
 
+        fn has(&self, name: &str) -> bool {
+            self.0.lock().unwrap().contains_key(name)
+        }
+
         fn count(&self, name: &str) -> u64 {
             self.0.lock().unwrap().get(name).map_or(0, |value| value.load(Ordering::SeqCst))
         }
@@ -167,7 +173,46 @@ mod numbers {
         assert!(seen.count(&label("publications_total", "")) >= 2);
         let bytes = seen.value(&label("jwks_bytes", ""));
         assert!((bytes - world.jwks().len() as f64).abs() < 0.5, "{bytes}");
-        assert!(seen.value(&label("alarms", "")).abs() < 0.5);
+        let limit = seen.value(&name("key_limit_seconds"));
+        assert!((age + limit - 30.0 * 86_400.0).abs() < 0.01, "{limit}");
+        for alarm in Alarm::CODES {
+            // Over by now, or never there; and counted from 0 on, whether there was one or not.
+            assert!(seen.value(&label("alarms", &format!(",alarm={alarm}"))).abs() < 0.5, "{alarm}");
+            assert!(seen.has(&label("alarms_total", &format!(",alarm={alarm}"))), "{alarm}");
+        }
+        drop(ring);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_recorder_has_what_is_alarming_and_that_a_write_was_in_doubt_or_too_late() {
+        let seen = Seen::default();
+        let _recorded = metrics::set_default_local_recorder(&seen);
+        let world = World::new();
+        let ring = world.settled(config()).await;
+        let label =
+            |name: &str, label: &str| format!("countersign_ring_{name}{{issuer=https://issuer.example{label}}}");
+        assert_eq!((seen.count(&label("doubts_total", "")), seen.count(&label("lost_races_total", ""))), (0, 0));
+        world.store.plan(Operation::SwapState, Fault::Deny(StoreErrorKind::Unknown));
+        ring.rotate(["es256"]).await.unwrap();
+        assert_eq!(seen.count(&label("doubts_total", "")), 1);
+
+        let other = world.settled(config()).await;
+        let (one, two) = tokio::join!(ring.rotate(["es256"]), other.rotate(["es256"]));
+        assert!(one.is_ok() && two.is_ok());
+        assert!(seen.count(&label("lost_races_total", "")) >= 1);
+
+        let kid = token(&ring, "es256").kid;
+        world.store.tamper_with_private(&kid, None);
+        drop((ring, other));
+        let ring = world.start(config()).await;
+        let missing = label("alarms", ",alarm=private_missing");
+        for _ in 0..60 {
+            if seen.value(&missing) > 0.5 {
+                break;
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+        assert!((seen.value(&missing) - 1.0).abs() < 0.5);
         drop(ring);
     }
 }
