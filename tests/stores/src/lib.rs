@@ -21,6 +21,10 @@ use serde_json::json;
 /// How long anything may take that takes no time on an idle machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What moto knows S3 by: where the signature says that it is from is where it looks. It does not check it.
+pub const SIGNED: &str =
+    "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=x";
+
 /// A server process, and what it has said.
 pub struct Server {
     process: Child,
@@ -110,6 +114,17 @@ pub fn s3(port: u16) -> Server {
     let mut command = Command::new(program);
     command.args(["-H", "127.0.0.1", "-p", &port.to_string()]).env("PYTHONUNBUFFERED", "1").env("NO_COLOR", "1");
     Server::start(command, "Running on")
+}
+
+/// Makes a bucket in moto.
+///
+/// # Panics
+/// If it cannot be made.
+pub async fn make_bucket(port: u16, bucket: &str) {
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let request = client.put(format!("http://127.0.0.1:{port}/{bucket}")).header("Authorization", SIGNED);
+    let answer = request.send().await.expect("a server that answers");
+    assert!(answer.status().is_success(), "{}", answer.status());
 }
 
 /// S3 of s3rver, which ignores the conditions of writes, with one bucket, in a directory that it makes.
