@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# What callers get, and how fast, while the provider does something with its keys, and what a fleet asks of its provider under a
-# flood: two minutes. `--quick`: the same rules in a quarter of a minute. Fails if one of them is broken. FAILURES.md has the tables.
+# What callers get, and how fast, while the provider does something with its keys; what a fleet asks of its provider under a flood;
+# and what callers get while a new fleet of our issuer takes over from the old one: two and a half minutes. `--quick`: the same rules
+# in three quarters of a minute. Fails if one of them is broken. FAILURES.md has the tables.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

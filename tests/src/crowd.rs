@@ -17,6 +17,8 @@ pub type Shown = (&'static str, Arc<str>);
 /// What somebody got for a token.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {
+    /// The number of the request.
+    pub number: u32,
     /// The name of the token.
     pub name: &'static str,
     /// When it was sent.
@@ -74,7 +76,7 @@ impl Crowd {
                     let Some((name, token)) = tokens(request) else { break };
                     let sent = Instant::now();
                     let answer = connection.get(&token).await?;
-                    seen.push(Seen { name, sent, took: sent.elapsed(), answer });
+                    seen.push(Seen { number: request, name, sent, took: sent.elapsed(), answer });
                 }
                 Ok(seen)
             });

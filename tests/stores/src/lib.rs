@@ -11,7 +11,9 @@ use std::time::Duration;
 
 #[cfg(feature = "servers")]
 pub use keys::{finds, has, jwks, until};
-pub use server::{Server, free_port, redis, redis_over_tls, redis_says, s3, s3_without_conditions};
+#[cfg(feature = "servers")]
+pub use server::make_bucket;
+pub use server::{SIGNED, Server, free_port, redis, redis_over_tls, redis_says, s3, s3_without_conditions};
 
 /// How long anything may take that takes no time on an idle machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -100,6 +100,22 @@ pub fn s3(port: u16) -> Server {
     Server::start(command, "Running on")
 }
 
+/// What moto knows S3 by: where the signature says that it is from is where it looks. It does not check it.
+pub const SIGNED: &str =
+    "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=x";
+
+/// Makes a bucket in moto.
+///
+/// # Panics
+/// If it cannot be made.
+#[cfg(feature = "servers")]
+pub async fn make_bucket(port: u16, bucket: &str) {
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let request = client.put(format!("http://127.0.0.1:{port}/{bucket}")).header("Authorization", SIGNED);
+    let answer = request.send().await.expect("a server that answers");
+    assert!(answer.status().is_success(), "{}", answer.status());
+}
+
 /// S3 of s3rver, which ignores the conditions of writes, with one bucket, in a directory that it makes.
 ///
 /// # Panics

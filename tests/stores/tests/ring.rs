@@ -16,17 +16,13 @@ use countersign_issuer::{
     StoreFuture, Version,
 };
 use countersign_tests_stores::double::{Double, Fault, Flaw};
-use countersign_tests_stores::{Server, free_port, s3, s3_without_conditions};
+use countersign_tests_stores::{SIGNED, Server, free_port, make_bucket, s3, s3_without_conditions};
 use object_store::RetryConfig;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
 
 const BUCKET: &str = "rings";
 const SECRET: &str = "hunter2-is-the-secret-access-key";
-
-/// What moto knows S3 by.
-const SIGNED: &str =
-    "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=x";
 
 const HEADERS: JwksHeaders<'static> =
     JwksHeaders { content_type: "application/jwk-set+json", cache_control: "public, max-age=300" };
@@ -55,11 +51,8 @@ async fn kind<T>(answer: StoreFuture<'_, T>) -> Option<StoreErrorKind> {
 async fn moto() -> (Server, u16, reqwest::Client) {
     let port = free_port();
     let server = s3(port);
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    // Where the signature says that it is from is where moto puts the bucket; it does not check it.
-    let request = client.put(format!("http://127.0.0.1:{port}/{BUCKET}")).header("Authorization", SIGNED);
-    assert!(request.send().await.unwrap().status().is_success());
-    (server, port, client)
+    make_bucket(port, BUCKET).await;
+    (server, port, reqwest::Client::builder().no_proxy().build().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use countersign_jwks::{KeyEvent, KeyState, Keys, MAX_BODY_BYTES, Remote};
 use countersign_testkit::{IdentityProvider, TestKey};
-use countersign_tests_stores::{PATIENCE, Server, finds, free_port, has, jwks, s3, until};
+use countersign_tests_stores::{PATIENCE, Server, finds, free_port, has, jwks, make_bucket, s3, until};
 use countersign_token::Algorithm;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::local::LocalFileSystem;
@@ -44,12 +44,7 @@ impl Bucket {
     /// Starts the server with the bucket, and nothing in it.
     async fn start(&mut self) {
         self.server = Some(s3(self.port));
-        // Where the signature says that it is from is where moto puts the bucket; it does not check it.
-        let signed =
-            "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=x";
-        let request = self.client.put(format!("http://127.0.0.1:{}/{BUCKET}", self.port));
-        let answer = request.header("Authorization", signed).send().await.unwrap();
-        assert!(answer.status().is_success(), "{answer:?}");
+        make_bucket(self.port, BUCKET).await;
     }
 
     fn stop(&mut self) {

@@ -17,7 +17,7 @@ use countersign_claims::UnixTime;
 use countersign_issuer::publication::Found;
 use countersign_issuer::state::{KeyState, RingState};
 use countersign_issuer::step::Effect;
-use countersign_issuer::{KeyStore, Moment, Ring, RingConfig};
+use countersign_issuer::{KeyStore, Moment, Ring, RingBuilder, RingConfig};
 use countersign_token::{JwkSet, Origin};
 use rustix::process::{Signal, getpid, kill_process};
 use tokio::runtime::{Builder, Runtime};
@@ -33,11 +33,13 @@ const LAST_WORDS: &str = "dies at";
 /// A process that has not done by then what it is to do is stuck. Nobody waits for it but those who are.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// More moments than the life of a key has.
-const MANY: usize = 200;
-
 /// What is numbered in INVARIANTS.md, under "What happens where it breaks".
 const STEPS: std::ops::RangeInclusive<u8> = 1..=10;
+
+/// Before and after each of them.
+pub(crate) fn steps() -> impl Iterator<Item = (u8, Moment)> {
+    STEPS.flat_map(|step| [(step, Moment::Before), (step, Moment::After)])
+}
 
 /// How often a process is started anew that is to die at a step that it may not come to: another's key was earlier.
 const ATTEMPTS: usize = 5;
@@ -60,32 +62,29 @@ pub(crate) trait Ground: Send + Sync {
     fn pace(&self) -> Duration;
 }
 
-/// When a process is to die: at that moment, counted from 0, or the first time that it is at that step.
+/// When a process is to die: at that moment, counted from 0, or when it is at that step for so many times.
 #[derive(Clone, Copy, Debug)]
-enum Doom {
+pub(crate) enum Doom {
     Moment(usize),
-    Step(Moment, u8),
+    Step { when: Moment, step: u8, times: usize },
 }
 
 impl Doom {
     fn written(self) -> String {
         match self {
             Self::Moment(number) => number.to_string(),
-            Self::Step(when, step) => format!("{when:?} {step}"),
+            Self::Step { when, step, times } => format!("{when:?} {step} {times}"),
         }
     }
 
     fn read(text: &str) -> Self {
-        match text.split_once(' ') {
-            None => Self::Moment(text.parse().unwrap()),
-            Some((when, step)) => Self::Step(read_moment(when), step.parse().unwrap()),
-        }
-    }
-
-    fn is_now(self, number: usize, when: Moment, steps: &[u8]) -> bool {
-        match self {
-            Self::Moment(doom) => doom == number,
-            Self::Step(doom, step) => doom == when && steps.contains(&step),
+        let words: Vec<_> = text.split(' ').collect();
+        match words[..] {
+            [number] => Self::Moment(number.parse().unwrap()),
+            [when, step, times] => {
+                Self::Step { when: read_moment(when), step: step.parse().unwrap(), times: times.parse().unwrap() }
+            }
+            _ => panic!("{text}"),
         }
     }
 }
@@ -133,26 +132,42 @@ pub(crate) fn live(ground: &impl Ground) {
     let doom = Doom::read(&std::env::var(DIES_AT).unwrap());
     runtime().block_on(async {
         let store = ground.open();
-        let moments = AtomicUsize::new(0);
-        let steps = Mutex::new(Steps::default());
-        let ring = Ring::builder(ISSUER, ground.config(), Arc::clone(&store), keks());
-        let ring = ring.at_each_effect(move |effect, moment| {
+        let past = Mutex::new(Past::default());
+        let hook = Arc::new(move |effect: &Effect, moment| {
             // What only looks leaves nothing behind.
             if matches!(effect, Effect::Load | Effect::ReadPublished | Effect::ListSealed) {
                 return;
             }
-            let steps = steps.lock().unwrap().of(effect, moment);
-            if doom.is_now(moments.fetch_add(1, Ordering::SeqCst), moment, &steps) {
+            let mut past = past.lock().unwrap();
+            let steps = past.steps(effect, moment);
+            if past.comes_to(doom, moment, &steps) {
                 die(moment, &steps);
             }
         });
-        let ring = ring.start().await.unwrap();
+        let ring = started(ground, &store, |ring| {
+            let hook = Arc::clone(&hook);
+            ring.at_each_effect(move |effect, moment| hook(effect, moment))
+        })
+        .await;
         // To the end of the last step: nobody is shown any more what is retired.
         while !(has_lived(&*store).await && is_published(&ring, &*store).await) {
             tokio::time::sleep(ground.pace()).await;
         }
         drop(ring);
     });
+}
+
+/// A node, as soon as the store answers in time.
+async fn started(ground: &impl Ground, store: &Arc<dyn KeyStore>, change: impl Fn(RingBuilder) -> RingBuilder) -> Ring {
+    let begun = Instant::now();
+    loop {
+        let ring = Ring::builder(ISSUER, ground.config(), Arc::clone(store), keks());
+        match change(ring).start().await {
+            Ok(ring) => return ring,
+            Err(error) => assert!(begun.elapsed() < PATIENCE, "it does not start: {error}"),
+        }
+        tokio::time::sleep(ground.pace()).await;
+    }
 }
 
 fn die(moment: Moment, steps: &[u8]) -> ! {
@@ -181,15 +196,33 @@ fn lives_or_dies(ground: &impl Ground, doom: Doom) -> End {
     End::Died(read_moment(words.next().unwrap()), words.map(|number| number.parse().unwrap()).collect())
 }
 
-/// Which steps an effect is.
+/// What a process has behind it.
 #[derive(Default)]
-struct Steps {
+struct Past {
+    moments: usize,
+    /// How often it was before or after each step.
+    steps: BTreeMap<(u8, bool), usize>,
     /// As last written: how far each key was, and whether it had been read back.
     written: BTreeMap<String, (KeyState, bool)>,
 }
 
-impl Steps {
-    fn of(&mut self, effect: &Effect, moment: Moment) -> Vec<u8> {
+impl Past {
+    /// One moment more: whether it is the one to die at.
+    fn comes_to(&mut self, doom: Doom, when: Moment, steps: &[u8]) -> bool {
+        for step in steps {
+            *self.steps.entry((*step, when == Moment::After)).or_default() += 1;
+        }
+        self.moments += 1;
+        match doom {
+            Doom::Moment(number) => self.moments - 1 == number,
+            Doom::Step { when: then, step, times } => {
+                then == when && steps.contains(&step) && self.steps[&(step, when == Moment::After)] == times
+            }
+        }
+    }
+
+    /// Which steps an effect is.
+    fn steps(&mut self, effect: &Effect, moment: Moment) -> Vec<u8> {
         match effect {
             Effect::Generate { .. } => vec![1],
             Effect::Publish { .. } => vec![3],
@@ -264,7 +297,7 @@ async fn signs_what_is_published(ring: &Ring, store: &dyn KeyStore, slot: &str, 
         let token = signed(ring, slot).await;
         let Ok(Some(stored)) = store.load_jwks().await else { continue };
         if UnixTime::from(SystemTime::now()) < token.exp {
-            assert!(verifies(&token, &fetched(&stored.bytes)), "{doom:?}: {token:?}");
+            assert!(verifies(&token, &fetched(&stored.bytes)), "{doom:?}: {} is not in the set", token.kid);
             return;
         }
     }
@@ -331,14 +364,13 @@ async fn look(store: &dyn KeyStore, was_published: &mut bool) -> bool {
 }
 
 /// A process dies then, unless its key has gone all the way before, and the next one goes on.
-fn dies_and_is_followed(ground: &impl Ground, doom: Doom) -> End {
+pub(crate) fn dies_and_is_followed(ground: &impl Ground, doom: Doom) -> End {
     let watch = Watch::over(ground);
     let end = lives_or_dies(ground, doom);
     runtime().block_on(async {
         let store = ground.open();
-        let config = ground.config();
-        let slots: Vec<_> = config.slots.iter().map(|slot| slot.name.clone()).collect();
-        let ring = Ring::builder(ISSUER, config, Arc::clone(&store), keks()).start().await.unwrap();
+        let slots: Vec<_> = ground.config().slots.into_iter().map(|slot| slot.name).collect();
+        let ring = started(ground, &store, |ring| ring).await;
         for slot in &slots {
             signs_what_is_published(&ring, &*store, slot, doom).await;
         }
@@ -362,55 +394,57 @@ fn dies_and_is_followed(ground: &impl Ground, doom: Doom) -> End {
     end
 }
 
-/// Lets a process die at each moment in turn, on a ground of its own, so many at a time: most of their life they wait.
-/// Then, how many moments a life has being a matter of chance, at each of the numbered steps at which nobody has died.
-/// Returns how many moments there were.
-pub(crate) fn at_every_moment<G: Ground>(at_once: usize, ground: impl Fn() -> G + Sync) -> usize {
-    let begun = Instant::now();
-    let (next, lived_at) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
-    let died = Mutex::new(BTreeMap::<(u8, bool), usize>::new());
-    let count = |end: &End| {
-        let End::Died(when, steps) = end else { return };
+/// How many have died before or after each step.
+#[derive(Default)]
+pub(crate) struct Died(Mutex<BTreeMap<(u8, bool), usize>>);
+
+impl Died {
+    /// False if it has lived.
+    pub(crate) fn count(&self, end: &End) -> bool {
+        let End::Died(when, steps) = end else { return false };
         for step in steps {
-            *died.lock().unwrap().entry((*step, *when == Moment::After)).or_default() += 1;
+            *self.0.lock().unwrap().entry((*step, *when == Moment::After)).or_default() += 1;
         }
-    };
-    thread::scope(|scope| {
-        for _ in 0..at_once {
-            scope.spawn(|| {
-                loop {
-                    let moment = next.fetch_add(1, Ordering::SeqCst);
-                    if moment >= lived_at.load(Ordering::SeqCst) {
-                        return;
+        true
+    }
+
+    pub(crate) fn at(&self, step: u8, when: Moment) -> usize {
+        self.0.lock().unwrap().get(&(step, when == Moment::After)).copied().unwrap_or(0)
+    }
+
+    /// Lets processes die at these steps, each for so many times, on grounds of their own, so many at once: most of their
+    /// life they wait.
+    pub(crate) fn at_steps<G: Ground>(
+        &self,
+        at_once: usize,
+        dooms: impl Iterator<Item = (u8, Moment, usize)>,
+        ground: impl Fn() -> G + Sync,
+    ) {
+        let dooms: Vec<_> = dooms.collect();
+        let dooms = Mutex::new(dooms);
+        thread::scope(|scope| {
+            for _ in 0..at_once {
+                scope.spawn(|| {
+                    loop {
+                        let doom = dooms.lock().unwrap().pop();
+                        let Some((step, when, times)) = doom else { return };
+                        let doom = Doom::Step { when, step, times };
+                        let mut ends = (0..ATTEMPTS).map(|_| dies_and_is_followed(&ground(), doom));
+                        assert!(ends.any(|end| self.count(&end)), "nobody comes to {doom:?}");
                     }
-                    assert!(moment < MANY, "it never lives");
-                    let end = dies_and_is_followed(&ground(), Doom::Moment(moment));
-                    count(&end);
-                    if end == End::Lived {
-                        lived_at.fetch_min(moment, Ordering::SeqCst);
-                    }
-                }
-            });
-        }
-    });
-    let at = |step, when| died.lock().unwrap().get(&(step, when == Moment::After)).copied().unwrap_or(0);
-    thread::scope(|scope| {
-        for (step, when) in STEPS.flat_map(|step| [(step, Moment::Before), (step, Moment::After)]) {
-            if at(step, when) == 0 {
-                let (count, ground) = (&count, &ground);
-                scope.spawn(move || {
-                    let mut ends = (0..ATTEMPTS).map(|_| dies_and_is_followed(&ground(), Doom::Step(when, step)));
-                    count(&ends.find(|end| *end != End::Lived).unwrap_or(End::Lived));
                 });
             }
-        }
-    });
-    for step in STEPS {
-        let (before, after) = (at(step, Moment::Before), at(step, Moment::After));
-        writeln!(std::io::stdout(), "step {step}: {before} have died before it, {after} after it").unwrap();
-        assert!(before > 0 && after > 0, "nobody has died at step {step}");
+        });
     }
-    let moments = lived_at.into_inner();
-    writeln!(std::io::stdout(), "a life has {moments} moments; {} s", begun.elapsed().as_secs()).unwrap();
-    moments
+
+    /// Says how many have died where, and that at each of the numbered steps somebody has.
+    pub(crate) fn report(&self, begun: Instant) {
+        let mut out = std::io::stdout().lock();
+        for step in STEPS {
+            let (before, after) = (self.at(step, Moment::Before), self.at(step, Moment::After));
+            writeln!(out, "step {step}: {before} have died before it, {after} after it").unwrap();
+            assert!(before > 0 && after > 0, "nobody has died at step {step}");
+        }
+        writeln!(out, "processes that die: {} s", begun.elapsed().as_secs()).unwrap();
+    }
 }

@@ -12,7 +12,9 @@ use countersign_issuer::state::KeyState;
 use countersign_issuer::{DirectoryStore, KeyStore, Ring, RingConfig, Slot};
 use countersign_token::Algorithm;
 
-use crate::crashes::{Ground, PATIENCE, at_every_moment, live, runtime, signed, this_program, wait};
+use crate::crashes::{
+    Died, Doom, Ground, PATIENCE, dies_and_is_followed, live, runtime, signed, steps, this_program, wait,
+};
 use crate::support::{ISSUER, keks, read_state};
 
 /// Where the process that a test has started finds its ring.
@@ -20,6 +22,9 @@ const DIRECTORY: &str = "COUNTERSIGN_TEST_RING";
 
 /// How many processes die at a time.
 const AT_ONCE: usize = 8;
+
+/// More moments than the life of a key has.
+const MANY: usize = 200;
 
 /// As fast as the inequalities allow: a key lives for some three seconds.
 fn fast() -> RingConfig {
@@ -160,8 +165,32 @@ fn sixteen_processes_on_an_empty_store_make_one_key_for_each_slot() {
 
 #[test]
 fn whenever_a_process_dies_the_next_one_goes_on_and_no_verifier_notices() {
-    let moments = at_every_moment(AT_ONCE, || Place::new("dies"));
+    let begun = Instant::now();
+    let ground = || Place::new("dies");
+    let (next, lived_at) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
+    let died = Died::default();
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let moment = next.fetch_add(1, Ordering::SeqCst);
+                    if moment >= lived_at.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    assert!(moment < MANY, "it never lives");
+                    let end = dies_and_is_followed(&ground(), Doom::Moment(moment));
+                    if !died.count(&end) {
+                        lived_at.fetch_min(moment, Ordering::SeqCst);
+                    }
+                }
+            });
+        }
+    });
+    // How many moments a life has is a matter of chance: there may be a step at which nobody has died.
+    let missing: Vec<_> = steps().filter(|(step, when)| died.at(*step, *when) == 0).collect();
+    died.at_steps(AT_ONCE, missing.into_iter().map(|(step, when)| (step, when, 1)), ground);
+    died.report(begun);
     // Before and after each: two keys made, announced, published, read back, confirmed, two stored and opened, made
     // active; and that again for their successors, with rotation, destruction, retirement.
-    assert!(moments > 50, "a life has {moments} moments");
+    assert!(lived_at.load(Ordering::SeqCst) > 50, "a life has {lived_at:?} moments");
 }

@@ -7,17 +7,13 @@ use std::time::Duration;
 
 use countersign_examples::{Client, Running, documented_calls_to, example_binary};
 use countersign_tests_stores::double::{Double, Flaw};
-use countersign_tests_stores::{PATIENCE, free_port, s3};
+use countersign_tests_stores::{PATIENCE, SIGNED, free_port, s3};
 use tokio::time::{sleep, timeout};
 
 /// How often is looked whether something has come about.
 const LOOK: Duration = Duration::from_millis(50);
 
 const BUCKET: &str = "rings";
-
-/// What moto knows S3 by; it checks no signatures, and the double does not even look.
-const SIGNED: &str =
-    "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=x";
 
 /// Somebody's key-encryption key: 32 bytes in hexadecimal digits.
 const KEK: &str = "5d3b2a190817f6e5d4c3b2a1908f7e6d5c4b3a29180f7e6d5c4b3a2918070605";

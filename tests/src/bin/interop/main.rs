@@ -1,5 +1,5 @@
 //! countersign against software that nobody here wrote, over real sockets: JOSE libraries of two other languages, a
-//! certified OpenID provider, and a gRPC client. Every refusal that is checked is checked for its kind.
+//! certified OpenID provider, a gRPC client, and a verifier of our key ring. Every refusal that is checked is checked for its kind.
 //!
 //! `tests/interop/run` installs the foreign part and starts this. The first argument is the directory of the foreign part;
 //! any others name the parts that are wanted, which otherwise are all.
@@ -18,6 +18,8 @@ mod outages;
 mod program;
 mod provider;
 mod python;
+#[cfg(unix)]
+mod ring;
 mod service;
 mod tally;
 
@@ -40,7 +42,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a part may take altogether. Six times what the longest needs on two cores.
 const PART_TIMEOUT: Duration = Duration::from_secs(300);
 
-const PARTS: [&str; 4] = ["jose", "python", "provider", "grpc"];
+const PARTS: [&str; 5] = ["jose", "python", "provider", "grpc", "ring"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -74,7 +76,10 @@ async fn run(part: &str, directory: &Path) -> Tally {
             "jose" => jose::run(&NodeJs::find(directory), &mut tally).await,
             "python" => python::run(&Python::find(directory), &mut tally).await,
             "provider" => provider::run(&NodeJs::find(directory), &mut tally).await,
-            _ => grpc::run(&Python::find(directory), &mut tally).await,
+            "grpc" => grpc::run(&Python::find(directory), &mut tally).await,
+            #[cfg(unix)]
+            "ring" => ring::run(&NodeJs::find(directory), &mut tally).await,
+            _ => Err("not on this system".into()),
         }
     });
     match outcome.await {

@@ -14,10 +14,10 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::Broken;
 
-const CONNECTIONS: u32 = 64;
+pub(crate) const CONNECTIONS: u32 = 64;
 
 /// Requests a second, all connections together.
-const RATE: u32 = 500;
+pub(crate) const RATE: u32 = 500;
 
 /// What an answer's keys are good for where that matters: short, so that ten seconds are many lifetimes.
 const LIFETIME: Duration = Duration::from_secs(3);
@@ -89,14 +89,14 @@ pub(crate) async fn run(change: Change, spell: Spell) -> Result<Outcome> {
 }
 
 /// A service with threads of its own.
-struct Server {
-    address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     runtime: Option<Runtime>,
 }
 
 impl Server {
     /// Starts it, and waits until it has its keys.
-    async fn start(auth: JwtAuth) -> Result<Self> {
+    pub(crate) async fn start(auth: JwtAuth) -> Result<Self> {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let address = runtime.spawn(async move {
             let address = service::serve(auth.clone()).await?;

@@ -1,5 +1,6 @@
-//! What callers get, and how fast, while the provider does something with its keys; and what a fleet of verifiers asks of one
-//! provider while strangers flood all of them. Over real sockets; prints Markdown tables, and fails if a rule is broken.
+//! What callers get, and how fast, while the provider does something with its keys; what a fleet of verifiers asks of one
+//! provider while strangers flood all of them; and what callers of an issuer of our own get while one fleet of its takes over
+//! from another. Over real sockets; prints Markdown tables, and fails if a rule is broken.
 //!
 //! `tests/load.sh` runs it, as it should be run: optimised. `--quick` is for CI: everything at once, and shorter.
 
@@ -7,6 +8,8 @@
 
 mod changes;
 mod fleet;
+#[cfg(unix)]
+mod switch;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -55,7 +58,13 @@ async fn run(is_quick: bool, broken: &mut Broken) -> Result<()> {
         }
     }
     println!();
-    fleet::run(Duration::from_secs(if is_quick { 8 } else { 30 }), broken).await
+    fleet::run(Duration::from_secs(if is_quick { 8 } else { 30 }), broken).await?;
+    #[cfg(unix)]
+    {
+        println!();
+        switch::run(broken).await?;
+    }
+    Ok(())
 }
 
 /// The rules that were not kept.
