@@ -18,6 +18,7 @@ mod program;
 mod published;
 pub mod request;
 mod revocation;
+mod ring;
 mod sources;
 mod swaps;
 mod threads;
@@ -58,7 +59,7 @@ struct Section {
 }
 
 /// Memory first: it is what the process grows by, which what others left behind would hide.
-const SECTIONS: [Section; 11] = [
+const SECTIONS: [Section; 12] = [
     Section { name: "memory", counts: true, tables: memory::tables },
     Section { name: "verification", counts: true, tables: verification::tables },
     Section { name: "token-cache", counts: true, tables: cached::tables },
@@ -69,6 +70,7 @@ const SECTIONS: [Section; 11] = [
     Section { name: "swaps", counts: false, tables: swaps::tables },
     Section { name: "threads", counts: false, tables: threads::tables },
     Section { name: "minting", counts: false, tables: minting::tables },
+    Section { name: "ring", counts: false, tables: ring::tables },
     Section { name: "revocation", counts: true, tables: revocation::tables },
 ];
 

@@ -14,15 +14,12 @@ use countersign_issuer::{Mint, Minter, RingConfig, Slot, SystemClock};
 use serde::Serialize;
 
 use crate::Failure;
-use crate::timing::{BATCH, Contender, Effort, median, medians, on_processor};
+use crate::timing::{BATCH, Contender, Effort, median, on_processor, rounds};
 
 const SLOT: &str = "slot";
 
 /// Of the rounds on several threads, odd, the middle one counts.
 const ROUNDS: usize = 15;
-
-const ALGORITHMS: [Algorithm; 6] =
-    [Algorithm::Es256, Algorithm::Es384, Algorithm::Ed25519, Algorithm::Rs256, Algorithm::Ps256, Algorithm::MlDsa44];
 
 #[derive(Serialize)]
 struct Further<'a> {
@@ -45,7 +42,7 @@ pub fn tables(effort: &Effort) -> Result<String, Failure> {
          | | | bytes | × raw, one thread | µs | × raw, two threads | tokens per second, two threads |\n\
          |---|---|---:|---:|---:|---:|---:|\n",
     );
-    for algorithm in ALGORITHMS {
+    for algorithm in Algorithm::ALL.into_iter().filter(|algorithm| !algorithm.is_symmetric()) {
         table.push_str(&measure(algorithm, effort)?);
     }
     Ok(table)
@@ -68,7 +65,7 @@ fn measure(algorithm: Algorithm, effort: &Effort) -> Result<String, Failure> {
         Contender::prepared("`Minter::mint`, claims written anew", renew, || anew(&minter)),
         Contender::prepared("`Minter::mint`, claims written before", renew, || again(&minter, &prepared)),
     ];
-    let alone = medians(&mut contenders, effort);
+    let mut alone = rounds(&mut contenders, effort);
     let names = contenders.map(|contender| contender.name);
 
     let loads: [&Load<'_>; 3] = [&|| raw.sign(), &|| anew(&minter), &|| again(&minter, &prepared)];
@@ -81,15 +78,21 @@ fn measure(algorithm: Algorithm, effort: &Effort) -> Result<String, Failure> {
             together[at].push(throughput(2, loads[at], effort));
         }
     }
-    let together = together.each_mut().map(|rates| median(rates));
+    let (raw_alone, raw_together) = (alone[0].clone(), together[0].clone());
     let mut rows = String::new();
     for (at, name) in names.into_iter().enumerate() {
-        let (one, micros) = (alone[0] / alone[at], alone[at]);
-        let two = together[at] / together[0];
-        let (bytes, rate) = (sample.len(), together[at]);
+        // Of the times that were measured side by side.
+        let one = median(&mut ratios(&raw_alone, &alone[at]));
+        let two = median(&mut ratios(&together[at], &raw_together));
+        let (bytes, micros, rate) = (sample.len(), median(&mut alone[at]), median(&mut together[at]));
         rows.push_str(&format!("| {algorithm} | {name} | {bytes} | {one:.3} | {micros:.2} | {two:.3} | {rate:.0} |\n"));
     }
     Ok(rows)
+}
+
+/// Of each round.
+fn ratios(of: &[f64], to: &[f64]) -> Vec<f64> {
+    of.iter().zip(to).map(|(of, to)| of / to).collect()
 }
 
 type Load<'a> = dyn Fn() + Sync + 'a;
@@ -150,14 +153,23 @@ enum Pair {
 
 impl Raw {
     fn new(algorithm: Algorithm, message: &str) -> Result<Self, Failure> {
-        let rsa = || RsaKeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048);
+        let rsa = |encoding: &'static dyn signature::RsaEncoding| {
+            Ok::<_, Failure>(Pair::Rsa(RsaKeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048)?, encoding))
+        };
         let pair = match algorithm {
             Algorithm::Es256 => Pair::Ec(EcdsaKeyPair::generate(&signature::ECDSA_P256_SHA256_FIXED_SIGNING)?),
             Algorithm::Es384 => Pair::Ec(EcdsaKeyPair::generate(&signature::ECDSA_P384_SHA384_FIXED_SIGNING)?),
-            Algorithm::Ed25519 => Pair::Ed25519(Ed25519KeyPair::generate()?),
-            Algorithm::Rs256 => Pair::Rsa(rsa()?, &signature::RSA_PKCS1_SHA256),
-            Algorithm::Ps256 => Pair::Rsa(rsa()?, &signature::RSA_PSS_SHA256),
+            Algorithm::Es512 => Pair::Ec(EcdsaKeyPair::generate(&signature::ECDSA_P521_SHA512_FIXED_SIGNING)?),
+            Algorithm::Ed25519 | Algorithm::EdDsa => Pair::Ed25519(Ed25519KeyPair::generate()?),
+            Algorithm::Rs256 => rsa(&signature::RSA_PKCS1_SHA256)?,
+            Algorithm::Rs384 => rsa(&signature::RSA_PKCS1_SHA384)?,
+            Algorithm::Rs512 => rsa(&signature::RSA_PKCS1_SHA512)?,
+            Algorithm::Ps256 => rsa(&signature::RSA_PSS_SHA256)?,
+            Algorithm::Ps384 => rsa(&signature::RSA_PSS_SHA384)?,
+            Algorithm::Ps512 => rsa(&signature::RSA_PSS_SHA512)?,
             Algorithm::MlDsa44 => Pair::MlDsa(PqdsaKeyPair::generate(&signature::ML_DSA_44_SIGNING)?),
+            Algorithm::MlDsa65 => Pair::MlDsa(PqdsaKeyPair::generate(&signature::ML_DSA_65_SIGNING)?),
+            Algorithm::MlDsa87 => Pair::MlDsa(PqdsaKeyPair::generate(&signature::ML_DSA_87_SIGNING)?),
             _ => return Err("not measured".into()),
         };
         Ok(Self { message: message.as_bytes().to_vec(), pair })
@@ -175,9 +187,10 @@ impl Raw {
                 black_box(signature);
             }
             Pair::MlDsa(pair) => {
-                let mut signature = [0; 2_420];
-                pair.sign(message, &mut signature).expect("it signs");
-                black_box(signature);
+                // ML-DSA-87's, the longest.
+                let mut signature = [0; 4_627];
+                let length = pair.sign(message, &mut signature).expect("it signs");
+                black_box(&signature[..length]);
             }
         }
     }
