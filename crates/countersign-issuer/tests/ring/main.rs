@@ -12,6 +12,7 @@ mod one_binary;
 #[cfg(unix)]
 mod processes;
 mod read_back;
+mod steps;
 mod support;
 #[cfg(any(feature = "tracing", feature = "metrics"))]
 mod told;
