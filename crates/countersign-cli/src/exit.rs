@@ -12,7 +12,8 @@ Exit codes:
   0  good: accepted, done, nothing to complain about
   1  refused: the token, the key set, or what was asked of the ring
   2  usage: arguments that do not fit, or contradict each other
-  3  unavailable: keys, a file, the network or the ring could not be had; try again";
+  3  unavailable: keys, a file, the network or the ring could not be had; try again
+  4  done, and something is alarming: the answer says what";
 
 /// With which code the process ends. Scripts rely on the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub(crate) enum Exit {
     Usage = 2,
     /// Something that was needed could not be had. Nothing is known.
     Unavailable = 3,
+    /// Done, and somebody has to look.
+    Alarm = 4,
 }
 
 impl From<Exit> for ExitCode {

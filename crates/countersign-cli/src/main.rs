@@ -6,14 +6,20 @@
 //! - `exit.rs`: the codes, and how a command ends. `output.rs`: what is shown, and what must not reach a terminal as it is.
 //!   `usage.rs`: what is said of arguments that do not fit, without repeating them.
 //! - `input.rs`: what is read, and how much of it. `runtime.rs`: where futures run.
-//! - One module for each command: `token.rs`, `jwks.rs`; `shell.rs` (completions, the man page).
+//! - One module for each command: `token.rs`, `jwks.rs`, `keys.rs` and `tick.rs` (with `ring.rs`: a ring in a directory); `shell.rs` (completions, the man page).
 
 mod exit;
 mod input;
 mod jwks;
+#[cfg(unix)]
+mod keys;
 mod output;
+#[cfg(unix)]
+mod ring;
 mod runtime;
 mod shell;
+#[cfg(unix)]
+mod tick;
 mod token;
 mod usage;
 
@@ -29,7 +35,7 @@ use crate::output::{Colour, Screen};
 #[command(name = "countersign", version, about, after_help = exit::HELP, max_term_width = 100)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 struct Cli {
-    /// One JSON document on standard output, whatever comes of it.
+    /// One JSON document on standard output, in place of text for people.
     #[arg(long, global = true)]
     json: bool,
 
@@ -47,6 +53,13 @@ enum Command {
     Token(Box<token::Token>),
     /// Key sets: checked.
     Jwks(jwks::Jwks),
+    /// The keys of a ring in a directory: listed, rotated, revoked, imported, exported.
+    #[cfg(unix)]
+    Keys(Box<keys::Keys>),
+    /// One step of a ring in a directory: does what is due, and ends. For cron, where no node of the ring runs.
+    #[cfg(unix)]
+    #[command(after_help = exit::HELP)]
+    Tick(Box<tick::Tick>),
     /// Completions for a shell, on standard output.
     Completions(shell::Completions),
     /// The man page, on standard output; of all commands, below a directory, with `--directory`.
@@ -59,6 +72,10 @@ impl Command {
         match self {
             Self::Token(command) => command.run(screen),
             Self::Jwks(command) => command.run(screen),
+            #[cfg(unix)]
+            Self::Keys(command) => command.run(screen),
+            #[cfg(unix)]
+            Self::Tick(command) => command.run(screen),
             Self::Completions(command) => command.run(),
             Self::Man(command) => command.run(),
         }

@@ -27,6 +27,8 @@ pub(crate) struct Screen {
     out: Paint,
     /// On standard error.
     err: Paint,
+    /// Somebody watches standard error.
+    is_watched: bool,
 }
 
 impl Screen {
@@ -34,7 +36,8 @@ impl Screen {
         let paint = |is_terminal: bool| {
             Paint(colour == Colour::Always || colour == Colour::Auto && is_terminal && may_colour())
         };
-        Self { json, out: paint(io::stdout().is_terminal()), err: paint(io::stderr().is_terminal()) }
+        let is_watched = io::stderr().is_terminal();
+        Self { json, out: paint(io::stdout().is_terminal()), err: paint(is_watched), is_watched: is_watched && !json }
     }
 
     /// For what goes into an [`Answer`].
@@ -68,6 +71,15 @@ impl Screen {
     pub(crate) fn warn(&self, message: &str) {
         if !self.json {
             self.complain("warning:", message);
+        }
+    }
+
+    /// Says on a terminal what takes long, in a line that goes with the next; with nothing, the line goes.
+    pub(crate) fn progress(&self, what: &str) {
+        if self.is_watched {
+            let mut err = io::stderr().lock();
+            // There is nobody left to tell that nobody sees this.
+            let _ = write!(err, "\r\x1b[2K{}", shown(what)).and_then(|()| err.flush());
         }
     }
 

@@ -34,7 +34,7 @@ enum Command {
     /// What a token says, without a look at its signature: nobody has vouched for any of it.
     #[command(after_help = exit::HELP)]
     Decode(decode::Decode),
-    /// Signs a token with a private key from a file.
+    /// Signs a token, with a private key from a file or with the key of a ring that signs now.
     #[command(after_help = exit::HELP)]
     Sign(sign::Sign),
 }

@@ -1,6 +1,7 @@
 //! What a ring is told: its slots, its quantities, and the inequalities between them.
 
 mod check;
+mod found;
 mod slot;
 
 use std::time::Duration;

@@ -32,7 +32,7 @@ use tokio::time::timeout;
 
 pub use builder::{RingBuilder, StartError};
 pub use event::RingEvent;
-pub(crate) use material::verifying;
+pub(crate) use material::{algorithm_of, verifying};
 use order::Order;
 pub use order::{OrderError, Revoked, Rotated};
 pub use read_back::ReadBack;
@@ -140,6 +140,14 @@ impl Ring {
         // Whether in time or not: what counts is how it is now.
         let _ = timeout(time, waiting).await;
         self.not_signing().map_or(Ok(()), Err)
+    }
+
+    /// Waits until this node has done all that is due by now, and says whether it has in that time: for a process that takes one step and ends,
+    /// on a schedule. What only time brings, such as the end of an announcement, is due later. If it has not, the
+    /// [status](Self::status) says what is failing or alarming.
+    pub async fn settled_within(&self, time: Duration) -> bool {
+        let mut report = self.shared.door.report.clone();
+        matches!(timeout(time, report.wait_for(|report| report.is_at_rest)).await, Ok(Ok(_)))
     }
 
     /// Who signs in that slot at this moment.

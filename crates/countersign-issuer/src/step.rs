@@ -253,6 +253,34 @@ impl Node {
         self.clock.is_sound() || self.breaks(Rule::ClockIsSound)
     }
 
+    /// Whether all that is due by `now`, the time of the last step, is done: this node has looked, nothing is under way or to be tried again,
+    /// nobody's order is open, and it does not wait for another node. What only time brings may be outstanding.
+    #[must_use]
+    pub fn is_at_rest(&self, now: Now) -> bool {
+        let now = now.to_millis().monotonic;
+        // The list of what is stored is read again and again, whatever there is to do.
+        let is_waiting = |(task, progress): (&Task, &Progress)| {
+            progress.is_under_way || (*task != Task::List && progress.not_before > now)
+        };
+        self.view.is_some()
+            && self.traffic == Traffic::Idle
+            && self.doubt.is_none()
+            && !self.is_regress_suspected
+            && self.load_due > now
+            && self.save_due <= now
+            && self.orders.is_empty()
+            && self.idle_until.is_none_or(|(_, until)| until <= now)
+            && !self.tasks.iter().any(is_waiting)
+    }
+
+    /// The slots for which a key is being made.
+    pub fn making(&self) -> impl Iterator<Item = &str> {
+        self.tasks.iter().filter(|(_, progress)| progress.is_under_way).filter_map(|(task, _)| match task {
+            Task::Generate(slot) => Some(slot.as_str()),
+            _ => None,
+        })
+    }
+
     fn breaks(&self, rule: Rule) -> bool {
         self.broken == Some(rule)
     }

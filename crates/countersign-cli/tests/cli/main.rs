@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the message")]
 
 mod jwks;
+#[cfg(unix)]
+mod keys;
+#[cfg(unix)]
+mod readme;
 mod shell;
 mod token;
 mod usage;
@@ -18,6 +22,8 @@ const GOOD: i32 = 0;
 const REFUSED: i32 = 1;
 const USAGE: i32 = 2;
 const UNAVAILABLE: i32 = 3;
+#[cfg(unix)]
+const ALARM: i32 = 4;
 
 /// What the binary has come to.
 struct Ran {

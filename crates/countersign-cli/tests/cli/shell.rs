@@ -74,3 +74,46 @@ fn colour_is_for_terminals_or_for_who_asks_for_it() {
     assert!(!has_colour(&["--color", "never"], None));
     assert!(!has_colour(&["--color", "always", "--json"], None), "JSON has none");
 }
+
+/// What the binary shows on a terminal, with these variables. `script` (util-linux) is such a terminal.
+#[cfg(target_os = "linux")]
+fn on_a_terminal(arguments: &str, variables: &[(&str, &str)]) -> String {
+    let mut script = std::process::Command::new("script");
+    let line = format!("{} {arguments}", env!("CARGO_BIN_EXE_countersign"));
+    script.args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).env_remove("NO_COLOR").env("TERM", "xterm");
+    let output = script.envs(variables.iter().copied()).output().unwrap();
+    assert_eq!(output.status.code(), Some(GOOD), "{}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_has_colour_unless_somebody_objects() {
+    let decode = "token decode e30.e30.";
+    assert!(on_a_terminal(decode, &[]).contains("\x1b[1;31mNOT VERIFIED"));
+    for plain in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        assert!(!on_a_terminal(decode, &[plain]).contains('\x1b'), "{plain:?}");
+    }
+    assert!(on_a_terminal(decode, &[("NO_COLOR", "")]).contains('\x1b'), "empty is not set");
+    assert!(!on_a_terminal(&format!("{decode} --color never"), &[]).contains('\x1b'));
+    assert!(!on_a_terminal(&format!("{decode} --json"), &[]).contains('\x1b'));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_sees_that_large_keys_are_being_made() {
+    let place = crate::directory("progress");
+    let kek = crate::file(&place, "kek", "00112233445566778899aabbccddeeff0123456789abcdeffedcba9876543210");
+    // Three, because one may be made in no time.
+    let slots = "--slot RS256:4096 --slot PS256:4096 --slot RS512:4096";
+    let tick = |ring: &str| {
+        let ring = place.join(ring);
+        format!("tick --ring {} --issuer https://issuer.example --kek file:{kek} {slots}", ring.display())
+    };
+    let said = on_a_terminal(&tick("watched"), &[]);
+    assert!(said.contains("\r\x1b[2Kmaking a key for ") && said.contains("rs256-4096"), "{said:?}");
+    // The line is gone at the end.
+    let (_, rest) = said.rsplit_once("making a key").unwrap();
+    assert!(rest.contains("\r\x1b[2K"), "{rest:?}");
+    assert!(!on_a_terminal(&(tick("unwatched") + " --json"), &[]).contains("making a key"));
+}

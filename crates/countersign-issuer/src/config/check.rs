@@ -79,7 +79,7 @@ impl fmt::Display for Warning {
 }
 
 /// No quantity of a ring is longer, so that no sum of them overflows.
-const MAX_QUANTITY: Duration = Duration::from_secs(10 * 366 * 24 * 3_600);
+pub(super) const MAX_QUANTITY: Duration = Duration::from_secs(10 * 366 * 24 * 3_600);
 
 /// `{"keys":[],"seq":18446744073709551615}`
 const SET_FRAME_BYTES: usize = 40;

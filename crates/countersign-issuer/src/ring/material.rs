@@ -45,7 +45,7 @@ pub(super) fn open(der: &PrivateDer, jwk: &PublicJwk) -> Result<SigningKey, Open
 }
 
 /// What tokens of that key say in `alg`.
-pub(super) fn algorithm_of(jwk: &PublicJwk) -> Option<Algorithm> {
+pub(crate) fn algorithm_of(jwk: &PublicJwk) -> Option<Algorithm> {
     jwk.get("alg").and_then(Algorithm::from_name)
 }
 

@@ -18,12 +18,22 @@ pub(crate) struct Report {
     pub(super) is_clock_sound: bool,
     /// What did not succeed the last time, and why.
     pub(super) failing: BTreeMap<Work, Arc<str>>,
+    /// The slots for which a key is being made.
+    pub(super) making: Vec<String>,
+    /// Whether all that is due is done.
+    pub(super) is_at_rest: bool,
 }
 
 impl Report {
     /// Of a node that has not begun.
     pub(super) fn new() -> Self {
-        Self { alarms: Vec::new(), is_clock_sound: true, failing: BTreeMap::new() }
+        Self {
+            alarms: Vec::new(),
+            is_clock_sound: true,
+            failing: BTreeMap::new(),
+            making: Vec::new(),
+            is_at_rest: false,
+        }
     }
 }
 

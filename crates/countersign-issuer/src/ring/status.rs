@@ -32,6 +32,8 @@ pub struct RingStatus {
     pub is_clock_sound: bool,
     /// What did not succeed the last time that it was tried, and why, in the words of whoever was asked.
     pub failing: BTreeMap<Work, Arc<str>>,
+    /// The slots for which this node is making a key.
+    pub making: Vec<String>,
 }
 
 /// How a slot is.
@@ -90,6 +92,7 @@ impl RingStatus {
             alarms: report.alarms.clone(),
             is_clock_sound: report.is_clock_sound,
             failing: report.failing.clone(),
+            making: report.making.clone(),
         }
     }
 

@@ -36,6 +36,8 @@ pub(super) struct Task {
     wake_at: Instant,
     /// Said once the desk says the same.
     replies: Vec<(oneshot::Sender<Reply>, Reply)>,
+    /// As of the last step.
+    is_at_rest: bool,
     events: Vec<RingEvent>,
     /// How often the keys that may sign had changed when they were last shown.
     shown_changes: u64,
@@ -72,6 +74,7 @@ impl Task {
             order_count: 0,
             wake_at: Instant::now(),
             replies: Vec::new(),
+            is_at_rest: false,
             events: Vec::new(),
             shown_changes: 0,
             report,
@@ -109,7 +112,9 @@ impl Task {
     fn feed(&mut self, event: Event) {
         // It is there but for the time of the step; if that panics, so does the task.
         let Some(node) = self.node.take() else { return };
-        let (node, effects) = step(&self.tools.config, node, self.clock.now(), event);
+        let now = self.clock.now();
+        let (node, effects) = step(&self.tools.config, node, now, event);
+        self.is_at_rest = node.is_at_rest(now);
         let ring = node.ring().cloned();
         self.node = Some(node);
         for effect in effects {
@@ -210,7 +215,13 @@ impl Task {
             shared.desk.store(Arc::new(desk));
         }
         let alarms = node.alarms().cloned().collect();
-        let report = Report { alarms, is_clock_sound: node.is_clock_sound(), failing: self.teller.failing() };
+        let report = Report {
+            alarms,
+            is_clock_sound: node.is_clock_sound(),
+            failing: self.teller.failing(),
+            making: node.making().map(str::to_owned).collect(),
+            is_at_rest: self.is_at_rest,
+        };
         if is_other || **self.report.borrow() != report {
             self.report.send_replace(Arc::new(report));
         }

@@ -14,6 +14,7 @@ mod one_binary;
 #[cfg(unix)]
 mod processes;
 mod read_back;
+mod steps;
 mod support;
 mod tokens;
 #[cfg(any(feature = "tracing", feature = "metrics"))]
