@@ -32,7 +32,7 @@ use crate::output::{Colour, Screen};
 
 /// Tokens signed, verified and explained, key sets checked, a key ring kept.
 #[derive(Parser)]
-#[command(name = "countersign", version, about, after_help = exit::HELP, max_term_width = 100)]
+#[command(name = "countersign", version, about, after_help = exit::HELP)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 struct Cli {
     /// One JSON document on standard output, in place of text for people.
