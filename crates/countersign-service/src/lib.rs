@@ -1,0 +1,3 @@
+//! The token service of countersign: who may have which tokens signed.
+
+pub mod policy;
