@@ -18,6 +18,21 @@
 //! claims.tenant = { type = "string", values = ["acme"], required = true }
 //! ```
 //!
+//! Clients show who they are by a key of their `jwks` (a JSON text with public keys), by a token of one of
+//! `workload_issuers` whose claims are those of one of their `workloads`, or, where `allow_client_secret_basic` says so,
+//! by a secret; a `rate` bounds how often each may ask:
+//!
+//! ```toml
+//! allow_client_secret_basic = false
+//!
+//! [workload_issuers."https://token.actions.githubusercontent.com"]    # jwks, jwks_uri, or neither: discovered
+//!
+//! [clients.web]
+//! jwks = '{"keys":[…]}'
+//! rate = { per_second = 100, burst = 200 }
+//! workloads = [{ issuer = "https://token.actions.githubusercontent.com", claims = { repository = "acme/web" } }]
+//! ```
+//!
 //! - What no grant allows is denied. A request has to fit into **one** grant as a whole; what two grants allow between
 //!   them, nobody may ask for.
 //! - `sub` is the client itself if the request names none, and there is no token without `aud`.
@@ -27,6 +42,7 @@
 //!   the whole document invalid: there is no policy that is in force in part.
 
 mod claim;
+mod credentials;
 mod denied;
 mod document;
 mod error;
@@ -37,11 +53,12 @@ mod request;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use countersign_claims::UnixTime;
+use countersign::UnixTime;
+use countersign::token::Algorithm;
 use countersign_issuer::RingConfig;
-use countersign_token::Algorithm;
 
 pub use claim::{ClaimKind, DEFAULT_MAX_CLAIM_BYTES, MAX_CLAIM_BYTES};
+pub(crate) use credentials::{Credentials, Rate, SecretTag, WorkloadKeys};
 pub use denied::{Denial, Denied};
 pub use error::PolicyError;
 use grant::{Grant, Window};
@@ -75,6 +92,8 @@ pub const MAX_TOKEN_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Policy {
     revision: Box<str>,
+    allows_basic: bool,
+    workload_issuers: BTreeMap<Box<str>, WorkloadKeys>,
     profiles: BTreeMap<Box<str>, Profile>,
     clients: BTreeMap<Box<str>, Client>,
 }
@@ -100,6 +119,7 @@ struct SlotFacts {
 #[derive(Debug)]
 struct Client {
     window: Window,
+    credentials: Credentials,
     /// By name.
     grants: Vec<Grant>,
 }
@@ -116,7 +136,13 @@ impl Policy {
     /// Under which nobody may have anything signed.
     #[must_use]
     pub fn empty() -> Self {
-        Self { revision: Box::default(), profiles: BTreeMap::new(), clients: BTreeMap::new() }
+        Self {
+            revision: Box::default(),
+            allows_basic: false,
+            workload_issuers: BTreeMap::new(),
+            profiles: BTreeMap::new(),
+            clients: BTreeMap::new(),
+        }
     }
 
     /// What its author calls this edition of it; empty if he does not.
@@ -128,6 +154,26 @@ impl Policy {
     /// The names of all clients.
     pub fn clients(&self) -> impl Iterator<Item = &str> {
         self.clients.keys().map(|name| &**name)
+    }
+
+    /// By what each client is known.
+    pub(crate) fn credentials(&self) -> impl Iterator<Item = (&str, &Credentials)> {
+        self.clients.iter().map(|(name, client)| (&**name, &client.credentials))
+    }
+
+    /// By what this client is known.
+    pub(crate) fn credentials_of(&self, client: &str) -> Option<&Credentials> {
+        self.clients.get(client).map(|client| &client.credentials)
+    }
+
+    /// Where the keys are of those whose workloads may be clients.
+    pub(crate) fn workload_issuers(&self) -> impl Iterator<Item = (&str, &WorkloadKeys)> {
+        self.workload_issuers.iter().map(|(issuer, keys)| (&**issuer, keys))
+    }
+
+    /// Whether secrets are asked for at all.
+    pub(crate) fn allows_basic(&self) -> bool {
+        self.allows_basic
     }
 }
 

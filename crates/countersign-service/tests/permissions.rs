@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_claims::UnixTime;
+use countersign::UnixTime;
+use countersign::token::{Algorithm, SigningKey};
 use countersign_issuer::by_hand::{ClockByHand, RingByHand};
 use countersign_issuer::state::KeyState;
 use countersign_issuer::{RingConfig, Slot};
 use countersign_service::policy::{Policy, Request, decide};
-use countersign_token::{Algorithm, SigningKey};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use serde_json::{Map, Value, json};

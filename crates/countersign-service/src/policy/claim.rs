@@ -2,7 +2,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 
-use countersign_token::json::{self, Raw};
+use countersign::token::json::{self, Raw};
 use serde::Deserialize;
 
 use super::Denial;

@@ -12,6 +12,10 @@ pub(super) struct Document {
     #[serde(default)]
     pub(super) revision: String,
     #[serde(default)]
+    pub(super) allow_client_secret_basic: bool,
+    #[serde(default)]
+    pub(super) workload_issuers: BTreeMap<String, WorkloadIssuerEntry>,
+    #[serde(default)]
     pub(super) profiles: BTreeMap<String, ProfileEntry>,
     #[serde(default)]
     pub(super) clients: BTreeMap<String, ClientEntry>,
@@ -42,6 +46,12 @@ pub(super) enum OnExceed {
 pub(super) struct ClientEntry {
     pub(super) valid_from: Option<Datetime>,
     pub(super) valid_until: Option<Datetime>,
+    pub(super) jwks: Option<String>,
+    #[serde(default)]
+    pub(super) workloads: Vec<WorkloadEntry>,
+    #[serde(default)]
+    pub(super) secrets: Vec<String>,
+    pub(super) rate: Option<RateEntry>,
     #[serde(default)]
     pub(super) grants: BTreeMap<String, GrantEntry>,
 }
@@ -99,4 +109,25 @@ pub(super) struct ClaimEntry {
 pub(super) enum ScalarEntry {
     Integer(i64),
     Text(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WorkloadIssuerEntry {
+    pub(super) jwks: Option<String>,
+    pub(super) jwks_uri: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WorkloadEntry {
+    pub(super) issuer: String,
+    pub(super) claims: BTreeMap<String, ScalarEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RateEntry {
+    pub(super) per_second: u32,
+    pub(super) burst: u32,
 }

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::fmt;
 
 use super::{MAX_CLIENTS, MAX_ENTRIES, MAX_GRANTS, MAX_POLICY_BYTES, MAX_TEXT_BYTES, POLICY_VERSION};
@@ -27,7 +28,7 @@ pub enum PolicyError {
         /// Where.
         place: Box<str>,
         /// What.
-        reason: &'static str,
+        reason: Cow<'static, str>,
     },
 }
 

@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use countersign_claims::UnixTime;
-use countersign_token::Algorithm;
+use countersign::UnixTime;
+use countersign::token::Algorithm;
 
 use super::claim::ClaimRule;
 use super::{Denial, Request};

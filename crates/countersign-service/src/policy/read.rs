@@ -1,14 +1,16 @@
 //! From the document to the policy: everything that can be wrong with it is found here.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use countersign_claims::UnixTime;
+use countersign::UnixTime;
+use countersign::token::{Algorithm, RsaBits};
 use countersign_issuer::{MAX_TYPE_BYTES, RingConfig, Slot};
-use countersign_token::{Algorithm, RsaBits};
 use toml::value::{Datetime, Offset};
 
 use super::claim::{ClaimRule, MAX_INTEGER};
+use super::credentials::{self, Workload};
 use super::document::{ClaimEntry, ClientEntry, Document, GrantEntry, NamesEntry, OnExceed, ProfileEntry, ScalarEntry};
 use super::error::TEXT;
 use super::grant::{Grant, Names, Window};
@@ -63,12 +65,36 @@ pub(super) fn read(text: &str, ring: &RingConfig) -> Result<Policy, PolicyError>
         let place = format!("profiles.{}", shown(&name));
         profiles.insert(checked_name(&name, &place)?, profile(entry, &place, ring)?);
     }
+    at_most(MAX_GRANTS, document.workload_issuers.len(), "workload_issuers")?;
+    let mut workload_issuers = BTreeMap::new();
+    for (issuer, entry) in document.workload_issuers {
+        let place = format!("workload_issuers.{}", shown(&issuer));
+        if document.clients.contains_key(&issuer) {
+            return Err(invalid(&place, "a client has the same name"));
+        }
+        workload_issuers.insert(checked_text(&issuer, &place)?, credentials::workload_issuer(entry, &issuer, &place)?);
+    }
     let mut clients = BTreeMap::new();
     for (name, entry) in document.clients {
         let place = format!("clients.{}", shown(&name));
-        clients.insert(checked_name(&name, &place)?, client(entry, &place, &profiles)?);
+        let name = checked_name(&name, &place)?;
+        let client = client(&name, entry, &place, &profiles)?;
+        let is_known = |workload: &Workload| workload_issuers.contains_key(&workload.issuer);
+        if !client.credentials.workloads.iter().all(is_known) {
+            return Err(invalid(&place, "the issuer of one of `workloads` is not in `workload_issuers`"));
+        }
+        if !client.credentials.secrets.is_empty() && !document.allow_client_secret_basic {
+            return Err(invalid(&place, "`secrets` goes with `allow_client_secret_basic = true`"));
+        }
+        clients.insert(name, client);
     }
-    Ok(Policy { revision: document.revision.into(), profiles, clients })
+    Ok(Policy {
+        revision: document.revision.into(),
+        allows_basic: document.allow_client_secret_basic,
+        workload_issuers,
+        profiles,
+        clients,
+    })
 }
 
 fn profile(entry: ProfileEntry, place: &str, ring: &RingConfig) -> Result<Profile, PolicyError> {
@@ -110,16 +136,23 @@ fn profile(entry: ProfileEntry, place: &str, ring: &RingConfig) -> Result<Profil
     Ok(Profile { slots, typ: entry.typ.map(Into::into), lifetime, max_lifetime, is_clamped, max_token_bytes })
 }
 
-fn client(entry: ClientEntry, place: &str, profiles: &BTreeMap<Box<str>, Profile>) -> Result<Client, PolicyError> {
+fn client(
+    name: &str,
+    mut entry: ClientEntry,
+    place: &str,
+    profiles: &BTreeMap<Box<str>, Profile>,
+) -> Result<Client, PolicyError> {
     at_most(MAX_GRANTS, entry.grants.len(), place)?;
     let window = window(entry.valid_from, entry.valid_until, place)?;
     let mut grants = Vec::new();
-    for (name, entry) in entry.grants {
+    let granted = std::mem::take(&mut entry.grants);
+    let credentials = credentials::read(name, entry, place)?;
+    for (name, entry) in granted {
         let place = format!("{place}.grants.{}", shown(&name));
         let name = checked_name(&name, &place)?;
         grants.push(grant(name, entry, &place, profiles)?);
     }
-    Ok(Client { window, grants })
+    Ok(Client { window, credentials, grants })
 }
 
 fn grant(
@@ -230,7 +263,7 @@ fn texts(texts: &[String], place: &str) -> Result<BTreeSet<Box<str>>, PolicyErro
     texts.iter().map(|text| checked_text(text, place)).collect()
 }
 
-fn checked_text(text: &str, place: &str) -> Result<Box<str>, PolicyError> {
+pub(super) fn checked_text(text: &str, place: &str) -> Result<Box<str>, PolicyError> {
     let is_fit = (1..=MAX_TEXT_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);
     if is_fit { Ok(text.into()) } else { Err(invalid(place, TEXT)) }
 }
@@ -319,12 +352,12 @@ fn syntax(text: &str, error: &toml::de::Error) -> PolicyError {
     PolicyError::Syntax { line, message: message.chars().take(MAX_NAME_BYTES * 2).collect::<String>().into() }
 }
 
-fn at_most(most: usize, there: usize, place: &str) -> Result<(), PolicyError> {
+pub(super) fn at_most(most: usize, there: usize, place: &str) -> Result<(), PolicyError> {
     if there <= most { Ok(()) } else { Err(PolicyError::TooMany { place: place.into() }) }
 }
 
-fn invalid(place: &str, reason: &'static str) -> PolicyError {
-    PolicyError::Invalid { place: place.into(), reason }
+pub(super) fn invalid(place: &str, reason: impl Into<Cow<'static, str>>) -> PolicyError {
+    PolicyError::Invalid { place: place.into(), reason: reason.into() }
 }
 
 /// A name that was not checked yet.

@@ -1,8 +1,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use countersign::token::Algorithm;
 use countersign_issuer::Mint;
-use countersign_token::Algorithm;
 use serde_json::value::RawValue;
 
 /// What a client asks for.

@@ -1,5 +1,5 @@
+use countersign::token::RsaBits;
 use countersign_issuer::{RingConfig, Slot};
-use countersign_token::RsaBits;
 
 use super::*;
 
