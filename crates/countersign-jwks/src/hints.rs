@@ -83,7 +83,7 @@ impl Hints {
 }
 
 /// How long the answer was to be fresh when it was generated (RFC 9111 §4.2.1).
-fn lifetime(fetched: &Fetched) -> Option<Duration> {
+pub(crate) fn lifetime(fetched: &Fetched) -> Option<Duration> {
     let directives = fetched.cache_control.as_deref().unwrap_or_default().split(',').map(str::trim);
     let mut max_age = None;
     for directive in directives {

@@ -65,6 +65,8 @@ pub enum Unusable {
     NotForSignatures,
     /// `key_ops` has no `verify` (RFC 7517 §4.3).
     NotForVerifying,
+    /// A private key whose `key_ops` has no `sign` (RFC 7517 §4.3).
+    NotForSigning,
     /// `use` is `sig`, and `key_ops` has operations that are none of signatures (RFC 7517 §4.3).
     ContradictoryPurpose,
     /// `alg` cannot be done with this type of key.
@@ -89,6 +91,7 @@ impl fmt::Display for Unusable {
             Self::Malformed(name) => write!(f, "`{name}` is malformed"),
             Self::NotForSignatures => f.write_str("`use` is not `sig`"),
             Self::NotForVerifying => f.write_str("`key_ops` has no `verify`"),
+            Self::NotForSigning => f.write_str("`key_ops` has no `sign`"),
             Self::ContradictoryPurpose => f.write_str("`use` is `sig`, and `key_ops` says otherwise"),
             Self::ContradictoryAlgorithm => f.write_str("`alg` does not fit the type of the key"),
             Self::Symmetric => f.write_str("a shared secret in a published set"),
@@ -116,6 +119,8 @@ impl fmt::Display for JwkSetError {
         }
     }
 }
+
+impl std::error::Error for Unusable {}
 
 impl std::error::Error for JwkSetError {}
 
@@ -220,10 +225,10 @@ fn read_key(jwk: &str, origin: Origin, kid: &mut Option<String>) -> Result<Verif
 }
 
 /// The members of one JWK; few enough that a search from the front is as good as a map.
-struct Jwk<'a>(Vec<(Cow<'a, str>, Raw<'a>)>);
+pub(crate) struct Jwk<'a>(Vec<(Cow<'a, str>, Raw<'a>)>);
 
 impl<'a> Jwk<'a> {
-    fn read(text: &'a str) -> Result<Self, Unusable> {
+    pub(crate) fn read(text: &'a str) -> Result<Self, Unusable> {
         let mut members = Vec::new();
         json::members(text.as_bytes(), usize::MAX, |name, value| members.push((name, value))).map_err(|error| {
             match error {
@@ -238,20 +243,30 @@ impl<'a> Jwk<'a> {
         self.0.iter().find(|(member, _)| member == name).map(|(_, value)| *value)
     }
 
-    fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.get(name).is_some()
     }
 
-    fn string(&self, name: &'static str) -> Result<Option<Cow<'a, str>>, Unusable> {
+    pub(crate) fn string(&self, name: &'static str) -> Result<Option<Cow<'a, str>>, Unusable> {
         self.get(name).map(|value| value.string().ok_or(Unusable::Malformed(name))).transpose()
     }
 
-    fn required_string(&self, name: &'static str) -> Result<Cow<'a, str>, Unusable> {
+    pub(crate) fn required_string(&self, name: &'static str) -> Result<Cow<'a, str>, Unusable> {
         self.string(name)?.ok_or(Unusable::Missing(name))
     }
 
-    fn octets(&self, name: &'static str) -> Result<Vec<u8>, Unusable> {
+    pub(crate) fn octets(&self, name: &'static str) -> Result<Vec<u8>, Unusable> {
         base64url::decode(&self.required_string(name)?).map_err(|_| Unusable::Malformed(name))
+    }
+
+    /// The same for signing.
+    pub(crate) fn check_signing(&self) -> Result<(), Unusable> {
+        if self.string("use")?.is_some_and(|purpose| purpose != "sig") {
+            return Err(Unusable::NotForSignatures);
+        }
+        let Some(operations) = self.get("key_ops") else { return Ok(()) };
+        let operations = operations.strings().ok_or(Unusable::Malformed("key_ops"))?;
+        if operations.iter().any(|operation| operation == "sign") { Ok(()) } else { Err(Unusable::NotForSigning) }
     }
 
     /// `use` and `key_ops`: each that is present must admit verification, and the two must not contradict each other.

@@ -60,5 +60,5 @@ pub use pem::PemError;
 pub use sign::{PrivateDer, RsaBits, SignError, SigningKey};
 pub use source::{Answer, Ask, KeySource, Miss, Unready};
 pub use thumbprint::Thumbprint;
-pub use unverified::{UnverifiedIssuer, look_at_unverified_header};
+pub use unverified::{UnverifiedIssuer, look_at_unverified_header, look_at_unverified_payload};
 pub use verify::VerifiedPayload;

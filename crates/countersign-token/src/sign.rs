@@ -1,4 +1,5 @@
 mod export;
+mod jwk;
 
 use std::fmt;
 

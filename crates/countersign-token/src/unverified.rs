@@ -94,6 +94,24 @@ pub fn look_at_unverified_header<T>(token: &str, look: impl FnOnce(&[u8]) -> T) 
     base64url::look_at(header, look).ok()
 }
 
+/// The same for the second part, the payload, of at most `most` bytes decoded; what stands behind the second dot does not matter.
+///
+/// ```
+/// use countersign_token::look_at_unverified_payload;
+///
+/// // `{"alg":"none"}` and `{"sub":"ada"}`
+/// let payload = look_at_unverified_payload("eyJhbGciOiJub25lIn0.eyJzdWIiOiJhZGEifQ.", 100, <[u8]>::to_vec);
+/// assert_eq!(payload.as_deref(), Some(&br#"{"sub":"ada"}"#[..]));
+/// ```
+pub fn look_at_unverified_payload<T>(token: &str, most: usize, look: impl FnOnce(&[u8]) -> T) -> Option<T> {
+    let (_, behind) = token.split_once('.')?;
+    let (payload, _) = behind.split_once('.')?;
+    if base64url::decoded_len(payload.len()) > most {
+        return None;
+    }
+    base64url::look_at(payload, look).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,6 +147,23 @@ mod tests {
             assert_eq!(issuer_is(&base64url::encode(payload.as_bytes()), "a"), expected, "{payload}");
         }
         assert_eq!(issuer_is("!", "a"), None);
+    }
+
+    #[test]
+    fn a_payload_can_be_looked_at_whatever_stands_around_it_and_within_a_bound() {
+        let look = |token: &str| look_at_unverified_payload(token, 3, <[u8]>::to_vec);
+        for (token, expected) in [
+            ("!.e30.!", Some(b"{}".to_vec())),
+            (".e30.", Some(b"{}".to_vec())),
+            ("..", Some(Vec::new())),
+            (".YWJj.a.b", Some(b"abc".to_vec())),
+            (".YWJjZA.", None),
+            (".e30=.", None),
+            (".e30", None),
+            ("e30", None),
+        ] {
+            assert_eq!(look(token), expected, "{token}");
+        }
     }
 
     #[test]

@@ -1,0 +1,76 @@
+//! `countersign`: the command line.
+//!
+//! It wires: what it does is in the crates below it, each of which says what it guarantees. Here are only arguments, where octets come
+//! from, what is said about the answer, and with which code the process ends.
+//!
+//! - `exit.rs`: the codes, and how a command ends. `output.rs`: what is shown, and what must not reach a terminal as it is.
+//!   `usage.rs`: what is said of arguments that do not fit, without repeating them.
+//! - `input.rs`: what is read, and how much of it. `runtime.rs`: where futures run.
+//! - One module for each command: `token.rs`, `jwks.rs`; `shell.rs` (completions, the man page).
+
+mod exit;
+mod input;
+mod jwks;
+mod output;
+mod runtime;
+mod shell;
+mod token;
+mod usage;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::exit::{Answer, Failure};
+use crate::output::{Colour, Screen};
+
+/// Tokens signed, verified and explained, key sets checked, a key ring kept.
+#[derive(Parser)]
+#[command(name = "countersign", version, about, after_help = exit::HELP, max_term_width = 100)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+struct Cli {
+    /// One JSON document on standard output, whatever comes of it.
+    #[arg(long, global = true)]
+    json: bool,
+
+    /// Colour: on a terminal only, unless `NO_COLOR` is set.
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: Colour,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Tokens: verified, explained, decoded, signed.
+    Token(Box<token::Token>),
+    /// Key sets: checked.
+    Jwks(jwks::Jwks),
+    /// Completions for a shell, on standard output.
+    Completions(shell::Completions),
+    /// The man page, on standard output; of all commands, below a directory, with `--directory`.
+    Man(shell::Man),
+}
+
+impl Command {
+    /// Does it. What has to be said while it is done goes to standard error.
+    fn run(self, screen: &Screen) -> Result<Answer, Failure> {
+        match self {
+            Self::Token(command) => command.run(screen),
+            Self::Jwks(command) => command.run(screen),
+            Self::Completions(command) => command.run(),
+            Self::Man(command) => command.run(),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let Cli { json, color, command } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage::say(error).into(),
+    };
+    let screen = Screen::new(json, color);
+    let ended = command.run(&screen);
+    screen.end(ended).into()
+}
