@@ -6,13 +6,15 @@
 //! - `exit.rs`: the codes, and how a command ends. `output.rs`: what is shown, and what must not reach a terminal as it is.
 //!   `usage.rs`: what is said of arguments that do not fit, without repeating them.
 //! - `input.rs`: what is read, and how much of it. `runtime.rs`: where futures run.
-//! - One module for each command: `token.rs`, `jwks.rs`; `shell.rs` (completions, the man page).
+//! - One module for each command: `token.rs`, `jwks.rs`, `serve.rs`; `shell.rs` (completions, the man page).
 
 mod exit;
 mod input;
 mod jwks;
 mod output;
 mod runtime;
+#[cfg(unix)]
+mod serve;
 mod shell;
 mod token;
 mod usage;
@@ -47,6 +49,9 @@ enum Command {
     Token(Box<token::Token>),
     /// Key sets: checked.
     Jwks(jwks::Jwks),
+    /// The token service: keys published, tokens signed for those whom a policy allows them.
+    #[cfg(unix)]
+    Serve(serve::Serve),
     /// Completions for a shell, on standard output.
     Completions(shell::Completions),
     /// The man page, on standard output; of all commands, below a directory, with `--directory`.
@@ -59,6 +64,8 @@ impl Command {
         match self {
             Self::Token(command) => command.run(screen),
             Self::Jwks(command) => command.run(screen),
+            #[cfg(unix)]
+            Self::Serve(command) => command.run(screen),
             Self::Completions(command) => command.run(),
             Self::Man(command) => command.run(),
         }

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the message")]
 
 mod jwks;
+#[cfg(unix)]
+mod serve;
 mod shell;
 mod token;
 mod usage;
