@@ -223,8 +223,12 @@ fn secret_key(file: &Path) -> Result<SecretKey, ServerError> {
     /// No key is longer.
     const MOST: u64 = 4_096;
     let mut octets = zeroize::Zeroizing::new(Vec::with_capacity(MOST as usize));
-    let read = File::open(file).and_then(|opened| opened.take(MOST).read_to_end(&mut octets));
-    read.map_err(|error| failed("read", file, &error))?;
+    let opened = File::open(file).map_err(|error| failed("read", file, &error))?;
+    let mode = opened.metadata().map_err(|error| failed("read", file, &error))?.permissions();
+    if std::os::unix::fs::PermissionsExt::mode(&mode) & 0o077 != 0 {
+        return Err(failed("use", file, &"others may read it: chmod go= it"));
+    }
+    opened.take(MOST).read_to_end(&mut octets).map_err(|error| failed("read", file, &error))?;
     SecretKey::new(octets.trim_ascii()).ok_or_else(|| failed("use", file, &"it has less than 32 octets"))
 }
 

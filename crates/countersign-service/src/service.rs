@@ -255,7 +255,7 @@ impl Inner {
             return Ok(caller);
         };
         let used = || {
-            let detail = "the assertion was used before";
+            let detail = "the assertion was used before, or may have been: it is older than this process";
             Problem::unknown_client(detail, "Bearer error=\"invalid_token\"")
         };
         let now = self.clock.now();
@@ -298,7 +298,12 @@ fn limited(why: Limited) -> Problem {
 
 /// Whether every slot signs, and which do not.
 async fn ready(State(service): State<TokenService>) -> Response {
+    // What is made in the second of the start cannot be told from what was made before.
+    let has_begun = service.0.clock.now() >= service.0.born;
     match service.0.ring.ready_within(Duration::ZERO).await {
+        Ok(()) if !has_begun => {
+            no_store(StatusCode::SERVICE_UNAVAILABLE, json!({ "status": "not ready", "slots": {} }).to_string())
+        }
         Ok(()) => no_store(StatusCode::OK, json!({ "status": "ready" }).to_string()),
         Err(missing) => {
             let slots: serde_json::Map<_, _> =

@@ -283,8 +283,9 @@ fn nothing_outside_of_one_grant_is_signed_and_nothing_inside_is_refused() {
     let exchange = || prop::array::uniform6(prop::bool::weighted(0.8));
     let wishes = proptest::collection::vec((request(), any::<prop::sample::Index>(), exchange()), 8);
     let cases = (proptest::collection::vec(grant(), 0..4), wishes);
-    let config_of_runs = ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() };
-    let mut runner = proptest::test_runner::TestRunner::new(config_of_runs);
+    let runs = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    let runs = ProptestConfig { cases: runs.cases.max(1_000), ..runs };
+    let mut runner = proptest::test_runner::TestRunner::new(runs);
     runner
         .run(&cases, |(grants, wishes)| {
             let policy = Policy::parse(&document(&grants), &config).unwrap();

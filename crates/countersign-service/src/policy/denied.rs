@@ -114,6 +114,9 @@ impl Denial {
     }
 }
 
+/// Characters of a claim's name that are told to whoever has sent it.
+const MAX_SHOWN: usize = 64;
+
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.denial.fmt(f)?;
@@ -135,7 +138,11 @@ impl fmt::Display for Denial {
             Self::Algorithm => f.write_str("the grant and the profile do not allow this `alg`"),
             Self::KeySize => f.write_str("the grant and the profile do not allow this `key_bits`"),
             Self::Lifetime { most } => write!(f, "`ttl` may be {} at most", most.as_secs()),
-            Self::Claim(name) => write!(f, "the grant does not allow the claim `{}`", name.escape_debug()),
+            Self::Claim(name) => {
+                // A stranger's text: shown as far as any name that means something goes.
+                let shown: String = name.escape_debug().take(MAX_SHOWN).collect();
+                write!(f, "the grant does not allow the claim `{shown}`")
+            }
             Self::ClaimType(name, kind) => write!(f, "the claim `{name}` must be {kind}"),
             Self::ClaimTooLarge(name, most) => write!(f, "the claim `{name}` may have {most} bytes at most"),
             Self::ClaimValue(name) => write!(f, "the grant does not allow this value of the claim `{name}`"),

@@ -120,3 +120,28 @@ async fn a_policy_that_is_named_and_not_there_is_not_made_up() {
     assert!(error.contains("elsewhere.toml"), "{error}");
     assert!(!directory.0.join("client.pem").exists());
 }
+
+#[tokio::test]
+async fn a_key_for_secrets_that_others_may_read_or_that_is_short_is_not_used() {
+    let directory = Directory::new("secret-key");
+    std::fs::create_dir_all(&directory.0).unwrap();
+    let file = directory.0.join("secrets.key");
+    let start = async || {
+        let mut config = config(&directory.0.join("data"));
+        config.secret_key_file = Some(file.clone());
+        Server::start(config).await.map(drop).map_err(|error| error.to_string())
+    };
+    let write = |text: &str, mode: u32| {
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    assert!(start().await.unwrap_err().contains("secrets.key"));
+    for (text, mode, word) in
+        [("k".repeat(32), 0o644, "chmod"), ("k".repeat(32), 0o640, "chmod"), ("k".repeat(31), 0o600, "32")]
+    {
+        write(&text, mode);
+        assert!(start().await.unwrap_err().contains(word));
+    }
+    write(&"k".repeat(32), 0o600);
+    assert_eq!(start().await, Ok(()));
+}
