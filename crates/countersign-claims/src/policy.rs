@@ -48,6 +48,7 @@ pub struct Policy {
     /// Where the names stand that many tokens are revoked by; only there if it is elsewhere than by default.
     level_claims: Option<Arc<LevelClaims>>,
     access_token_profile: bool,
+    client_authentication: bool,
     allow_missing_exp: bool,
     accept_unbound_cnf: bool,
     accept_id_tokens: bool,
@@ -58,7 +59,9 @@ pub struct Policy {
 }
 
 /// Registered types of other kinds of token, which must never pass for access tokens (RFC 8725 §3.11): none of them can
-/// be accepted, whatever the configuration.
+/// be accepted beside these, whatever the configuration.
+const CLIENT_AUTHENTICATION_TYPE: &str = "client-authentication+jwt";
+
 const FOREIGN_TYPES: [&str; 12] = [
     "dpop+jwt",
     "logout+jwt",
@@ -66,7 +69,7 @@ const FOREIGN_TYPES: [&str; 12] = [
     "statuslist+jwt",
     "token-introspection+jwt",
     "oauth-authz-req+jwt",
-    "client-authentication+jwt",
+    CLIENT_AUTHENTICATION_TYPE,
     "entity-statement+jwt",
     "trust-mark+jwt",
     "kb+jwt",
@@ -287,6 +290,19 @@ impl Policy {
         self
     }
 
+    /// Judges the tokens by which clients authenticate (RFC 7523 §3 as updated by RFC 10070) **instead of** access tokens:
+    /// `typ` must be `client-authentication+jwt`, `iss` and `sub` be the same, the client; `aud` must be the audience that
+    /// is set, and nothing beside it; `exp` and `jti` must be there. Needs an audience, the issuer identifier of the
+    /// authorization server (RFC 8414 §2).
+    ///
+    /// Whose key it is, is the source's to say ([`issuer_of_key`](Self::issuer_of_key)); that a `jti` comes once, whoever
+    /// accepts the token has to see to.
+    #[must_use]
+    pub fn client_authentication_profile(mut self) -> Self {
+        self.client_authentication = true;
+        self
+    }
+
     /// Makes a missing issuer or audience a configuration error, so that tokens meant for others cannot pass unnoticed.
     #[must_use]
     pub fn deny_unbound(mut self) -> Self {
@@ -360,9 +376,14 @@ impl Policy {
             if unset && self.deny_unbound {
                 return Err(ConfigError::Unbound(what));
             }
-            if unset && self.access_token_profile {
+            if unset && (self.access_token_profile || self.client_authentication && what == "audience") {
                 return Err(ConfigError::ProfileNeeds(what));
             }
+        }
+        if self.client_authentication && (self.access_token_profile || self.allow_missing_exp || !self.types.is_empty())
+        {
+            let text = "the profile of client authentication goes with no other profile and type, and needs `exp`";
+            return Err(ConfigError::Other(text.into()));
         }
         if self.allow_missing_exp && self.max_lifetime.is_some() {
             return Err(ConfigError::LifetimeWithoutExpiry);
@@ -486,7 +507,7 @@ impl Policy {
         self.check_iss(registered, payload)?;
         self.check_aud(registered, payload)?;
         self.check_required(present)?;
-        self.check_profile(registered)
+        self.check_profile(registered, payload)
     }
 
     fn scope_rules_mut(&mut self) -> &mut ScopeRules {
@@ -496,6 +517,9 @@ impl Policy {
     /// Is this an access token at all? (RFC 8725 §3.11 and §3.12)
     pub(crate) fn check_kind(&self, claims: &Registered, typ: Option<&str>) -> Result<(), ClaimError> {
         let accepted = match typ.map(without_application) {
+            typ if self.client_authentication => {
+                typ.is_some_and(|typ| typ.eq_ignore_ascii_case(CLIENT_AUTHENTICATION_TYPE))
+            }
             None => !self.access_token_profile,
             Some(typ) if typ.eq_ignore_ascii_case("at+jwt") => true,
             Some(_) if self.access_token_profile => false,
@@ -605,7 +629,10 @@ impl Policy {
     }
 
     /// RFC 9068 §2.2; `exp` has been demanded already, unless that was lifted.
-    pub(crate) fn check_profile(&self, claims: &Registered) -> Result<(), ClaimError> {
+    pub(crate) fn check_profile(&self, claims: &Registered, payload: &str) -> Result<(), ClaimError> {
+        if self.client_authentication {
+            return self.check_client_authentication(claims, payload);
+        }
         if !self.access_token_profile {
             return Ok(());
         }
@@ -623,6 +650,28 @@ impl Policy {
             }
         }
         Ok(())
+    }
+
+    /// RFC 7523 §3; which audience it has was asked before.
+    fn check_client_authentication(&self, claims: &Registered, payload: &str) -> Result<(), ClaimError> {
+        let missing = |claim| ClaimError::Missing(Cow::Borrowed(claim));
+        let iss = claims.get(claims.iss.ok_or(missing("iss"))?, payload);
+        let sub = claims.get(claims.sub.ok_or(missing("sub"))?, payload);
+        claims.jti.ok_or(missing("jti"))?;
+        if iss != sub {
+            return Err(ClaimError::WrongSubject);
+        }
+        match claims.aud[..] {
+            [_] => Ok(()),
+            [first, second, ..] => {
+                // Of the two, one that is not ours; that ours is there twice is no better.
+                let first = claims.get(first, payload);
+                let is_ours = self.audiences.iter().any(|audience| **audience == *first);
+                let found = Found::new(if is_ours { claims.get(second, payload) } else { first });
+                Err(ClaimError::WrongAudience { found, wanted: Arc::clone(&self.audiences) })
+            }
+            [] => Err(missing("aud")),
+        }
     }
 
     /// RFC 8725 §3.8: the key must be one of the issuer that the token says it is from.
@@ -670,6 +719,7 @@ impl fmt::Debug for Policy {
             .field("max_age", &self.max_age)
             .field("max_lifetime", &self.max_lifetime)
             .field("access_token_profile", &self.access_token_profile)
+            .field("client_authentication", &self.client_authentication)
             .finish_non_exhaustive()
     }
 }

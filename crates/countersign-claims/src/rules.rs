@@ -99,7 +99,7 @@ impl Policy {
                     (Rule::Issuer, _) => self.check_iss(&claims, payload),
                     (Rule::Audience, _) => self.check_aud(&claims, payload),
                     (Rule::RequiredClaims, _) => self.check_required(present),
-                    (Rule::Profile, _) => self.check_profile(&claims),
+                    (Rule::Profile, _) => self.check_profile(&claims, payload),
                     (Rule::IssuerOfKey, Some(key)) => self.check_issuer_of_key(&claims, payload, key),
                     (Rule::Subject, Some(_)) => self.check_subject(&claims, payload),
                     (Rule::IssuerOfKey | Rule::Subject, None) => return None,

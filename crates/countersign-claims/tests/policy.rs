@@ -1065,3 +1065,54 @@ fn errors_say_which_claim_what_was_found_and_what_was_wanted() {
         assert_eq!(error.to_string(), expected, "{claims}");
     }
 }
+
+#[test]
+fn the_profile_of_client_authentication_takes_its_own_tokens_and_no_others() {
+    let policy = Policy::new().audience(ISSUER).client_authentication_profile();
+    assert_eq!(policy.check(), Ok(()));
+    let typ = Some("client-authentication+jwt");
+    let claims = json!({ "iss": "web", "sub": "web", "aud": ISSUER, "exp": 1_300, "jti": "a" });
+    let with = |name: &str, value: Value| {
+        let mut claims = claims.clone();
+        claims[name] = value;
+        claims
+    };
+    let without = |name: &str| {
+        let mut claims = claims.clone();
+        claims.as_object_mut().unwrap().remove(name);
+        claims
+    };
+    for (typ, claims, expected) in [
+        (typ, claims.clone(), "accepted"),
+        (Some("application/Client-Authentication+JWT"), claims.clone(), "accepted"),
+        (typ, with("aud", json!([ISSUER])), "accepted"),
+        (None, claims.clone(), "missing typ"),
+        (Some("JWT"), claims.clone(), "wrong_type"),
+        (Some("at+jwt"), claims.clone(), "wrong_type"),
+        (Some("dpop+jwt"), claims.clone(), "wrong_type"),
+        (typ, with("aud", json!("https://issuer.example/")), "wrong_audience"),
+        (typ, with("aud", json!("https://issuer.example/v1/tokens")), "wrong_audience"),
+        (typ, with("aud", json!([ISSUER, "https://other.example"])), "wrong_audience"),
+        (typ, with("aud", json!(["https://other.example", ISSUER])), "wrong_audience"),
+        (typ, with("aud", json!([ISSUER, ISSUER])), "wrong_audience"),
+        (typ, with("aud", json!([])), "malformed aud"),
+        (typ, with("sub", json!("other")), "wrong_subject"),
+        (typ, with("exp", json!(900)), "expired"),
+        (typ, without("iss"), "missing iss"),
+        (typ, without("sub"), "missing sub"),
+        (typ, without("aud"), "missing aud"),
+        (typ, without("exp"), "missing exp"),
+        (typ, without("jti"), "missing jti"),
+    ] {
+        assert_eq!(check(&policy, typ, claims.to_string(), at(1000)), expected, "{typ:?} {claims}");
+    }
+    let profile = || Policy::new().audience(ISSUER).client_authentication_profile();
+    assert_eq!(Policy::new().client_authentication_profile().check(), Err(ConfigError::ProfileNeeds("audience")));
+    for policy in [
+        profile().issuer("web").access_token_profile(),
+        profile().dangerous_allow_missing_exp(),
+        profile().accept_type("JWT"),
+    ] {
+        assert!(matches!(policy.check(), Err(ConfigError::Other(_))), "{policy:?}");
+    }
+}

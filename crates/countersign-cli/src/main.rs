@@ -6,7 +6,7 @@
 //! - `exit.rs`: the codes, and how a command ends. `output.rs`: what is shown, and what must not reach a terminal as it is.
 //!   `usage.rs`: what is said of arguments that do not fit, without repeating them.
 //! - `input.rs`: what is read, and how much of it. `runtime.rs`: where futures run.
-//! - One module for each command: `token.rs`, `jwks.rs`, `keys.rs` and `tick.rs` (with `ring.rs`: a ring in a directory); `shell.rs` (completions, the man page).
+//! - One module for each command: `token.rs`, `jwks.rs`, `keys.rs` and `tick.rs` (with `ring.rs`: a ring in a directory), `serve.rs`; `shell.rs` (completions, the man page).
 
 mod exit;
 mod input;
@@ -17,6 +17,8 @@ mod output;
 #[cfg(unix)]
 mod ring;
 mod runtime;
+#[cfg(unix)]
+mod serve;
 mod shell;
 #[cfg(unix)]
 mod tick;
@@ -60,6 +62,9 @@ enum Command {
     #[cfg(unix)]
     #[command(after_help = exit::HELP)]
     Tick(Box<tick::Tick>),
+    /// The token service: keys published, tokens signed for those whom a policy allows them.
+    #[cfg(unix)]
+    Serve(serve::Serve),
     /// Completions for a shell, on standard output.
     Completions(shell::Completions),
     /// The man page, on standard output; of all commands, below a directory, with `--directory`.
@@ -76,6 +81,8 @@ impl Command {
             Self::Keys(command) => command.run(screen),
             #[cfg(unix)]
             Self::Tick(command) => command.run(screen),
+            #[cfg(unix)]
+            Self::Serve(command) => command.run(screen),
             Self::Completions(command) => command.run(),
             Self::Man(command) => command.run(),
         }

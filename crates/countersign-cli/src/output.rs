@@ -83,6 +83,12 @@ impl Screen {
         }
     }
 
+    /// Something that people should know while it goes on. On standard error, whatever standard output has.
+    pub(crate) fn note(&self, message: &str) {
+        // There is nobody left to tell that nobody hears this.
+        let _ = writeln!(io::stderr().lock(), "{} {}", self.err.good("countersign:"), shown(message));
+    }
+
     /// On standard error, one line.
     fn complain(&self, what: &str, message: &str) {
         // There is nobody left to tell that nobody hears this.

@@ -120,7 +120,7 @@ impl Minter {
         let (issued_at, expires_at) = lifetime(mint, leave, now)?;
         let jti = jti()?;
         let payload = self.payload(mint, issued_at, expires_at, &jti)?;
-        let token = key.sign(mint.typ_or_default(), &payload)?;
+        let token = key.sign(mint.typ_or_default(), &payload, mint.most_bytes())?;
         Ok(Minted {
             token,
             kid: leave.kid.to_owned(),

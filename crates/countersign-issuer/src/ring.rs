@@ -124,6 +124,18 @@ impl Ring {
         RingBuilder::new(issuer.into(), config, store, keks)
     }
 
+    /// The `iss` of its tokens.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.shared.issuer
+    }
+
+    /// What it was told to be.
+    #[must_use]
+    pub fn config(&self) -> &RingConfig {
+        &self.shared.config
+    }
+
     /// Waits until every slot of the configuration signs on this node.
     ///
     /// # Errors

@@ -7,6 +7,8 @@ mod jwks;
 mod keys;
 #[cfg(unix)]
 mod readme;
+#[cfg(unix)]
+mod serve;
 mod shell;
 mod token;
 mod usage;

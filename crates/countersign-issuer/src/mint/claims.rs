@@ -54,6 +54,7 @@ pub struct Mint {
     lifetime: Duration,
     is_clamped: bool,
     delay: Option<Duration>,
+    max_token_bytes: Option<usize>,
     /// `"…","…"`.
     audiences: Vec<u8>,
     audience_count: usize,
@@ -77,6 +78,7 @@ impl Mint {
             lifetime,
             is_clamped: false,
             delay: None,
+            max_token_bytes: None,
             audiences: Vec::new(),
             audience_count: 0,
             scopes: String::new(),
@@ -111,6 +113,14 @@ impl Mint {
     #[must_use]
     pub fn not_before(mut self, delay: Duration) -> Self {
         self.delay = Some(delay);
+        self
+    }
+
+    /// The longest that the token may be, signature and all, bytes; a longer one is not signed. Without it only its
+    /// payload is [limited](crate::Minter::max_payload_bytes).
+    #[must_use]
+    pub fn max_token_bytes(mut self, bytes: usize) -> Self {
+        self.max_token_bytes = Some(bytes);
         self
     }
 
@@ -213,6 +223,10 @@ impl Mint {
 
     pub(super) fn delay(&self) -> Option<Duration> {
         self.delay
+    }
+
+    pub(super) fn most_bytes(&self) -> Option<usize> {
+        self.max_token_bytes
     }
 
     /// About how many bytes [`write`](Self::write) writes.

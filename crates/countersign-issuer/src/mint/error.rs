@@ -33,6 +33,13 @@ pub enum MintError {
         /// So many.
         most: usize,
     },
+    /// The token would be longer than its [`Mint`](crate::Mint) allows.
+    TokenTooLarge {
+        /// So many bytes.
+        size: usize,
+        /// What would do.
+        most: usize,
+    },
     /// The signer failed, or its signature has not the length that it must have.
     Sign(SignError),
 }
@@ -46,7 +53,7 @@ impl MintError {
             Self::NotSigning(_) => "key_unavailable",
             Self::LifetimeTooLong { .. } => "ttl_exceeds_policy",
             Self::ClaimNotPermitted(_) => "claim_not_permitted",
-            Self::PayloadTooLarge { .. } => "payload_too_large",
+            Self::PayloadTooLarge { .. } | Self::TokenTooLarge { .. } => "payload_too_large",
             Self::Sign(_) => "signing_failed",
             Self::LifetimeTooShort
             | Self::NeverValid
@@ -76,6 +83,7 @@ impl fmt::Display for MintError {
             Self::Malformed(name) => write!(f, "`{name}` is malformed"),
             Self::NotAnObject => f.write_str("the claims are not a JSON object"),
             Self::PayloadTooLarge { most } => write!(f, "the claims have more than {most} bytes"),
+            Self::TokenTooLarge { size, most } => write!(f, "the token would have {size} bytes, and may have {most}"),
             Self::Sign(error) => error.fmt(f),
         }
     }

@@ -55,7 +55,7 @@ impl Prepared {
         })
     }
 
-    pub(super) fn sign(&self, typ: &str, payload: &[u8]) -> Result<String, MintError> {
+    pub(super) fn sign(&self, typ: &str, payload: &[u8], most: Option<usize>) -> Result<String, MintError> {
         let header = self.access_token.len() + typ.len() * 2;
         let room = header + encoded(payload.len()) + 1 + encoded(self.signature_bytes);
         let mut token = String::with_capacity(room);
@@ -65,6 +65,11 @@ impl Prepared {
             encode_header(&self.opening, typ, &mut token);
         }
         BASE64URL.encode_string(payload, &mut token);
+        // Before it is signed: what is too long shall not have existed.
+        let size = token.len() + 1 + encoded(self.signature_bytes);
+        if let Some(most) = most.filter(|most| size > *most) {
+            return Err(MintError::TokenTooLarge { size, most });
+        }
         let signature = self.signer.sign(token.as_bytes())?;
         // A module that answers in DER, or not at all, is found out here and not by whoever gets the token.
         if signature.len() != self.signature_bytes {

@@ -529,3 +529,16 @@ fn a_minter_goes_to_every_worker() {
     fn is_shareable<T: Clone + Send + Sync + 'static>(_: &T) {}
     is_shareable(&Bench::new().ring.minter());
 }
+
+#[test]
+fn a_token_that_would_be_too_long_is_not_signed_and_its_size_is_told() {
+    for (algorithm, typ) in [(Algorithm::Es256, None), (Algorithm::Es384, Some("x+jwt")), (Algorithm::Rs256, Some("y"))]
+    {
+        let bench = Bench::of(algorithm);
+        let mint = || typ.map_or(minute(), |typ| minute().typ(typ)).subject("ada");
+        let size = bench.mint(&mint()).unwrap().token.len();
+        assert_eq!(bench.mint(&mint().max_token_bytes(size)).unwrap().token.len(), size);
+        let error = bench.fault(&mint().max_token_bytes(size - 1));
+        assert_eq!((error, error.code()), (MintError::TokenTooLarge { size, most: size - 1 }, "payload_too_large"));
+    }
+}

@@ -1,0 +1,81 @@
+//! `countersign serve`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use countersign_service::{Config, ENVIRONMENT_PREFIX, MAX_CONFIG_BYTES, Server};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::exit::{Answer, Failure};
+use crate::input;
+use crate::output::Screen;
+
+#[derive(Args)]
+pub(crate) struct Serve {
+    /// Where the settings are (TOML); without it, what `COUNTERSIGN_CONFIG` names, or else there are defaults for all of them. Each can also be
+    /// given as a variable of the environment: `COUNTERSIGN_LISTEN` is `listen`.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Serve {
+    pub(crate) fn run(self, screen: &Screen) -> Result<Answer, Failure> {
+        let named = self.config.or_else(|| std::env::var_os("COUNTERSIGN_CONFIG").map(PathBuf::from));
+        let config = config(named.as_deref())?;
+        let log = tracing_subscriber::fmt()
+            .with_writer(std::io::stderr)
+            .with_ansi(false)
+            .with_max_level(tracing::Level::INFO);
+        // A second one in the same process is nobody's wish.
+        let _ = log.try_init();
+        let runtime = Builder::new_multi_thread().enable_all().build();
+        let runtime =
+            runtime.map_err(|error| Failure::unavailable("no_runtime", format!("cannot begin: {}", error.kind())))?;
+        runtime.block_on(serve(config, screen))
+    }
+}
+
+async fn serve(config: Config, screen: &Screen) -> Result<Answer, Failure> {
+    let failed =
+        |error: std::io::Error| Failure::unavailable("cannot_serve", format!("cannot begin: {}", error.kind()));
+    // Before anything is made, so that whoever stops it at once stops it in order.
+    let ends = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    let issuer = config.issuer.clone();
+    let server = Server::start(config).await;
+    let server = server.map_err(|error| Failure::unavailable("cannot_serve", error.to_string()))?;
+    if let Some(first) = server.first_run() {
+        screen.note(&format!(
+            "first run: the client `{}` may have tokens signed with the key in {}, as {} says; move the key to where the client is",
+            first.client,
+            first.key_file.display(),
+            first.policy_file.display()
+        ));
+    }
+    screen.note(&format!("listening on http://{}, as {issuer}", server.local_addr().map_err(failed)?));
+    let [terminate, interrupt] = ends;
+    let (mut terminate, mut interrupt) = (terminate.map_err(failed)?, interrupt.map_err(failed)?);
+    server.run(either(&mut terminate, &mut interrupt)).await;
+    Ok(Answer::text(String::new()))
+}
+
+async fn either(one: &mut Signal, other: &mut Signal) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
+}
+
+fn config(file: Option<&Path>) -> Result<Config, Failure> {
+    let text = match file {
+        Some(file) => input::settings(file, MAX_CONFIG_BYTES)?,
+        None => String::new(),
+    };
+    let mut variables = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        let Some(name) = name.to_str().filter(|name| name.starts_with(ENVIRONMENT_PREFIX)) else { continue };
+        let value = value.into_string().map_err(|_| Failure::usage(format!("{name} is no text")))?;
+        variables.push((name.to_owned(), value));
+    }
+    Config::read(&text, variables).map_err(|error| Failure::usage(error.to_string()))
+}

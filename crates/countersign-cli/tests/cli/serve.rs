@@ -1,0 +1,125 @@
+//! The newcomer's way: one command, a token, a call that is refused, an end in order.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{GOOD, UNAVAILABLE, USAGE, command, run};
+
+const ISSUER: &str = "http://127.0.0.1:8080";
+
+struct Served {
+    child: Child,
+    address: String,
+    directory: PathBuf,
+}
+
+impl Served {
+    fn new(name: &str) -> Self {
+        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = std::fs::remove_dir_all(&directory);
+        let mut command = command(&["serve"]);
+        command.env("COUNTERSIGN_DIRECTORY", &directory).env("COUNTERSIGN_LISTEN", "127.0.0.1:0");
+        let mut child = command.env("COUNTERSIGN_ISSUER", ISSUER).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let line = lines.find_map(|line| Some(line.unwrap().split_once("listening on http://")?.1.to_owned())).unwrap();
+        // The log goes on; somebody has to read it.
+        std::thread::spawn(move || lines.for_each(drop));
+        let address = line.split(',').next().unwrap().to_owned();
+        Self { child, address, directory }
+    }
+
+    fn send(&self, request: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    fn get(&self, path: &str) -> (u16, String) {
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+    }
+
+    fn end(mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        assert!(std::process::Command::new("kill").arg(pid).status().unwrap().success());
+        let code = self.child.wait().unwrap().code();
+        std::fs::remove_dir_all(&self.directory).unwrap();
+        code
+    }
+}
+
+#[test]
+fn a_newcomer_has_a_token_signed_with_what_one_command_has_made() {
+    let served = Served::new("serve-newcomer");
+    let begun = Instant::now();
+    while served.get("/readyz").0 != 200 {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let key = served.directory.join("client.pem");
+    let key = key.to_str().unwrap();
+    let assertion = |jti: &str| {
+        let jti = format!("jti={jti}");
+        let ran = run(&[
+            "token",
+            "sign",
+            "--key",
+            key,
+            "--alg",
+            "ES256",
+            "--typ",
+            "client-authentication+jwt",
+            "--issuer",
+            "first",
+            "--subject",
+            "first",
+            "--audience",
+            ISSUER,
+            "--claim",
+            &jti,
+        ]);
+        assert_eq!(ran.code, GOOD, "{}", ran.err);
+        ran.out.trim().to_owned()
+    };
+    let ask = |assertion: &str| {
+        let body = r#"{"profile":"access","aud":"example"}"#;
+        served.send(&format!(
+            "POST /v1/tokens HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {assertion}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+    };
+    let first = assertion("a1");
+    let (status, body) = ask(&first);
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(ask(&first).0, 401, "an assertion is good for one request");
+    let token = serde_json::from_str::<Value>(&body).unwrap()["token"].as_str().unwrap().to_owned();
+    let jwks = format!("http://{}/.well-known/jwks.json", served.address);
+    let ran = run(&["token", "verify", &token, "--jwks", &jwks, "--issuer", ISSUER, "--audience", "example"]);
+    assert_eq!(ran.code, GOOD, "{} {}", ran.out, ran.err);
+    assert_eq!(served.end(), Some(GOOD));
+}
+
+#[test]
+fn settings_that_make_no_sense_are_told_before_anything_is_made() {
+    for (name, value, code) in [
+        ("COUNTERSIGN_LISTN", "127.0.0.1:0", USAGE),
+        ("COUNTERSIGN_LISTEN", "nowhere", USAGE),
+        ("COUNTERSIGN_ISSUER", "http://issuer.example", USAGE),
+        ("COUNTERSIGN_CONFIG", "missing.toml", UNAVAILABLE),
+    ] {
+        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("serve-no-sense");
+        let mut command = command(&["serve"]);
+        command.env("COUNTERSIGN_DIRECTORY", &directory).env(name, value);
+        let ran = command.output().unwrap();
+        assert_eq!(ran.status.code(), Some(code), "{name}={value}");
+        assert!(!directory.exists());
+    }
+}

@@ -1,0 +1,237 @@
+//! Who is asking. Everything but secrets is a token that the project's own verifier judges: an assertion that the
+//! client has signed (RFC 7523 as updated by RFC 10070), or a token of somebody else's about the workload that it is.
+//! Both come as bearer tokens.
+
+mod keys;
+mod replay;
+mod secret;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use countersign::claims::{DEFAULT_LEEWAY, Policy as ClaimsPolicy, Verified};
+use countersign::token::{DEFAULT_MAX_TOKEN_BYTES, HeaderScratch, UnverifiedToken};
+use countersign::verifier::{Fault, Refusal, Verifier};
+use countersign::{Clock, Keys, Remote, UnixTime};
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+use self::keys::ClientKeys;
+pub(crate) use self::replay::{MAX_REMEMBERED, MAX_REMEMBERED_OF_ONE, Replay, ReplayCache};
+pub use self::secret::{ClientSecret, MIN_SECRET_BYTES, SecretKey};
+use crate::policy::{Policy, WorkloadKeys};
+use crate::problem::Problem;
+
+/// The longest life of an assertion: it is made for one request.
+pub const MAX_ASSERTION_LIFETIME: Duration = Duration::from_secs(300);
+
+/// For how long after its first use an assertion may still be offered, at most.
+pub(crate) const ASSERTION_WINDOW: Duration = MAX_ASSERTION_LIFETIME.saturating_add(DEFAULT_LEEWAY);
+
+/// Who was recognised, and what must not be seen again.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) client: Box<str>,
+    pub(crate) method: &'static str,
+    /// Of an assertion: its `jti`, until when it could be offered again, and when it was made if it says so.
+    pub(crate) once: Option<Once>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Once {
+    pub(crate) jti: Box<str>,
+    pub(crate) until: UnixTime,
+    pub(crate) issued_at: Option<UnixTime>,
+}
+
+/// What follows from a policy for the recognition of clients.
+pub(crate) struct Authenticator {
+    assertions: Verifier<ClientKeys>,
+    workloads: HashMap<Box<str>, Arc<Workloads>>,
+    secrets: Option<SecretKey>,
+}
+
+/// The verifier of an issuer of workload tokens; it outlives policies that say the same of it, and its keys with it.
+pub(crate) struct Workloads {
+    from: WorkloadKeys,
+    verifier: Verifier<Keys>,
+}
+
+impl Authenticator {
+    /// `before` is the one in force, whose keys are taken over.
+    pub(crate) fn new(policy: &Policy, issuer: &str, secrets: Option<&SecretKey>, before: Option<&Self>) -> Self {
+        let rules = ClaimsPolicy::new().audience(issuer).issuer_of_key().client_authentication_profile();
+        // Each comes once, so there is nothing to remember.
+        let assertions = Verifier::new(ClientKeys::of(policy), rules).without_token_cache();
+        let workloads = policy.workload_issuers().map(|(name, from)| {
+            let known = before.and_then(|before| before.workloads.get(name)).filter(|known| known.from == *from);
+            let workloads = known.map_or_else(|| Arc::new(Workloads::new(name, from, issuer)), Arc::clone);
+            (name.into(), workloads)
+        });
+        let secrets = secrets.filter(|_| policy.allows_basic()).cloned();
+        Self { assertions, workloads: workloads.collect(), secrets }
+    }
+
+    /// Whether what it was made of goes together: asked before it is put in force.
+    pub(crate) fn check(&self) -> Result<(), Box<str>> {
+        let text = |error: &dyn std::error::Error| error.to_string().into_boxed_str();
+        self.assertions.check().map_err(|error| text(&error))?;
+        self.workloads.values().try_for_each(|workloads| {
+            workloads.verifier.keys().check().map_err(|error| text(&error))?;
+            workloads.verifier.check().map_err(|error| text(&error))
+        })
+    }
+
+    /// Who says so in these headers.
+    ///
+    /// # Errors
+    /// 400 for what are no credentials, 401 for wrong ones and for none, 429 and 503 where they cannot be judged yet.
+    pub(crate) async fn recognise(
+        &self,
+        policy: &Policy,
+        headers: &HeaderMap,
+        clock: &dyn Clock,
+    ) -> Result<Caller, Problem> {
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let value = values.next().ok_or(NO_CREDENTIALS).map_err(challenged)?;
+        if values.next().is_some() {
+            return Err(Problem::invalid("more than one `Authorization`"));
+        }
+        let value = value.to_str().map_err(|_| MALFORMED).map_err(Problem::invalid)?;
+        let (scheme, rest) = value.split_once(' ').ok_or(MALFORMED).map_err(Problem::invalid)?;
+        let credentials = rest.trim_start_matches(' ');
+        if scheme.eq_ignore_ascii_case("Bearer") {
+            self.bearer(policy, credentials, clock).await
+        } else if scheme.eq_ignore_ascii_case("Basic") && self.secrets.is_some() {
+            self.basic(policy, credentials)
+        } else {
+            Err(challenged(NO_CREDENTIALS))
+        }
+    }
+
+    async fn bearer(&self, policy: &Policy, token: &str, clock: &dyn Clock) -> Result<Caller, Problem> {
+        // Whose verifier is asked follows from who it says it is from; that this is so the verifier finds out.
+        let workloads = {
+            let mut scratch = HeaderScratch::new();
+            let token = UnverifiedToken::parse(token, DEFAULT_MAX_TOKEN_BYTES, &mut scratch).map_err(Refusal::from);
+            let token = token.map_err(|refusal| refused(&refusal))?;
+            token.with_unverified_issuer(|issuer| issuer.find_in(&self.workloads).map(Arc::clone)).flatten()
+        };
+        match workloads {
+            Some(workloads) => workloads.recognise(policy, token, clock).await,
+            None => self.assertion(token, clock.now()),
+        }
+    }
+
+    fn assertion(&self, token: &str, now: UnixTime) -> Result<Caller, Problem> {
+        let verified = self.assertions.verify(token, now).map_err(|refusal| refused(&refusal))?;
+        // The profile has demanded them.
+        let (Some(client), Some(jti), Some(expires_at)) =
+            (verified.subject(), verified.jwt_id(), verified.expires_at())
+        else {
+            return Err(challenged(REFUSED));
+        };
+        let issued_at = verified.issued_at();
+        let latest =
+            issued_at.map_or(now.saturating_add(ASSERTION_WINDOW), |at| at.saturating_add(MAX_ASSERTION_LIFETIME));
+        if expires_at > latest || expires_at > now.saturating_add(ASSERTION_WINDOW) {
+            return Err(challenged("the assertion lives for more than 300 seconds"));
+        }
+        let until = expires_at.saturating_add(DEFAULT_LEEWAY);
+        let once = Once { jti: jti.into(), until, issued_at };
+        Ok(Caller { client: client.into(), method: "private_key_jwt", once: Some(once) })
+    }
+
+    /// RFC 6749 §2.3.1. Neither names nor secrets have characters that would have to be escaped.
+    fn basic(&self, policy: &Policy, credentials: &str) -> Result<Caller, Problem> {
+        let wrong = || Problem::unknown_client(REFUSED, BASIC);
+        let key = self.secrets.as_ref().ok_or_else(wrong)?;
+        let text = BASE64_STANDARD.decode(credentials).ok().and_then(|octets| String::from_utf8(octets).ok());
+        let text = text.ok_or(MALFORMED).map_err(Problem::invalid)?;
+        let (client, secret) = text.split_once(':').ok_or(MALFORMED).map_err(Problem::invalid)?;
+        let tags = policy.credentials_of(client).map(|credentials| &*credentials.secrets);
+        if key.is_one_of(client, secret, tags.unwrap_or_default()) {
+            Ok(Caller { client: client.into(), method: "client_secret_basic", once: None })
+        } else {
+            Err(wrong())
+        }
+    }
+}
+
+impl Workloads {
+    fn new(issuer: &str, from: &WorkloadKeys, audience: &str) -> Self {
+        // What cannot be read was refused with the document; here it would be an issuer without keys.
+        let remote = |remote: Result<Remote, _>| {
+            remote.map_or_else(
+                |_| Keys::fixed(Default::default()),
+                |remote: Remote| Keys::remote(remote.bound_to_issuer(issuer)),
+            )
+        };
+        let keys = match from {
+            WorkloadKeys::Inline(document) => Keys::fixed(WorkloadKeys::inline(document, issuer).unwrap_or_default()),
+            WorkloadKeys::At(url) => remote(Remote::new(url)),
+            WorkloadKeys::Discovered => remote(Remote::discover(issuer)),
+        };
+        // JWT-SVIDs may call themselves so (SPIFFE JWT-SVID §2).
+        let policy = ClaimsPolicy::new().issuer(issuer).audience(audience).issuer_of_key().accept_type("JOSE");
+        Self { from: from.clone(), verifier: Verifier::new(keys, policy) }
+    }
+
+    async fn recognise(&self, policy: &Policy, token: &str, clock: &dyn Clock) -> Result<Caller, Problem> {
+        let now = || clock.now();
+        let verified = match self.verifier.attempt(token, now()) {
+            countersign::verifier::Attempt::Done(outcome) => outcome,
+            countersign::verifier::Attempt::Wait(waiting) => {
+                let answer = waiting.await;
+                self.verifier.resume(token, answer, now())
+            }
+        };
+        client_of(policy, &verified.map_err(|refusal| refused(&refusal))?)
+    }
+}
+
+/// The one client that this workload is.
+fn client_of(policy: &Policy, verified: &Verified) -> Result<Caller, Problem> {
+    let is_one = |credentials: &crate::policy::Credentials| {
+        let mut workloads = credentials.workloads.iter();
+        workloads.any(|workload| verified.issuer() == Some(&*workload.issuer) && workload.is(verified))
+    };
+    let mut clients = policy.credentials().filter(|(_, credentials)| is_one(credentials)).map(|(client, _)| client);
+    match (clients.next(), clients.next()) {
+        (Some(client), None) => Ok(Caller { client: client.into(), method: "workload", once: None }),
+        (None, _) => Err(challenged("no client is this workload")),
+        // Whose grants would count?
+        (Some(_), Some(_)) => Err(challenged("more than one client is this workload")),
+    }
+}
+
+const NO_CREDENTIALS: &str = "credentials are missing";
+const MALFORMED: &str = "`Authorization` is malformed";
+const REFUSED: &str = "the credentials are not accepted";
+
+const BASIC: &str = "Basic realm=\"countersign\"";
+
+/// RFC 6750 §3: who has shown nothing is told no error.
+fn challenged(detail: &'static str) -> Problem {
+    let challenge = if detail == NO_CREDENTIALS { "Bearer" } else { "Bearer error=\"invalid_token\"" };
+    Problem::unknown_client(detail, challenge)
+}
+
+/// The reason goes to the log; the client hears no more of it than a stranger may.
+fn refused(refusal: &Refusal) -> Problem {
+    tracing::debug!(target: "countersign::service", reason = refusal.code(), "credentials refused");
+    let after = refusal.retry_after().unwrap_or(crate::problem::RETRY_AFTER_DEFAULT);
+    match refusal.fault() {
+        Fault::Token => challenged(REFUSED),
+        Fault::AskAgain => {
+            let status = http::StatusCode::TOO_MANY_REQUESTS;
+            Problem::new(status, "temporarily_unavailable", "the key is being looked for").retry_after(after)
+        }
+        Fault::Unavailable => {
+            Problem::unavailable("temporarily_unavailable", "there are no keys to judge by").retry_after(after)
+        }
+    }
+}

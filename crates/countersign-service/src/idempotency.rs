@@ -1,0 +1,209 @@
+//! Answers that were given under an `Idempotency-Key`, for those who did not receive them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use countersign::UnixTime;
+
+/// For how long an answer is kept, at most; never beyond the first `exp` of the tokens in it. A client that has not asked
+/// again by then has given up.
+pub(crate) const KEPT_FOR: Duration = Duration::from_secs(300);
+
+/// Answers that are kept at once, of all clients and of one, and their bytes.
+pub(crate) const BOUNDS: Bounds = Bounds { answers: 16_384, answers_of_one: 2_048, bytes: 64 * 1024 * 1024 };
+
+/// The longest `Idempotency-Key`, characters.
+pub(crate) const MAX_KEY: usize = 255;
+
+#[derive(Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) answers: usize,
+    pub(crate) answers_of_one: usize,
+    /// Is exceeded by no more than the answers that are being made at the time.
+    pub(crate) bytes: usize,
+}
+
+pub(crate) struct Idempotency {
+    inner: Mutex<Inner>,
+    bounds: Bounds,
+}
+
+#[derive(Default)]
+struct Inner {
+    entries: HashMap<Name, Entry>,
+    by_end: BTreeMap<(UnixTime, u64), Name>,
+    of_client: HashMap<Box<str>, usize>,
+    bytes: usize,
+    serial: u64,
+}
+
+struct Entry {
+    client: Box<str>,
+    request: Name,
+    /// `None` while it is being made.
+    answer: Option<Bytes>,
+}
+
+type Name = [u8; 32];
+
+/// What there is under a key.
+pub(crate) enum Begun {
+    /// Nothing: whoever has the ticket makes the answer.
+    New(Ticket),
+    /// The answer to the same request.
+    Answered(Bytes),
+    /// The same request is being answered.
+    InProgress,
+    /// Another request had this key.
+    AnotherRequest,
+    /// There is no room for one more.
+    Full,
+}
+
+/// The right to say what the answer is. Dropped without one, the key is free again.
+pub(crate) struct Ticket {
+    store: Arc<Idempotency>,
+    name: Name,
+}
+
+impl Idempotency {
+    pub(crate) fn new(bounds: Bounds) -> Self {
+        Self { inner: Mutex::default(), bounds }
+    }
+
+    /// `request` is all that the answer depends on.
+    pub(crate) fn begin(self: &Arc<Self>, client: &str, key: &str, request: &[&[u8]], now: UnixTime) -> Begun {
+        let name = hash(&[client.as_bytes(), key.as_bytes()]);
+        let request = hash(request);
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.sweep(now);
+        if let Some(entry) = inner.entries.get(&name) {
+            return match &entry.answer {
+                _ if entry.request != request => Begun::AnotherRequest,
+                Some(answer) => Begun::Answered(answer.clone()),
+                None => Begun::InProgress,
+            };
+        }
+        let of_client = inner.of_client.get(client).copied().unwrap_or_default();
+        let Bounds { answers, answers_of_one, bytes } = self.bounds;
+        if inner.entries.len() >= answers || of_client >= answers_of_one || inner.bytes >= bytes {
+            return Begun::Full;
+        }
+        inner.of_client.insert(client.into(), of_client + 1);
+        inner.entries.insert(name, Entry { client: client.into(), request, answer: None });
+        Begun::New(Ticket { store: Arc::clone(self), name })
+    }
+}
+
+impl Ticket {
+    /// The answer, to be kept until then.
+    pub(crate) fn answered(self, answer: &Bytes, until: UnixTime) {
+        let mut inner = self.store.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(entry) = inner.entries.get_mut(&self.name) else { return };
+        entry.answer = Some(answer.clone());
+        inner.bytes += answer.len();
+        inner.serial += 1;
+        let serial = inner.serial;
+        inner.by_end.insert((until, serial), self.name);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut inner = self.store.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.entries.get(&self.name).is_some_and(|entry| entry.answer.is_none()) {
+            inner.remove(&self.name);
+        }
+    }
+}
+
+impl Inner {
+    fn sweep(&mut self, now: UnixTime) {
+        while let Some(end) = self.by_end.first_entry().filter(|end| end.key().0 <= now) {
+            let name = end.remove();
+            self.remove(&name);
+        }
+    }
+
+    fn remove(&mut self, name: &Name) {
+        let Some(entry) = self.entries.remove(name) else { return };
+        self.bytes -= entry.answer.map_or(0, |answer| answer.len());
+        if let Some(count) = self.of_client.get_mut(&entry.client) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_client.remove(&entry.client);
+            }
+        }
+    }
+}
+
+/// Of each part with its length in front.
+fn hash(parts: &[&[u8]]) -> Name {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part);
+    }
+    let mut name = [0; 32];
+    name.copy_from_slice(context.finish().as_ref());
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: i64) -> UnixTime {
+        UnixTime::from_secs(secs)
+    }
+
+    fn store() -> Arc<Idempotency> {
+        Arc::new(Idempotency::new(Bounds { answers: 3, answers_of_one: 2, bytes: 10 }))
+    }
+
+    fn ticket(store: &Arc<Idempotency>, client: &str, key: &str) -> Ticket {
+        match store.begin(client, key, &[b"body"], at(0)) {
+            Begun::New(ticket) => ticket,
+            _ => panic!("{client} {key} is not new"),
+        }
+    }
+
+    #[test]
+    fn the_same_request_has_the_same_answer_for_so_long_and_no_longer() {
+        let store = store();
+        let first = ticket(&store, "a", "k");
+        assert!(matches!(store.begin("a", "k", &[b"body"], at(0)), Begun::InProgress));
+        first.answered(&Bytes::from_static(b"answer"), at(100));
+        assert!(matches!(store.begin("a", "k", &[b"body"], at(99)), Begun::Answered(answer) if answer == "answer"));
+        assert!(matches!(store.begin("a", "k", &[b"other"], at(99)), Begun::AnotherRequest));
+        assert!(matches!(store.begin("a", "k", &[b"bo", b"dy"], at(99)), Begun::AnotherRequest));
+        drop(ticket(&store, "b", "k"));
+        assert!(matches!(store.begin("a", "k", &[b"body"], at(100)), Begun::New(_)));
+    }
+
+    #[test]
+    fn a_ticket_that_is_dropped_frees_its_key() {
+        let store = store();
+        drop(ticket(&store, "a", "k"));
+        drop(ticket(&store, "a", "k"));
+        let inner = store.inner.lock().unwrap();
+        assert!(inner.entries.is_empty() && inner.of_client.is_empty() && inner.by_end.is_empty());
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_never_goes_to_make_room() {
+        let store = store();
+        let held = [ticket(&store, "a", "1"), ticket(&store, "a", "2")];
+        assert!(matches!(store.begin("a", "3", &[b"body"], at(0)), Begun::Full));
+        let other = ticket(&store, "b", "1");
+        assert!(matches!(store.begin("c", "1", &[b"body"], at(0)), Begun::Full));
+        drop(held);
+        other.answered(&Bytes::from_static(b"0123456789"), at(100));
+        assert!(matches!(store.begin("c", "1", &[b"body"], at(0)), Begun::Full));
+        assert!(matches!(store.begin("c", "1", &[b"body"], at(100)), Begun::New(_)));
+        assert_eq!(store.inner.lock().unwrap().bytes, 0);
+    }
+}

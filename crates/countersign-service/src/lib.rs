@@ -1,0 +1,102 @@
+//! The token service of countersign: a key ring's keys over HTTP, and tokens signed for those whom a policy allows them.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use countersign::Algorithm;
+//! use countersign_issuer::{Kek, KekRing, MemoryStore, Ring, RingConfig, Slot};
+//! use countersign_service::TokenService;
+//! use countersign_service::policy::Policy;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = RingConfig::new([Slot::new("es256", Algorithm::Es256)]);
+//! let keks = KekRing::new([Kek::random()?])?;
+//! let ring = Ring::builder("https://issuer.example", config, Arc::new(MemoryStore::new()), keks).start().await?;
+//!
+//! let policy = Policy::parse("version = 1", ring.config())?;
+//! let service = TokenService::builder(ring, policy).build()?;
+//! let router: axum::Router = service.router();
+//! # let _ = router;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is served
+//!
+//! | path | what |
+//! |---|---|
+//! | `POST /v1/tokens` | a token, for a client whose [`policy`] allows it |
+//! | `POST /v1/tokens:batch` | up to [`MAX_BATCH`] of them, each answered for itself |
+//! | `GET /.well-known/jwks.json` | the public keys ([`JwksService`](countersign_issuer::JwksService)) |
+//! | `GET /.well-known/oauth-authorization-server` | metadata (RFC 8414), at the path of the issuer's if it has one |
+//! | `GET /.well-known/openid-configuration` | of OpenID Connect Discovery what verifiers want to know: this is no OpenID provider |
+//! | `GET /openapi.json` | all of this for machines ([`OPENAPI`]) |
+//! | `GET /livez`, `GET /readyz` | whether the process answers, and whether every slot signs |
+//!
+//! # A request
+//!
+//! ```text
+//! POST /v1/tokens
+//! Authorization: Bearer <assertion>
+//! Content-Type: application/json
+//! Idempotency-Key: 7d4f…                                                 (optional)
+//!
+//! { "profile": "access", "aud": ["orders"], "scope": "orders:read" }     (sub, ttl, alg, key_bits, claims)
+//! ```
+//!
+//! The **assertion** is a JWT that the client signs with a key of its `jwks` (RFC 7523 as updated by RFC 10070): `typ` is
+//! `client-authentication+jwt`, `iss` and `sub` are the client, `aud` is the issuer and nothing else, it lives for
+//! [`MAX_ASSERTION_LIFETIME`] at most, and its `jti` is good for one request. A token of a workload issuer that the policy
+//! knows stands in its place, and, where that is allowed, `Basic` credentials with a [`ClientSecret`].
+//!
+//! Which assertions were used is remembered by each process for itself: of several behind one address each takes an
+//! assertion once. For as long after its start as an assertion may live, a process takes only those that say (`iat`) that
+//! they were made since.
+//!
+//! # Refusals
+//!
+//! Problem details (RFC 9457) of type `about:blank`, with the code as `error`, and `size` and `max` where something is too
+//! large:
+//!
+//! | status | codes |
+//! |---|---|
+//! | 400 | `invalid_request` |
+//! | 401 | `invalid_client` |
+//! | 403 | those of the [policy](policy::Denial), and `payload_too_large`: the token would be longer than its profile allows |
+//! | 404, 405 | `not_found`, `method_not_allowed` |
+//! | 408 | `request_timeout`: the body did not come in time |
+//! | 409, 422 | `idempotency_key_in_use`, `idempotency_key_reused` |
+//! | 413, 415 | `content_too_large`, `unsupported_media_type` |
+//! | 429 | `rate_limited`, with `Retry-After` |
+//! | 503 | `key_unavailable`, `signing_failed`, `temporarily_unavailable`, with `Retry-After`: nothing was signed |
+//!
+//! An answer to an `Idempotency-Key` is kept for five minutes, but not beyond the first `exp` of its tokens, and only if
+//! no part of it was a 503 or a 429.
+
+mod authenticate;
+mod body;
+mod config;
+mod idempotency;
+mod limit;
+mod metadata;
+pub mod policy;
+mod problem;
+mod serve;
+#[cfg(unix)]
+mod server;
+mod service;
+mod tokens;
+mod wire;
+
+pub use authenticate::{ClientSecret, MAX_ASSERTION_LIFETIME, MIN_SECRET_BYTES, SecretKey};
+pub use body::{BODY_TIME, MAX_BODY_BYTES};
+pub use config::{Config, ConfigError, ENVIRONMENT_PREFIX, MAX_CONFIG_BYTES, SETTINGS, Setting};
+pub use serve::{ConnectionLimits, MAX_HEAD_BYTES, serve};
+#[cfg(unix)]
+pub use server::{FirstRun, Server, ServerError};
+pub use service::{BuildError, ReloadError, ServiceBuilder, TokenService};
+pub use wire::MAX_BATCH;
+
+/// What is served, as an OpenAPI document (3.1).
+pub const OPENAPI: &str = include_str!("../openapi.json");

@@ -1,0 +1,166 @@
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use countersign::claims::{ClaimPointer, ClaimValue, Verified};
+use countersign::{JwkSet, KeySet, Origin, Remote};
+
+use super::document::{ClientEntry, RateEntry, ScalarEntry, WorkloadEntry, WorkloadIssuerEntry};
+use super::read::{at_most, checked_text, invalid};
+use super::{MAX_ENTRIES, PolicyError};
+
+/// How often a client may ask if its entry does not say: enough for a service of some size, and too little to keep a
+/// core busy.
+const DEFAULT_RATE: Rate = Rate { per_second: NonZeroU32::new(100).unwrap(), burst: NonZeroU32::new(512).unwrap() };
+
+/// Secrets and workloads of one client, at most: a few that follow each other.
+const MAX_CREDENTIALS: usize = 16;
+
+/// Octets of an HMAC-SHA-256.
+const TAG_BYTES: usize = 32;
+
+/// By what a client is known, and how often it may ask.
+#[derive(Debug)]
+pub(crate) struct Credentials {
+    /// Bound to the client as if that were their issuer, which it is of its assertions.
+    pub(crate) keys: Arc<KeySet>,
+    pub(crate) workloads: Vec<Workload>,
+    pub(crate) secrets: Vec<SecretTag>,
+    pub(crate) rate: Rate,
+}
+
+/// Tokens per second, and at once after a pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rate {
+    pub(crate) per_second: NonZeroU32,
+    pub(crate) burst: NonZeroU32,
+}
+
+/// What a secret becomes under the key of the service.
+pub(crate) struct SecretTag(pub(crate) [u8; TAG_BYTES]);
+
+/// Whoever reads it has nothing, but need not see it either.
+impl std::fmt::Debug for SecretTag {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretTag")
+    }
+}
+
+/// A workload that is a client: one whose token says all of this.
+#[derive(Debug)]
+pub(crate) struct Workload {
+    pub(crate) issuer: Box<str>,
+    claims: Vec<(ClaimPointer, Scalar)>,
+}
+
+#[derive(Debug)]
+enum Scalar {
+    Text(Box<str>),
+    Integer(i64),
+}
+
+/// Where the keys of an issuer of workload tokens are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum WorkloadKeys {
+    /// In the document: a JWK Set that was read once.
+    Inline(Box<str>),
+    /// At this URL.
+    At(Box<str>),
+    /// Where its metadata says.
+    Discovered,
+}
+
+impl Workload {
+    pub(crate) fn is(&self, verified: &Verified) -> bool {
+        self.claims.iter().all(|(pointer, wanted)| verified.claim(pointer).is_some_and(|value| wanted.is(value)))
+    }
+}
+
+impl Scalar {
+    fn is(&self, value: ClaimValue<'_>) -> bool {
+        match self {
+            Self::Text(text) => value.string().is_some_and(|value| value == **text),
+            Self::Integer(number) => value.integer() == Some((*number).into()),
+        }
+    }
+}
+
+impl WorkloadKeys {
+    /// The keys that are in the document.
+    pub(crate) fn inline(document: &str, issuer: &str) -> Option<KeySet> {
+        let keys = JwkSet::parse(document.as_bytes(), Origin::Remote).ok()?;
+        Some(keys.into_key_set().bound_to_issuer(issuer))
+    }
+}
+
+pub(super) fn read(client: &str, entry: ClientEntry, place: &str) -> Result<Credentials, PolicyError> {
+    let keys = match entry.jwks {
+        Some(document) => keys(&document, place)?.bound_to_issuer(client),
+        None => KeySet::default(),
+    };
+    at_most(MAX_CREDENTIALS, entry.workloads.len(), place)?;
+    at_most(MAX_CREDENTIALS, entry.secrets.len(), place)?;
+    let workloads = entry.workloads.into_iter().map(|entry| workload(entry, place)).collect::<Result<_, _>>()?;
+    let secrets = entry.secrets.iter().map(|text| secret(text, place)).collect::<Result<_, _>>()?;
+    let rate = entry.rate.map_or(Ok(DEFAULT_RATE), |entry| rate(&entry, place))?;
+    Ok(Credentials { keys: Arc::new(keys), workloads, secrets, rate })
+}
+
+pub(super) fn workload_issuer(
+    entry: WorkloadIssuerEntry,
+    issuer: &str,
+    place: &str,
+) -> Result<WorkloadKeys, PolicyError> {
+    let is_fetchable = |remote: Result<Remote, _>| match remote.map_err(drop).and_then(|it| it.check().map_err(drop)) {
+        Ok(()) => Ok(()),
+        Err(()) => Err(invalid(place, "no URL from which keys may be fetched")),
+    };
+    match (entry.jwks, entry.jwks_uri) {
+        (Some(_), Some(_)) => Err(invalid(place, "`jwks` or `jwks_uri`, not both")),
+        (Some(document), None) => keys(&document, place).map(|_| WorkloadKeys::Inline(document.into())),
+        (None, Some(url)) => is_fetchable(Remote::new(&url)).map(|()| WorkloadKeys::At(url.into())),
+        (None, None) => is_fetchable(Remote::discover(issuer)).map(|()| WorkloadKeys::Discovered),
+    }
+}
+
+/// Unlike keys that are fetched, those in a document are its author's: none is skipped in silence.
+fn keys(document: &str, place: &str) -> Result<KeySet, PolicyError> {
+    let keys = JwkSet::parse(document.as_bytes(), Origin::Remote);
+    let keys = keys.map_err(|error| invalid(place, format!("`jwks`: {error}")))?;
+    if let Some(skipped) = keys.skipped().first() {
+        return Err(invalid(place, format!("`jwks`: key {} cannot be used: {}", skipped.index, skipped.reason)));
+    }
+    let keys = keys.into_key_set();
+    if keys.is_empty() { Err(invalid(place, "`jwks` has no key")) } else { Ok(keys) }
+}
+
+fn workload(entry: WorkloadEntry, place: &str) -> Result<Workload, PolicyError> {
+    at_most(MAX_ENTRIES, entry.claims.len(), place)?;
+    // Otherwise everybody whom the issuer knows would be this client.
+    if entry.claims.is_empty() {
+        return Err(invalid(place, "one of `workloads` demands no claim"));
+    }
+    let read = |(name, value): (String, ScalarEntry)| {
+        let pointer = ClaimPointer::parse(&name);
+        let pointer =
+            pointer.map_err(|_| invalid(place, "one of `workloads` has a claim that is no name or pointer"))?;
+        let value = match value {
+            ScalarEntry::Text(text) => Scalar::Text(checked_text(&text, place)?),
+            ScalarEntry::Integer(number) => Scalar::Integer(number),
+        };
+        Ok((pointer, value))
+    };
+    let claims = entry.claims.into_iter().map(read).collect::<Result<_, _>>()?;
+    Ok(Workload { issuer: checked_text(&entry.issuer, place)?, claims })
+}
+
+fn secret(text: &str, place: &str) -> Result<SecretTag, PolicyError> {
+    let tag = BASE64_URL_SAFE_NO_PAD.decode(text).ok().and_then(|octets| octets.try_into().ok());
+    tag.map(SecretTag).ok_or_else(|| invalid(place, "one of `secrets` is not what a secret was hashed to"))
+}
+
+fn rate(entry: &RateEntry, place: &str) -> Result<Rate, PolicyError> {
+    let fits = |number| NonZeroU32::new(number).ok_or_else(|| invalid(place, "a `rate` of nothing"));
+    Ok(Rate { per_second: fits(entry.per_second)?, burst: fits(entry.burst)? })
+}

@@ -1,0 +1,154 @@
+use std::fmt;
+use std::time::Duration;
+
+use super::ClaimKind;
+
+/// Why nothing is signed, and by which grant. Names rules, and claims by their names; never what a request or a
+/// document says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Denied {
+    /// The rule.
+    pub denial: Denial,
+    /// The grant that the request came furthest in; `None` if it came into none.
+    pub grant: Option<Box<str>>,
+}
+
+/// The rules, in the order in which they are asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Denial {
+    /// There is no such client.
+    UnknownClient,
+    /// The client is not valid yet, or not any more.
+    ClientNotValid,
+    /// No grant of the client has this profile.
+    Profile,
+    /// The grant is not valid yet, or not any more.
+    GrantNotValid,
+    /// `sub`.
+    Subject,
+    /// `aud` is not there.
+    NoAudience,
+    /// One of `aud`.
+    Audience,
+    /// One of `scope`.
+    Scope,
+    /// `alg`.
+    Algorithm,
+    /// `key_bits`.
+    KeySize,
+    /// `ttl`.
+    Lifetime {
+        /// What would do.
+        most: Duration,
+    },
+    /// A claim that is not on the list. Its name, as the request has it.
+    Claim(Box<str>),
+    /// A claim of another type.
+    ClaimType(Box<str>, ClaimKind),
+    /// A claim that is too long.
+    ClaimTooLarge(Box<str>, usize),
+    /// A claim with a value that is not on its list.
+    ClaimValue(Box<str>),
+    /// A claim that has to be there.
+    ClaimMissing(Box<str>),
+}
+
+impl Denied {
+    pub(super) fn of_client(denial: Denial) -> Self {
+        Self { denial, grant: None }
+    }
+
+    /// A stable name of the rule, for answers, metrics and logs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.denial.code()
+    }
+}
+
+impl Denial {
+    /// A stable name, for answers, metrics and logs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownClient => "unauthorized_client",
+            Self::ClientNotValid => "client_not_valid",
+            Self::Profile => "profile_not_permitted",
+            Self::GrantNotValid => "grant_not_valid",
+            Self::Subject => "subject_not_permitted",
+            Self::NoAudience => "audience_missing",
+            Self::Audience => "invalid_target",
+            Self::Scope => "invalid_scope",
+            Self::Algorithm => "alg_not_permitted",
+            Self::KeySize => "key_size_not_permitted",
+            Self::Lifetime { .. } => "ttl_exceeds_policy",
+            Self::Claim(_) => "claim_not_permitted",
+            Self::ClaimType(..) => "claim_type_not_permitted",
+            Self::ClaimTooLarge(..) => "claim_too_large",
+            Self::ClaimValue(_) => "claim_value_not_permitted",
+            Self::ClaimMissing(_) => "claim_missing",
+        }
+    }
+
+    /// How far a request came that is refused for this.
+    pub(super) fn step(&self) -> u8 {
+        match self {
+            Self::UnknownClient => 0,
+            Self::ClientNotValid => 1,
+            Self::Profile => 2,
+            Self::GrantNotValid => 3,
+            Self::Subject => 4,
+            Self::NoAudience => 5,
+            Self::Audience => 6,
+            Self::Scope => 7,
+            Self::Algorithm => 8,
+            Self::KeySize => 9,
+            Self::Lifetime { .. } => 10,
+            Self::Claim(_) => 11,
+            Self::ClaimType(..) => 12,
+            Self::ClaimTooLarge(..) => 13,
+            Self::ClaimValue(_) => 14,
+            Self::ClaimMissing(_) => 15,
+        }
+    }
+}
+
+/// Characters of a claim's name that are told to whoever has sent it.
+const MAX_SHOWN: usize = 64;
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.denial.fmt(f)?;
+        self.grant.as_ref().map_or(Ok(()), |grant| write!(f, " (grant `{grant}`)"))
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownClient => f.write_str("there is no such client"),
+            Self::ClientNotValid => f.write_str("the client is not valid at this time"),
+            Self::Profile => f.write_str("the client has no grant for this profile"),
+            Self::GrantNotValid => f.write_str("the grant is not valid at this time"),
+            Self::Subject => f.write_str("the grant does not allow this `sub`"),
+            Self::NoAudience => f.write_str("a token needs an `aud`"),
+            Self::Audience => f.write_str("the grant does not allow one of `aud`"),
+            Self::Scope => f.write_str("the grant does not allow one of `scope`"),
+            Self::Algorithm => f.write_str("the grant and the profile do not allow this `alg`"),
+            Self::KeySize => f.write_str("the grant and the profile do not allow this `key_bits`"),
+            Self::Lifetime { most } => write!(f, "`ttl` may be {} at most", most.as_secs()),
+            Self::Claim(name) => {
+                // A stranger's text: shown as far as any name that means something goes.
+                let shown: String = name.escape_debug().take(MAX_SHOWN).collect();
+                write!(f, "the grant does not allow the claim `{shown}`")
+            }
+            Self::ClaimType(name, kind) => write!(f, "the claim `{name}` must be {kind}"),
+            Self::ClaimTooLarge(name, most) => write!(f, "the claim `{name}` may have {most} bytes at most"),
+            Self::ClaimValue(name) => write!(f, "the grant does not allow this value of the claim `{name}`"),
+            Self::ClaimMissing(name) => write!(f, "the grant demands the claim `{name}`"),
+        }
+    }
+}
+
+impl std::error::Error for Denied {}

@@ -1,0 +1,101 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use countersign::UnixTime;
+use countersign::token::Algorithm;
+
+use super::claim::ClaimRule;
+use super::{Denial, Request};
+
+/// What a request has to fit into as a whole.
+#[derive(Debug)]
+pub(super) struct Grant {
+    pub(super) name: Box<str>,
+    pub(super) window: Window,
+    pub(super) profiles: BTreeSet<Box<str>>,
+    pub(super) allows_self: bool,
+    pub(super) subjects: Names,
+    pub(super) audiences: Names,
+    pub(super) scopes: BTreeSet<Box<str>>,
+    pub(super) max_lifetime: Option<Duration>,
+    /// `None`: those of the profile.
+    pub(super) algorithms: Option<Vec<Algorithm>>,
+    /// `None`: those of the profile. Says nothing of keys that are no RSA keys.
+    pub(super) rsa_bits: Option<Vec<u32>>,
+    pub(super) claims: BTreeMap<Box<str>, ClaimRule>,
+}
+
+/// From when until when; either end may be open.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Window {
+    pub(super) from: Option<UnixTime>,
+    /// The first instant that is not in it.
+    pub(super) until: Option<UnixTime>,
+}
+
+impl Window {
+    pub(super) fn contains(self, now: UnixTime) -> bool {
+        self.from.is_none_or(|from| from <= now) && self.until.is_none_or(|until| now < until)
+    }
+}
+
+/// Names to be had exactly, and beginnings of names with at least one character behind them.
+#[derive(Debug)]
+pub(super) struct Names {
+    pub(super) exact: BTreeSet<Box<str>>,
+    pub(super) prefixes: Vec<Box<str>>,
+}
+
+impl Names {
+    fn contains(&self, name: &str) -> bool {
+        let longer = |prefix: &str| name.len() > prefix.len() && name.starts_with(prefix);
+        self.exact.contains(name) || self.prefixes.iter().any(|prefix| longer(prefix))
+    }
+}
+
+impl Grant {
+    pub(super) fn check_window(&self, now: UnixTime) -> Result<(), Denial> {
+        if self.window.contains(now) { Ok(()) } else { Err(Denial::GrantNotValid) }
+    }
+
+    pub(super) fn check_subject(&self, client: &str, request: &Request) -> Result<(), Denial> {
+        let subject = request.subject.as_deref().unwrap_or(client);
+        let is_allowed = self.allows_self && subject == client || self.subjects.contains(subject);
+        if is_allowed { Ok(()) } else { Err(Denial::Subject) }
+    }
+
+    pub(super) fn check_audiences(&self, request: &Request) -> Result<(), Denial> {
+        if request.audiences.is_empty() {
+            return Err(Denial::NoAudience);
+        }
+        let are_allowed = request.audiences.iter().all(|audience| self.audiences.contains(audience));
+        if are_allowed { Ok(()) } else { Err(Denial::Audience) }
+    }
+
+    pub(super) fn check_scopes(&self, request: &Request) -> Result<(), Denial> {
+        let are_allowed = request.scopes.iter().all(|scope| self.scopes.contains(scope));
+        if are_allowed { Ok(()) } else { Err(Denial::Scope) }
+    }
+
+    /// One question after the other, so that which claim comes first changes nothing.
+    pub(super) fn check_claims(&self, request: &Request) -> Result<(), Denial> {
+        let unknown = request.claims.iter().find(|(name, _)| !self.claims.contains_key(name));
+        if let Some((name, _)) = unknown {
+            return Err(Denial::Claim(name.clone()));
+        }
+        let asked = |ask: fn(&ClaimRule, &str, &str) -> Result<(), Denial>| {
+            request.claims.iter().try_for_each(|(name, json)| match self.claims.get(name) {
+                Some(rule) => ask(rule, name, json),
+                None => Ok(()),
+            })
+        };
+        asked(ClaimRule::check_type)?;
+        asked(ClaimRule::check_size)?;
+        asked(ClaimRule::check_value)?;
+        let mut required = self.claims.iter().filter(|(_, rule)| rule.is_required);
+        match required.find(|(name, _)| !request.claims.iter().any(|(there, _)| there == *name)) {
+            Some((name, _)) => Err(Denial::ClaimMissing(name.clone())),
+            None => Ok(()),
+        }
+    }
+}

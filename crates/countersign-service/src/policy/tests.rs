@@ -1,0 +1,201 @@
+use countersign::token::RsaBits;
+use countersign_issuer::{RingConfig, Slot};
+
+use super::*;
+
+const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+fn ring() -> RingConfig {
+    let rsa = Slot::rsa("rs256-4096", Algorithm::Rs256, RsaBits::B4096);
+    let short = Slot::new("short", Algorithm::Ed25519).max_lifetime(Duration::from_secs(60));
+    RingConfig::new([Slot::new("es256", Algorithm::Es256), rsa, short])
+}
+
+const POLICY: &str = r#"
+version = 1
+revision = "first"
+
+[profiles.access]
+slots = ["es256", "rs256-4096"]
+lifetime = 300
+max_lifetime = 900
+
+[profiles.clamped]
+slots = ["short"]
+lifetime = 30
+on_exceed = "clamp"
+typ = "clamped+jwt"
+max_token_bytes = 512
+
+[clients.web.grants.orders]
+profiles = ["access"]
+subjects = { self = true, exact = ["ada"], prefixes = ["user:"] }
+audiences = { exact = ["orders"], prefixes = ["https://api.example/"] }
+scopes = ["orders:read", "orders:write"]
+max_lifetime = 600
+algorithms = ["ES256"]
+claims.tenant = { type = "string", values = ["acme", "b\"c"], required = true }
+claims.level = { type = "integer", values = [1, 2] }
+claims.roles = { type = "strings", values = ["clerk"], max_bytes = 20 }
+claims.extra = { type = "object", max_bytes = 20 }
+
+[clients.web.grants.reports]
+profiles = ["access", "clamped"]
+subjects = { exact = ["report"] }
+audiences = { exact = ["reports"] }
+valid_from = 2027-01-01T00:00:00Z
+valid_until = 2028-01-01T00:00:00+01:00
+
+[clients.old]
+valid_until = 2026-01-01T00:00:00Z
+grants.any = { profiles = ["access"], subjects = { self = true }, audiences = { exact = ["a"] } }
+"#;
+
+fn orders() -> Request {
+    Request::new("access").audience("orders").claim("tenant", "\"acme\"")
+}
+
+fn ask(request: &Request) -> Result<Granted, Denied> {
+    decide(&Policy::parse(POLICY, &ring()).unwrap(), "web", request, NOW)
+}
+
+#[test]
+fn what_fits_is_granted_as_the_profile_says() {
+    let granted = ask(&orders()).unwrap();
+    assert_eq!((granted.grant(), granted.slot(), granted.lifetime().as_secs()), ("orders", "es256", 300));
+    assert_eq!(granted.max_token_bytes(), DEFAULT_MAX_TOKEN_BYTES);
+    let full = orders()
+        .subject("user:ada")
+        .audience("https://api.example/v1")
+        .scope("orders:read")
+        .lifetime(Duration::from_secs(600))
+        .algorithm(Algorithm::Es256)
+        .claim("level", "2")
+        .claim("roles", "[\"clerk\"]")
+        .claim("extra", "{\"a\":[1]}");
+    assert_eq!(ask(&full).unwrap().lifetime().as_secs(), 600);
+    for spelling in ["\"acme\"", "\"\\u0061cme\"", "\"b\\\"c\""] {
+        assert!(ask(&Request::new("access").audience("orders").claim("tenant", spelling)).is_ok(), "{spelling}");
+    }
+    let clamped = Request::new("clamped").subject("report").audience("reports").lifetime(Duration::from_secs(1_000));
+    let granted = ask(&clamped).unwrap();
+    assert_eq!((granted.lifetime().as_secs(), granted.max_token_bytes()), (60, 512));
+}
+
+#[test]
+fn each_rule_refuses_with_a_code_of_its_own_and_names_the_nearest_grant() {
+    let seconds = Duration::from_secs;
+    let reports = || Request::new("access").subject("report").audience("reports");
+    let tenant = |json: &str| Request::new("access").audience("orders").claim("tenant", json);
+    for (request, code, grant) in [
+        (Request::new("none"), "profile_not_permitted", None),
+        (orders().subject("bob"), "subject_not_permitted", Some("orders")),
+        (orders().subject("user:"), "subject_not_permitted", Some("orders")),
+        (Request::new("access"), "audience_missing", Some("orders")),
+        (orders().audience("reports"), "invalid_target", Some("orders")),
+        (orders().audience("https://api.example"), "invalid_target", Some("orders")),
+        (orders().scope("orders:admin"), "invalid_scope", Some("orders")),
+        (orders().algorithm(Algorithm::Rs256), "alg_not_permitted", Some("orders")),
+        (orders().rsa_bits(4_096), "key_size_not_permitted", Some("orders")),
+        (reports().rsa_bits(2_048), "key_size_not_permitted", Some("reports")),
+        (orders().lifetime(seconds(601)), "ttl_exceeds_policy", Some("orders")),
+        (reports().lifetime(seconds(901)), "ttl_exceeds_policy", Some("reports")),
+        (orders().claim("admin", "true"), "claim_not_permitted", Some("orders")),
+        (orders().claim("iss", "\"x\""), "claim_not_permitted", Some("orders")),
+        (tenant("7"), "claim_type_not_permitted", Some("orders")),
+        (orders().claim("level", "1.0"), "claim_type_not_permitted", Some("orders")),
+        (orders().claim("level", "9007199254740992"), "claim_type_not_permitted", Some("orders")),
+        (orders().claim("level", "\"1\""), "claim_type_not_permitted", Some("orders")),
+        (orders().claim("roles", "[1]"), "claim_type_not_permitted", Some("orders")),
+        (orders().claim("extra", "[]"), "claim_type_not_permitted", Some("orders")),
+        (orders().claim("extra", "{}, \"sub\": 1"), "claim_type_not_permitted", Some("orders")),
+        (orders().claim("extra", "{\"a\":1,\"a\":2}"), "claim_type_not_permitted", Some("orders")),
+        (orders().claim("roles", "[\"clerk\",    \"clerk\"]"), "claim_too_large", Some("orders")),
+        (orders().claim("roles", "[\"boss\"]"), "claim_value_not_permitted", Some("orders")),
+        (tenant("\"evil\""), "claim_value_not_permitted", Some("orders")),
+        (orders().claim("level", "3"), "claim_value_not_permitted", Some("orders")),
+        (Request::new("access").audience("orders"), "claim_missing", Some("orders")),
+    ] {
+        let denied = ask(&request).unwrap_err();
+        assert_eq!((denied.code(), denied.grant.as_deref()), (code, grant), "{denied}");
+    }
+}
+
+#[test]
+fn grants_are_not_added_up() {
+    // Each of the two would do by itself.
+    let both = orders().audience("reports");
+    assert_eq!(ask(&both).unwrap_err().code(), "invalid_target");
+    let other = Request::new("access").subject("report").audience("reports").scope("orders:read");
+    assert_eq!(ask(&other).unwrap_err().code(), "invalid_scope");
+    let policy = Policy::parse(POLICY, &ring()).unwrap();
+    assert_eq!(decide(&policy, "nobody", &orders(), NOW).unwrap_err().code(), "unauthorized_client");
+    assert_eq!(decide(&Policy::empty(), "web", &orders(), NOW).unwrap_err().code(), "unauthorized_client");
+}
+
+#[test]
+fn clients_and_grants_have_their_time() {
+    let policy = Policy::parse(POLICY, &ring()).unwrap();
+    let reports = Request::new("clamped").subject("report").audience("reports");
+    let at = |secs| decide(&policy, "web", &reports, UnixTime::from_secs(secs)).map_err(|denied| denied.code());
+    // 2027-01-01T00:00:00Z and 2027-12-31T23:00:00Z.
+    assert_eq!(at(1_798_761_599), Err("grant_not_valid"));
+    assert!(at(1_798_761_600).is_ok());
+    assert!(at(1_830_293_999).is_ok());
+    assert_eq!(at(1_830_294_000), Err("grant_not_valid"));
+    let old = |secs| decide(&policy, "old", &Request::new("access").audience("a"), UnixTime::from_secs(secs));
+    assert!(old(1_767_225_599).is_ok());
+    assert_eq!(old(1_767_225_600).unwrap_err().code(), "client_not_valid");
+}
+
+#[test]
+fn a_document_with_a_fault_anywhere_is_refused_with_its_place() {
+    for (from, to, text) in [
+        ("version = 1\n", "version = 2\n", "`version` is 2; this program reads 1"),
+        ("version = 1\n", "", "missing field `version`"),
+        ("lifetime = 300", "lifetim = 300", "line 7: unknown field `lifetim`"),
+        ("lifetime = 300", "lifetime = \"s3cret\"", "line 7: expected u32"),
+        ("lifetime = 300", "lifetime = 0", "profiles.access: a lifetime of 0 seconds"),
+        ("lifetime = 300", "lifetime = 901", "profiles.access: `lifetime` is longer"),
+        ("max_lifetime = 900", "max_lifetime = 3601", "profiles.access: `max_lifetime` is longer"),
+        ("lifetime = 30\n", "lifetime = 61\n", "profiles.clamped: `lifetime` is longer"),
+        ("\"es256\"", "\"es257\"", "profiles.access: one of `slots` is no slot"),
+        ("on_exceed = \"clamp\"", "on_exceed = \"s3cret\"", "line 13: expected"),
+        ("\"clamped+jwt\"", "\"a b\"", "profiles.clamped: `typ`"),
+        ("max_token_bytes = 512", "max_token_bytes = 0", "profiles.clamped: `max_token_bytes`"),
+        ("[profiles.clamped]", "[profiles.\"cl amped\"]", "profiles.cl amped: a name is"),
+        ("profiles = [\"access\"]\n", "profiles = [\"other\"]\n", "clients.web.grants.orders: one of `profiles`"),
+        ("[\"user:\"]", "[\"user\"]", "clients.web.grants.orders: one of `prefixes`"),
+        ("exact = [\"report\"]", "exact = []", "clients.web.grants.reports: `subjects` allows none"),
+        ("\"orders:read\",", "\"orders read\",", "clients.web.grants.orders: one of `scopes`"),
+        ("[\"ES256\"]", "[\"EdDSA\"]", "clients.web.grants.orders: one of `algorithms` is that of none"),
+        ("[\"ES256\"]", "[\"none\"]", "clients.web.grants.orders: one of `algorithms` is not known"),
+        ("[\"ES256\"]", "[\"ES256\"]\nrsa_bits = [1024]", "clients.web.grants.orders: one of `rsa_bits`"),
+        ("claims.tenant", "claims.scp", "clients.web.grants.orders.claims.scp: no client may choose"),
+        ("values = [1, 2]", "values = [1, \"2\"]", "clients.web.grants.orders.claims.level: one of `values`"),
+        ("values = [1, 2]", "values = []", "clients.web.grants.orders.claims.level: `values` allows none"),
+        ("2027-01-01T00:00:00Z", "2029-01-01T00:00:00Z", "clients.web.grants.reports: `valid_until`"),
+        ("2027-01-01T00:00:00Z", "2027-01-01", "clients.web.grants.reports: a time needs"),
+        ("[clients.old]", "[clients.web.grants.orders]", "line 36: duplicate key"),
+    ] {
+        assert!(POLICY.contains(from), "{from}");
+        let error = Policy::parse(&POLICY.replacen(from, to, 1), &ring()).unwrap_err().to_string();
+        assert!(error.contains(text), "{from} → {to}: {error}");
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+    assert_eq!(Policy::parse(&" ".repeat(MAX_POLICY_BYTES + 1), &ring()).unwrap_err(), PolicyError::TooLong);
+}
+
+#[test]
+fn days_are_counted_as_everybody_counts_them() {
+    for (text, secs) in [
+        ("1970-01-01T00:00:00Z", 0),
+        ("2000-02-29T12:00:00+02:30", 951_816_600),
+        ("2100-03-01T00:00:00Z", 4_107_542_400),
+        ("1969-12-31T23:59:60Z", -1),
+    ] {
+        let policy = POLICY.replace("2026-01-01T00:00:00Z", text);
+        let until = Policy::parse(&policy, &ring()).unwrap().clients["old"].window.until;
+        assert_eq!(until, Some(UnixTime::from_secs(secs)), "{text}");
+    }
+}

@@ -1,0 +1,321 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{MethodRouter, get, get_service, post};
+use countersign::{Clock, SystemClock, UnixTime};
+use countersign_issuer::{Minter, Ring};
+use http::header::CACHE_CONTROL;
+use http::{HeaderValue, StatusCode};
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use crate::authenticate::{
+    ASSERTION_WINDOW, Authenticator, Caller, MAX_REMEMBERED, MAX_REMEMBERED_OF_ONE, Replay, ReplayCache, SecretKey,
+};
+use crate::idempotency::{BOUNDS, Idempotency};
+use crate::limit::{Limited, Limits};
+use crate::metadata::{self, Metadata};
+use crate::policy::{MAX_TOKEN_BYTES, Policy, PolicyError};
+use crate::problem::Problem;
+use crate::tokens;
+
+/// The token service of one issuer. Clones are the same service.
+#[derive(Clone)]
+pub struct TokenService(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    ring: Ring,
+    pub(crate) minter: Minter,
+    metadata: Metadata,
+    pub(crate) clock: Arc<dyn Clock>,
+    secrets: Option<SecretKey>,
+    in_force: ArcSwap<InForce>,
+    replays: ReplayCache,
+    pub(crate) idempotency: Arc<Idempotency>,
+    /// For what takes long enough to be done elsewhere than where requests are taken in.
+    pub(crate) signing: Arc<Semaphore>,
+    /// The second after that in which it was made.
+    born: UnixTime,
+}
+
+/// What follows from one edition of the policy; swapped whole.
+pub(crate) struct InForce {
+    pub(crate) policy: Policy,
+    authenticator: Authenticator,
+    limits: Limits,
+}
+
+/// What a service is to be. Made by [`TokenService::builder`].
+pub struct ServiceBuilder {
+    ring: Ring,
+    policy: Policy,
+    clock: Arc<dyn Clock>,
+    secrets: Option<SecretKey>,
+}
+
+/// Why there is no service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The issuer is no `https` or `http` URL without query and fragment, so no metadata can be found for it (RFC 8414
+    /// §2).
+    NotAnIssuer,
+    /// Client secrets are switched on, and there is no key to hash them under.
+    NoSecretKey,
+    /// What the policy says of workload issuers cannot be used.
+    Workloads(Box<str>),
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAnIssuer => f.write_str("the issuer is no `https` URL without query and fragment"),
+            Self::NoSecretKey => f.write_str("`allow_client_secret_basic` needs a key to hash the secrets under"),
+            Self::Workloads(text) => write!(f, "`workload_issuers`: {text}"),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {}
+
+/// Why a new edition of the policy is not in force; the one before stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// The document.
+    Policy(PolicyError),
+    /// What the service would be under it.
+    Service(BuildError),
+}
+
+impl fmt::Display for ReloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Policy(error) => error.fmt(f),
+            Self::Service(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ReloadError {}
+
+impl ServiceBuilder {
+    /// Where the time comes from that clients are recognised by. The ring has its own. [`SystemClock`] unless it is said.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// What client secrets are hashed under; needed only by a policy that allows them.
+    #[must_use]
+    pub fn secret_key(mut self, key: SecretKey) -> Self {
+        self.secrets = Some(key);
+        self
+    }
+
+    /// Within a tokio runtime, which fetches the keys of workload issuers.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn build(self) -> Result<TokenService, BuildError> {
+        let metadata = Metadata::new(self.ring.issuer(), self.ring.config()).ok_or(BuildError::NotAnIssuer)?;
+        let in_force = InForce::new(self.policy, &self.ring, self.secrets.as_ref(), None)?;
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let now = self.clock.now();
+        Ok(TokenService(Arc::new(Inner {
+            // The length of a whole token is bounded by its profile.
+            minter: self.ring.minter().max_payload_bytes(MAX_TOKEN_BYTES),
+            ring: self.ring,
+            metadata,
+            born: UnixTime::from_secs(now.saturating_add(Duration::from_nanos(999_999_999)).as_secs()),
+            clock: self.clock,
+            secrets: self.secrets,
+            in_force: ArcSwap::from_pointee(in_force),
+            replays: ReplayCache::new(MAX_REMEMBERED, MAX_REMEMBERED_OF_ONE),
+            idempotency: Arc::new(Idempotency::new(BOUNDS)),
+            signing: Arc::new(Semaphore::new(cores)),
+        })))
+    }
+}
+
+impl fmt::Debug for ServiceBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceBuilder").field("ring", &self.ring).finish_non_exhaustive()
+    }
+}
+
+impl InForce {
+    fn new(
+        policy: Policy,
+        ring: &Ring,
+        secrets: Option<&SecretKey>,
+        before: Option<&Self>,
+    ) -> Result<Self, BuildError> {
+        if policy.allows_basic() && secrets.is_none() {
+            return Err(BuildError::NoSecretKey);
+        }
+        let known = before.map(|before| &before.authenticator);
+        let authenticator = Authenticator::new(&policy, ring.issuer(), secrets, known);
+        authenticator.check().map_err(BuildError::Workloads)?;
+        let limits = Limits::new(&policy, before.map(|before| &before.limits));
+        Ok(Self { policy, authenticator, limits })
+    }
+}
+
+impl TokenService {
+    /// A service that signs with the keys of `ring` what `policy` allows.
+    #[must_use]
+    pub fn builder(ring: Ring, policy: Policy) -> ServiceBuilder {
+        ServiceBuilder { ring, policy, clock: Arc::new(SystemClock), secrets: None }
+    }
+
+    /// All [routes](Self::routes).
+    pub fn router(&self) -> Router {
+        let router =
+            self.table().into_iter().fold(Router::new(), |router, (_, path, route)| router.route(&path, route));
+        router
+            .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here"))
+            .method_not_allowed_fallback(async || {
+                let detail = "not with this method";
+                Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+            })
+            .with_state(self.clone())
+    }
+
+    /// Method and path of each route, as they are listed on the [crate's page](crate) and in [`OPENAPI`](crate::OPENAPI).
+    #[must_use]
+    pub fn routes(&self) -> Vec<(&'static str, String)> {
+        self.table().into_iter().map(|(method, path, _)| (method, path)).collect()
+    }
+
+    fn table(&self) -> Vec<(&'static str, String, MethodRouter<Self>)> {
+        let Metadata { oauth, openid, path } = self.0.metadata.clone();
+        let alive = async || no_store(StatusCode::OK, json!({ "status": "ok" }).to_string());
+        vec![
+            ("post", "/v1/tokens".to_owned(), post(tokens::one)),
+            ("post", "/v1/tokens:batch".to_owned(), post(tokens::batch)),
+            ("get", "/.well-known/jwks.json".to_owned(), get_service(self.0.ring.jwks())),
+            (
+                "get",
+                format!("/.well-known/oauth-authorization-server{path}"),
+                get(async move || metadata::answer(oauth)),
+            ),
+            ("get", format!("{path}/.well-known/openid-configuration"), get(async move || metadata::answer(openid))),
+            ("get", "/openapi.json".to_owned(), get(async || metadata::answer(crate::OPENAPI.into()))),
+            ("get", "/livez".to_owned(), get(alive)),
+            ("get", "/readyz".to_owned(), get(ready)),
+        ]
+    }
+
+    /// Puts another edition of the policy in force, if all of it is good; requests that are under way end under the one
+    /// that they have begun with.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; then nothing has changed.
+    pub fn reload(&self, document: &str) -> Result<(), ReloadError> {
+        let Inner { ring, secrets, in_force, .. } = &*self.0;
+        let policy = Policy::parse(document, ring.config()).map_err(ReloadError::Policy)?;
+        let before = in_force.load_full();
+        let next = InForce::new(policy, ring, secrets.as_ref(), Some(&before)).map_err(ReloadError::Service)?;
+        tracing::info!(target: "countersign::service", revision = next.policy.revision(), "policy in force");
+        in_force.store(Arc::new(next));
+        Ok(())
+    }
+
+    /// The [revision](Policy::revision) of the policy in force.
+    #[must_use]
+    pub fn policy_revision(&self) -> String {
+        self.0.in_force.load().policy.revision().to_owned()
+    }
+}
+
+impl fmt::Debug for TokenService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenService").field("ring", &self.0.ring).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    pub(crate) fn in_force(&self) -> Arc<InForce> {
+        self.in_force.load_full()
+    }
+
+    /// Who is asking, for the first time and not too often.
+    pub(crate) async fn admit(&self, in_force: &InForce, headers: &http::HeaderMap) -> Result<Caller, Problem> {
+        let caller = in_force.authenticator.recognise(&in_force.policy, headers, &*self.clock).await?;
+        tracing::debug!(target: "countersign::service", client = &*caller.client, method = caller.method, "client recognised");
+        let Some(once) = &caller.once else {
+            in_force.count(&caller.client)?;
+            return Ok(caller);
+        };
+        let used = || {
+            let detail = "the assertion was used before, or may have been: it is older than this process";
+            Problem::unknown_client(detail, "Bearer error=\"invalid_token\"")
+        };
+        let now = self.clock.now();
+        // What a process before this one has accepted is not known; it was made before this one was.
+        let is_old = once.issued_at.is_none_or(|issued_at| issued_at < self.born);
+        if is_old && now < self.born.saturating_add(ASSERTION_WINDOW) || self.replays.is_used(&caller.client, &once.jti)
+        {
+            return Err(used());
+        }
+        // Before it is used up, so that it can be shown again; not before that is asked, or whoever has seen one could
+        // have its client refused.
+        in_force.count(&caller.client)?;
+        self.replays.admit(&caller.client, &once.jti, once.until, now).map_err(|why| match why {
+            Replay::Used => used(),
+            Replay::Full => Problem::unavailable("temporarily_unavailable", "too many assertions are remembered"),
+        })?;
+        Ok(caller)
+    }
+}
+
+impl InForce {
+    fn count(&self, client: &str) -> Result<(), Problem> {
+        self.limits.count(client).map_err(limited)
+    }
+
+    pub(crate) fn count_others(&self, client: &str, tokens: usize) -> Result<(), Problem> {
+        self.limits.count_others(client, tokens).map_err(limited)
+    }
+}
+
+fn limited(why: Limited) -> Problem {
+    match why {
+        Limited::For(after) => {
+            let detail = "the client asks for more than its `rate`";
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).retry_after(after)
+        }
+        Limited::Never => Problem::invalid("more tokens at once than the client's `rate` ever allows"),
+    }
+}
+
+/// Whether every slot signs, and which do not.
+async fn ready(State(service): State<TokenService>) -> Response {
+    // What is made in the second of the start cannot be told from what was made before.
+    let has_begun = service.0.clock.now() >= service.0.born;
+    match service.0.ring.ready_within(Duration::ZERO).await {
+        Ok(()) if !has_begun => {
+            no_store(StatusCode::SERVICE_UNAVAILABLE, json!({ "status": "not ready", "slots": {} }).to_string())
+        }
+        Ok(()) => no_store(StatusCode::OK, json!({ "status": "ready" }).to_string()),
+        Err(missing) => {
+            let slots: serde_json::Map<_, _> =
+                missing.0.into_iter().map(|(slot, reason)| (slot, reason.to_string().into())).collect();
+            no_store(StatusCode::SERVICE_UNAVAILABLE, json!({ "status": "not ready", "slots": slots }).to_string())
+        }
+    }
+}
+
+pub(crate) fn no_store(status: StatusCode, body: impl Into<axum::body::Body>) -> Response {
+    let mut response = (status, body.into()).into_response();
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

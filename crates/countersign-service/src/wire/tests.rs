@@ -1,0 +1,78 @@
+use super::*;
+
+fn code_of<T>(result: Result<T, Problem>) -> &'static str {
+    result.map_or_else(|problem| problem.code(), |_| "read")
+}
+
+#[test]
+fn a_request_is_read_as_it_is_written() {
+    let text =
+        br#" {"profile":"access","sub":"a\u0064a","aud":["x","y"],"scope":"r w","ttl":60,"alg":"ES256","key_bits":2048,
+        "claims":{"n":1.50,"t":"a\"b","o":{"k":[ 1 ]}}} "#;
+    let wanted = Request::new("access").subject("ada").audience("x").audience("y").scope("r").scope("w");
+    let wanted = wanted.lifetime(Duration::from_secs(60)).algorithm(Algorithm::Es256).rsa_bits(2_048);
+    let wanted = wanted.claim("n", "1.50").claim("t", "\"a\\\"b\"").claim("o", "{\"k\":[ 1 ]}");
+    assert!(request(text).unwrap() == wanted);
+    assert!(request(br#"{"profile":"p","aud":"x","scope":""}"#).unwrap() == Request::new("p").audience("x"));
+}
+
+#[test]
+fn whatever_is_out_of_the_ordinary_is_refused() {
+    let deep = format!("{{\"profile\":\"p\",\"claims\":{}1{}}}", "{\"a\":".repeat(70), "}".repeat(70));
+    let many = format!("{{\"profile\":\"p\",\"aud\":[{}]}}", vec!["\"a\""; 257].join(","));
+    let scopes = format!("{{\"profile\":\"p\",\"scope\":\"{}\"}}", vec!["a"; 257].join(" "));
+    for text in [
+        "",
+        "[]",
+        "null",
+        "{}",
+        "{\"profile\":1}",
+        "{\"profile\":null}",
+        "{\"profile\":\"\"}",
+        "{\"profile\":\"p\"} x",
+        "{\"profile\":\"p\",\"profile\":\"p\"}",
+        "{\"profile\":\"p\",\"\\u0070rofile\":\"p\"}",
+        "{\"profile\":\"p\",\"cnf\":{}}",
+        "{\"profile\":\"p\",\"sub\":\"\"}",
+        "{\"profile\":\"p\",\"sub\":\"a\\nb\"}",
+        "{\"profile\":\"p\",\"sub\":\"\\u0000\"}",
+        "{\"profile\":\"p\",\"aud\":[1]}",
+        "{\"profile\":\"p\",\"aud\":[\"\"]}",
+        "{\"profile\":\"p\",\"aud\":{}}",
+        "{\"profile\":\"p\",\"scope\":[\"r\"]}",
+        "{\"profile\":\"p\",\"scope\":\"r  w\"}",
+        "{\"profile\":\"p\",\"scope\":\" r\"}",
+        "{\"profile\":\"p\",\"scope\":\"r\\tw\"}",
+        "{\"profile\":\"p\",\"ttl\":0}",
+        "{\"profile\":\"p\",\"ttl\":-1}",
+        "{\"profile\":\"p\",\"ttl\":1.0}",
+        "{\"profile\":\"p\",\"ttl\":\"60\"}",
+        "{\"profile\":\"p\",\"ttl\":4294967296}",
+        "{\"profile\":\"p\",\"ttl\":1e9}",
+        "{\"profile\":\"p\",\"alg\":\"none\"}",
+        "{\"profile\":\"p\",\"alg\":\"es256\"}",
+        "{\"profile\":\"p\",\"key_bits\":\"2048\"}",
+        "{\"profile\":\"p\",\"claims\":[]}",
+        "{\"profile\":\"p\",\"claims\":null}",
+        "{\"profile\":\"p\",\"claims\":\"{}\"}",
+        "{\"profile\":\"p\",\"claims\":{\"a\":{\"b\":1,\"b\":2}}}",
+        &deep,
+        &many,
+        &scopes,
+    ] {
+        assert_eq!(code_of(request(text.as_bytes())), "invalid_request", "{text}");
+    }
+    assert_eq!(code_of(request(b"{\"profile\":\"\xff\"}")), "invalid_request");
+}
+
+#[test]
+fn of_a_batch_each_request_is_read_for_itself() {
+    let read = batch(br#"{"requests":[{"profile":"a"},7,{"profile":"b","x":1},"\u0022",{"profile":"c"}]}"#).unwrap();
+    let codes: Vec<_> = read.into_iter().map(code_of).collect();
+    assert_eq!(codes, ["read", "invalid_request", "invalid_request", "invalid_request", "read"]);
+    let of = |count: usize| format!("{{\"requests\":[{}]}}", vec!["{\"profile\":\"a\"}"; count].join(","));
+    assert_eq!(batch(of(MAX_BATCH).as_bytes()).unwrap().len(), MAX_BATCH);
+    for text in [&*of(0), &of(MAX_BATCH + 1), "{}", "{\"requests\":{}}", "{\"requests\":[],\"x\":1}", "[]"] {
+        assert_eq!(code_of(batch(text.as_bytes())), "invalid_request", "{text}");
+    }
+}

@@ -1,0 +1,147 @@
+//! A service that runs by itself, in a directory that it makes.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use countersign::{Algorithm, SigningKey};
+use countersign_service::{Config, Server};
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+use crate::bench::read;
+
+/// Gone with the test.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("countersign-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        Self(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn config(directory: &Path) -> Config {
+    let directory = directory.to_str().unwrap();
+    Config::read("listen = '127.0.0.1:0'\nissuer = 'https://issuer.example'", [("COUNTERSIGN_DIRECTORY", directory)])
+        .unwrap()
+}
+
+fn mode(file: &Path) -> u32 {
+    file.metadata().unwrap().permissions().mode() & 0o777
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_run_makes_a_client_of_its_own_and_later_ones_nothing() {
+    let directory = Directory::new("first-run");
+    let data = directory.0.join("data");
+    let server = Server::start(config(&data)).await.unwrap();
+    let first = server.first_run().unwrap().clone();
+    assert_eq!(
+        (mode(&data), mode(&first.key_file), mode(&first.policy_file), mode(&data.join("kek"))),
+        (0o700, 0o600, 0o600, 0o600)
+    );
+    let address = server.local_addr().unwrap();
+    let (end, ending) = oneshot::channel::<()>();
+    let running = tokio::spawn(server.run(async {
+        let _ = ending.await;
+    }));
+    let send = async |request: String| {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        read(&mut stream).await
+    };
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    for _ in 0..600 {
+        if send(get("/readyz")).await.status == 200 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let pem = pem::parse(std::fs::read(&first.key_file).unwrap()).unwrap();
+    let key = SigningKey::from_der(pem.contents(), Algorithm::Es256).unwrap();
+    let ask = async |audience: &str| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let claims = json!({ "iss": first.client, "sub": first.client, "aud": "https://issuer.example", "iat": now,
+            "exp": now + 60, "jti": format!("{audience}{:?}", std::time::Instant::now()) });
+        let assertion = key.sign_as("client-authentication+jwt", &claims).unwrap();
+        let body = json!({ "profile": "access", "aud": audience }).to_string();
+        send(format!(
+            "POST /v1/tokens HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {assertion}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+        .await
+    };
+    let answer = ask("example").await;
+    assert_eq!(answer.status, 200, "{}", answer.json());
+    assert_eq!(ask("other").await.refusal(), (403, "invalid_target".to_owned()));
+
+    // The policy is read again; one that is broken changes nothing.
+    let policy = std::fs::read_to_string(&first.policy_file).unwrap();
+    std::fs::write(&first.policy_file, policy.replace("\"example\"", "\"other\"")).unwrap();
+    let mut status = 0;
+    for _ in 0..100 {
+        status = ask("other").await.status;
+        if status == 200 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(status, 200);
+    end.send(()).unwrap();
+    running.await.unwrap();
+
+    let again = Server::start(config(&data)).await.unwrap();
+    assert_eq!(again.first_run(), None);
+    drop(again);
+    // A ring whose key is lost is not begun anew.
+    std::fs::remove_file(data.join("kek")).unwrap();
+    let error = Server::start(config(&data)).await.unwrap_err().to_string();
+    assert!(error.contains("kek"), "{error}");
+    assert!(!data.join("kek").exists());
+}
+
+#[tokio::test]
+async fn a_policy_that_is_named_and_not_there_is_not_made_up() {
+    let directory = Directory::new("no-policy");
+    let mut config = config(&directory.0);
+    config.policy_file = Some(directory.0.join("elsewhere.toml"));
+    let error = Server::start(config).await.unwrap_err().to_string();
+    assert!(error.contains("elsewhere.toml"), "{error}");
+    assert!(!directory.0.join("client.pem").exists());
+}
+
+#[tokio::test]
+async fn a_key_for_secrets_that_others_may_read_or_that_is_short_is_not_used() {
+    let directory = Directory::new("secret-key");
+    std::fs::create_dir_all(&directory.0).unwrap();
+    let file = directory.0.join("secrets.key");
+    let start = async || {
+        let mut config = config(&directory.0.join("data"));
+        config.secret_key_file = Some(file.clone());
+        Server::start(config).await.map(drop).map_err(|error| error.to_string())
+    };
+    let write = |text: &str, mode: u32| {
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    assert!(start().await.unwrap_err().contains("secrets.key"));
+    for (text, mode, word) in
+        [("k".repeat(32), 0o644, "chmod"), ("k".repeat(32), 0o640, "chmod"), ("k".repeat(31), 0o600, "32")]
+    {
+        write(&text, mode);
+        assert!(start().await.unwrap_err().contains(word));
+    }
+    write(&"k".repeat(32), 0o600);
+    assert_eq!(start().await, Ok(()));
+}
