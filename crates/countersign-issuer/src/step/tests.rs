@@ -39,6 +39,28 @@ fn i1_what_was_published_and_cannot_be_read_back_is_not_announced() {
 }
 
 #[test]
+fn i1_a_name_that_is_read_back_with_another_key_behind_it_is_not_announced() {
+    let mut bench = Bench::running(1);
+    bench.failing.insert(Kind::ReadBack, Failure::Unavailable);
+    bench.command(Command::Rotate { slots: Vec::new() });
+    bench.pass(60);
+    let kid = bench.kid(KeyState::Announced).unwrap();
+    let set = bench.set.clone().unwrap().0;
+    let text = String::from_utf8(set.to_vec()).unwrap();
+    let (own, evil) =
+        (format!(r#"{{"kid":"{kid}","kty":"EC"}}"#), format!(r#"{{"kid":"{kid}","kty":"EC","x":"evil"}}"#));
+    for edited in [text.replace(&own, &evil), text.replace(&own, &format!("{own},{evil}"))] {
+        assert_ne!(edited, text);
+        bench.feed(0, Event::ReadBack(Ok(edited.into_bytes().into())));
+        bench.pass(30);
+        assert_eq!(bench.ring().keys[&kid].confirmed_at, None);
+    }
+    bench.feed(0, Event::ReadBack(Ok(set)));
+    bench.pass(30);
+    assert!(bench.ring().keys[&kid].confirmed_at.is_some());
+}
+
+#[test]
 fn the_first_keys_of_a_ring_sign_as_soon_as_they_were_read_back() {
     let mut bench = Bench::new(RingConfig::new([Slot::new("es256", Algorithm::Es256)]), 1);
     bench.pass(30);
@@ -151,6 +173,23 @@ fn i8_a_foreign_set_is_neither_emptied_nor_shrunk() {
     assert_eq!(bench.set.as_ref().unwrap().0, foreign);
     assert!(bench.state.is_none());
     assert!(bench.alarms.contains(&Alarm::StateLost));
+}
+
+#[test]
+fn i8_a_foreign_set_is_known_as_one_whatever_it_has_beside_its_keys() {
+    for foreign in [
+        r#"{"keys":[{"kid":"theirs","kty":"RSA"}],"seq":"2026-11"}"#,
+        r#"{"keys":[{"kid":"theirs","kty":"RSA"}],"seq":-1}"#,
+        r#"{"keys":[{"kid":"theirs","kty":"RSA"}],"seq":7.5}"#,
+        r#"{"keys":[{"kid":7,"kty":"RSA"}]}"#,
+        r#"{"keys":[{"kid":"theirs","kid":"theirs","kty":"RSA"}]}"#,
+    ] {
+        let mut bench = Bench::new(RingConfig::new([Slot::new("es256", Algorithm::Es256)]), 1);
+        bench.set = Some((foreign.as_bytes().into(), 1));
+        bench.pass(120);
+        assert_eq!(&*bench.set.as_ref().unwrap().0, foreign.as_bytes());
+        assert!(bench.state.is_none() && bench.alarms.contains(&Alarm::StateLost), "{foreign}");
+    }
 }
 
 #[test]
