@@ -482,6 +482,34 @@ fn an_older_state_in_the_place_of_a_later_one_is_noticed_and_brings_nothing_back
 }
 
 #[test]
+fn nobody_signs_or_publishes_by_an_older_state_that_was_put_back() {
+    let mut bench = Bench::running(2);
+    let older = bench.state.clone().unwrap();
+    let old = bench.kid(KeyState::Active).unwrap();
+    bench.command(Command::Rotate { slots: Vec::new() });
+    bench.pass(120);
+    let new = bench.kid(KeyState::Active).unwrap();
+    assert_ne!(new, old);
+    // Whoever puts back the state may put back the private part as well, and see to it that nobody can write.
+    bench.privates.insert(old.clone());
+    bench.state = Some((older.0, 1_000_000));
+    bench.set = None;
+    bench.failing.insert(Kind::Save, Failure::Unavailable);
+    for _ in 0..1_000 {
+        bench.pass(1);
+        for index in 0..2 {
+            assert_ne!(bench.signs(index), Ok(old.clone()));
+        }
+        assert!(bench.set.is_none(), "the set that follows from it lacks what signs");
+    }
+    assert!(bench.alarms.contains(&Alarm::StateRolledBack));
+    bench.failing.clear();
+    bench.pass(120);
+    assert_eq!(bench.signs(0), Ok(new.clone()));
+    assert!(bench.published().contains(&new));
+}
+
+#[test]
 fn a_set_that_somebody_has_edited_is_noticed_and_replaced() {
     let mut bench = Bench::running(1);
     let good = bench.set.clone().unwrap();
