@@ -522,6 +522,24 @@ fn a_set_that_somebody_has_edited_is_noticed_and_replaced() {
 }
 
 #[test]
+fn a_set_that_claims_to_be_later_is_left_alone_until_somebody_removes_it() {
+    for (evil, alarm) in [
+        (r#"{"keys":[],"seq":18446744073709551615}"#, Alarm::SetAhead),
+        (r#"{"keys":[{"kid":"evil","kty":"EC"}]}"#, Alarm::WouldShrink("evil".to_owned())),
+    ] {
+        let mut bench = Bench::running(1);
+        let good = bench.published();
+        bench.set = Some((evil.as_bytes().into(), 500));
+        bench.pass(2_000);
+        assert_eq!(&*bench.set.as_ref().unwrap().0, evil.as_bytes());
+        assert!(bench.nodes[0].alarms().any(|it| *it == alarm), "{:?}", bench.nodes[0].alarms().collect::<Vec<_>>());
+        bench.set = None;
+        bench.pass(1_000);
+        assert_eq!(bench.published(), good);
+    }
+}
+
+#[test]
 fn two_fleets_with_different_configurations_wait_for_the_longer_and_do_the_shorter() {
     let mut bench = Bench::running(1);
     let short = bench.config.clone();
