@@ -9,6 +9,7 @@ use countersign_token::{Algorithm, KeyError, PemError, PrivateDer, SignError, Si
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+pub(crate) use self::public::MATERIAL;
 use crate::config::RingConfig;
 use crate::ring::verifying;
 use crate::state::{JwkError, PublicJwk};

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use countersign_claims::UnixTime;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
+use crate::adopt::MATERIAL;
 use crate::config::{MAX_JWKS_BYTES, MAX_KEYS, RingConfig};
 use crate::state::{KeyState, PublicJwk, RingState};
 use crate::store::MAX_STORED_JWKS_BYTES;
@@ -84,26 +87,46 @@ pub struct Found {
     pub seq: Option<u64>,
     /// The names of its keys, in its order.
     pub kids: Vec<String>,
+    /// The keys themselves.
+    keys: Vec<Map<String, Value>>,
 }
 
 impl Found {
     /// Reads a published set, as far as is needed to compare it; `None` if it is no JWKS.
     #[must_use]
     pub fn read(bytes: &[u8]) -> Option<Self> {
+        // What stands beside, and inside the keys, is nobody's business: a set of somebody else that has a `seq` of
+        // its own kind, or an odd key, is a set all the same, and must not be taken for litter.
         #[derive(Deserialize)]
-        struct Set {
-            keys: Vec<Named>,
-            seq: Option<u64>,
-        }
-        #[derive(Deserialize)]
-        struct Named {
-            kid: Option<String>,
+        struct Set<'a> {
+            #[serde(borrow)]
+            keys: Vec<&'a RawValue>,
+            #[serde(borrow)]
+            seq: Option<&'a RawValue>,
         }
         if bytes.len() > MAX_STORED_JWKS_BYTES {
             return None;
         }
-        let set: Set = serde_json::from_slice(bytes).ok()?;
-        Some(Self { seq: set.seq, kids: set.keys.into_iter().map(|key| key.kid.unwrap_or_default()).collect() })
+        let set: Set<'_> = serde_json::from_slice(bytes).ok()?;
+        let seq = set.seq.and_then(|seq| serde_json::from_str(seq.get()).ok());
+        let keys = set.keys.into_iter().map(|key| serde_json::from_str(key.get()).unwrap_or_default());
+        let keys: Vec<Map<String, Value>> = keys.collect();
+        let kid = |key: &Map<String, Value>| key.get("kid").and_then(Value::as_str).unwrap_or_default().to_owned();
+        Some(Self { seq, kids: keys.iter().map(kid).collect(), keys })
+    }
+
+    /// What is no set: older than any, and without a key that somebody could need.
+    pub(crate) fn litter() -> Self {
+        Self { seq: Some(0), kids: Vec::new(), keys: Vec::new() }
+    }
+
+    /// Whether it has that key, and no other of its name: that a name is there says nothing of what is behind it.
+    pub(crate) fn shows(&self, jwk: &PublicJwk) -> bool {
+        let mut named = self.kids.iter().zip(&self.keys).filter(|(kid, _)| *kid == jwk.kid()).peekable();
+        let is_it = |key: &Map<String, Value>| {
+            MATERIAL.into_iter().all(|name| key.get(name).map(Value::as_str) == jwk.get(name).map(Some))
+        };
+        named.peek().is_some() && named.all(|(_, key)| is_it(key))
     }
 }
 

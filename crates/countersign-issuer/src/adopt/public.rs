@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::AdoptError;
 
 /// The members that are the key itself (RFC 7518 §6, RFC 8037 §2, RFC 9964).
-const MATERIAL: [&str; 7] = ["kty", "crv", "e", "n", "pub", "x", "y"];
+pub(crate) const MATERIAL: [&str; 7] = ["kty", "crv", "e", "n", "pub", "x", "y"];
 
 /// Of a public PEM; its thumbprint is its name.
 pub(super) fn of_pem(pem: &[u8], algorithm: Algorithm) -> Result<Value, AdoptError> {

@@ -107,6 +107,14 @@ impl Hands {
         self.changes += 1;
     }
 
+    /// Lets go of what came with an order that was refused. What was read from the store since is the ring's own key of
+    /// that name, and stays.
+    pub(super) fn withdraw(&mut self, kid: &str) {
+        if self.held.get(kid).is_some_and(|held| held.signer.is_none()) {
+            self.held.remove(kid);
+        }
+    }
+
     pub(super) fn forget(&mut self, kid: &str) {
         if self.held.remove(kid).is_some_and(|held| held.signer.is_some()) {
             self.changes += 1;

@@ -189,7 +189,7 @@ impl Task {
         let is_doubtful = matches!(reply, Reply::Refused(Refusal::StoreFailed { is_doubtful: true }));
         if matches!(reply, Reply::Refused(_)) && !is_doubtful {
             for kid in kept {
-                self.hands.forget(&kid);
+                self.hands.withdraw(&kid);
             }
         }
         self.replies.push((sender, reply));

@@ -123,10 +123,22 @@ impl Kek {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let written = options.open(path).and_then(|mut file| {
             file.write_all(&text[..=length])?;
-            file.sync_all()
+            file.sync_all()?;
+            sync_parent(path)
         });
         written.map_err(|error| unavailable("write", path, &error))?;
         Self::parse(&text[..=length])
+    }
+}
+
+/// Or the machine may forget the file when it dies, and with it everything that was sealed under the key. A directory
+/// that may not be read is left to its file system.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match File::open(parent) {
+        #[cfg(unix)]
+        Ok(directory) => directory.sync_all(),
+        _ => Ok(()),
     }
 }
 
@@ -199,7 +211,8 @@ fn read_bounded(mut source: impl Read) -> io::Result<Option<Zeroizing<Vec<u8>>>>
 
 fn run(program: &OsString, arguments: &[OsString], within: Duration) -> Result<Zeroizing<Vec<u8>>, KekError> {
     let failed = |text: String| KekError::Unavailable(format!("the command {} {text}", program.display()).into());
-    let until = Instant::now() + within;
+    // `None`: it has all the time there is.
+    let until = Instant::now().checked_add(within);
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
     // Whatever it starts ends with it.
@@ -228,12 +241,12 @@ fn run(program: &OsString, arguments: &[OsString], within: Duration) -> Result<Z
 }
 
 /// `None` if it goes on.
-fn wait(child: &mut Child, until: Instant) -> io::Result<Option<std::process::ExitStatus>> {
+fn wait(child: &mut Child, until: Option<Instant>) -> io::Result<Option<std::process::ExitStatus>> {
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
-        if Instant::now() >= until {
+        if until.is_some_and(|until| Instant::now() >= until) {
             return Ok(None);
         }
         thread::sleep(EXIT_POLL);

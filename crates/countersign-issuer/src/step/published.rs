@@ -30,7 +30,7 @@ impl Turn<'_> {
         let ring = self.node.view.as_ref().map(|view| view.ring.clone());
         let own = ring.as_ref().and_then(|ring| Publication::of(ring, self.config, self.now.wall).ok());
         // What is no set at all was not written by a ring, nor by any other issuer.
-        let found = found.unwrap_or(Found { seq: Some(0), kids: Vec::new() });
+        let found = found.unwrap_or_else(Found::litter);
         let is_own = own.is_some_and(|own| found.seq == Some(own.seq) && *own.bytes != *bytes);
         let is_unknown = |ring: &Arc<RingState>| found.kids.iter().any(|kid| ring.fate(kid).is_none());
         let set_seq = ring.as_ref().map_or(0, |ring| ring.set_seq);
@@ -42,7 +42,7 @@ impl Turn<'_> {
         let is_edited =
             is_own || (found.seq.is_some_and(|seq| seq <= set_seq) && ring.as_ref().is_some_and(is_unknown));
         self.set(Alarm::SetEdited, is_edited);
-        let Found { seq, kids } = found;
+        let Found { seq, kids, .. } = found;
         if self.node.breaks(Rule::ReadBack) && seq == Some(set_seq) {
             self.node.seen.extend(kids.iter().map(|kid| (kid.clone(), self.now.wall)));
         }
@@ -107,14 +107,9 @@ impl Turn<'_> {
         if !self.node.clock.is_sound() {
             return;
         }
-        for kid in found.kids {
-            if view
-                .ring
-                .keys
-                .get(&kid)
-                .is_some_and(|key| key.state == KeyState::Announced && key.confirmed_at.is_none())
-            {
-                self.node.seen.entry(kid).or_insert(self.now.wall);
+        for (kid, key) in &view.ring.keys {
+            if key.state == KeyState::Announced && key.confirmed_at.is_none() && found.shows(&key.jwk) {
+                self.node.seen.entry(kid.clone()).or_insert(self.now.wall);
             }
         }
     }

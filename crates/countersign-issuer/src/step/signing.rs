@@ -123,7 +123,9 @@ impl Node {
     /// Who signs, as this node sees it. To be asked after each step, and handed to whoever signs.
     #[must_use]
     pub fn signing_view(&self, config: &RingConfig) -> SigningView {
-        let ring = self.view.as_ref().map(|view| &view.ring);
+        // An older state that was put back says when there was a look, and nothing of who signs: that a key has ceased to
+        // sign, or was revoked, is remembered.
+        let ring = self.memory.as_ref().or(self.view.as_ref().map(|view| &view.ring));
         let terms = ring.map(|ring| ring.terms);
         let slots = ring.map(|ring| ring.slots.keys().map(|name| (name.clone(), self.slot_view(config, ring, name))));
         SigningView {

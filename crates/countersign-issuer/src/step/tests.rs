@@ -39,6 +39,28 @@ fn i1_what_was_published_and_cannot_be_read_back_is_not_announced() {
 }
 
 #[test]
+fn i1_a_name_that_is_read_back_with_another_key_behind_it_is_not_announced() {
+    let mut bench = Bench::running(1);
+    bench.failing.insert(Kind::ReadBack, Failure::Unavailable);
+    bench.command(Command::Rotate { slots: Vec::new() });
+    bench.pass(60);
+    let kid = bench.kid(KeyState::Announced).unwrap();
+    let set = bench.set.clone().unwrap().0;
+    let text = String::from_utf8(set.to_vec()).unwrap();
+    let (own, evil) =
+        (format!(r#"{{"kid":"{kid}","kty":"EC"}}"#), format!(r#"{{"kid":"{kid}","kty":"EC","x":"evil"}}"#));
+    for edited in [text.replace(&own, &evil), text.replace(&own, &format!("{own},{evil}"))] {
+        assert_ne!(edited, text);
+        bench.feed(0, Event::ReadBack(Ok(edited.into_bytes().into())));
+        bench.pass(30);
+        assert_eq!(bench.ring().keys[&kid].confirmed_at, None);
+    }
+    bench.feed(0, Event::ReadBack(Ok(set)));
+    bench.pass(30);
+    assert!(bench.ring().keys[&kid].confirmed_at.is_some());
+}
+
+#[test]
 fn the_first_keys_of_a_ring_sign_as_soon_as_they_were_read_back() {
     let mut bench = Bench::new(RingConfig::new([Slot::new("es256", Algorithm::Es256)]), 1);
     bench.pass(30);
@@ -151,6 +173,23 @@ fn i8_a_foreign_set_is_neither_emptied_nor_shrunk() {
     assert_eq!(bench.set.as_ref().unwrap().0, foreign);
     assert!(bench.state.is_none());
     assert!(bench.alarms.contains(&Alarm::StateLost));
+}
+
+#[test]
+fn i8_a_foreign_set_is_known_as_one_whatever_it_has_beside_its_keys() {
+    for foreign in [
+        r#"{"keys":[{"kid":"theirs","kty":"RSA"}],"seq":"2026-11"}"#,
+        r#"{"keys":[{"kid":"theirs","kty":"RSA"}],"seq":-1}"#,
+        r#"{"keys":[{"kid":"theirs","kty":"RSA"}],"seq":7.5}"#,
+        r#"{"keys":[{"kid":7,"kty":"RSA"}]}"#,
+        r#"{"keys":[{"kid":"theirs","kid":"theirs","kty":"RSA"}]}"#,
+    ] {
+        let mut bench = Bench::new(RingConfig::new([Slot::new("es256", Algorithm::Es256)]), 1);
+        bench.set = Some((foreign.as_bytes().into(), 1));
+        bench.pass(120);
+        assert_eq!(&*bench.set.as_ref().unwrap().0, foreign.as_bytes());
+        assert!(bench.state.is_none() && bench.alarms.contains(&Alarm::StateLost), "{foreign}");
+    }
 }
 
 #[test]
@@ -443,6 +482,34 @@ fn an_older_state_in_the_place_of_a_later_one_is_noticed_and_brings_nothing_back
 }
 
 #[test]
+fn nobody_signs_or_publishes_by_an_older_state_that_was_put_back() {
+    let mut bench = Bench::running(2);
+    let older = bench.state.clone().unwrap();
+    let old = bench.kid(KeyState::Active).unwrap();
+    bench.command(Command::Rotate { slots: Vec::new() });
+    bench.pass(120);
+    let new = bench.kid(KeyState::Active).unwrap();
+    assert_ne!(new, old);
+    // Whoever puts back the state may put back the private part as well, and see to it that nobody can write.
+    bench.privates.insert(old.clone());
+    bench.state = Some((older.0, 1_000_000));
+    bench.set = None;
+    bench.failing.insert(Kind::Save, Failure::Unavailable);
+    for _ in 0..1_000 {
+        bench.pass(1);
+        for index in 0..2 {
+            assert_ne!(bench.signs(index), Ok(old.clone()));
+        }
+        assert!(bench.set.is_none(), "the set that follows from it lacks what signs");
+    }
+    assert!(bench.alarms.contains(&Alarm::StateRolledBack));
+    bench.failing.clear();
+    bench.pass(120);
+    assert_eq!(bench.signs(0), Ok(new.clone()));
+    assert!(bench.published().contains(&new));
+}
+
+#[test]
 fn a_set_that_somebody_has_edited_is_noticed_and_replaced() {
     let mut bench = Bench::running(1);
     let good = bench.set.clone().unwrap();
@@ -452,6 +519,24 @@ fn a_set_that_somebody_has_edited_is_noticed_and_replaced() {
     bench.pass(1_000);
     assert!(bench.alarms.contains(&Alarm::SetEdited));
     assert_eq!(bench.set.unwrap().0, good.0);
+}
+
+#[test]
+fn a_set_that_claims_to_be_later_is_left_alone_until_somebody_removes_it() {
+    for (evil, alarm) in [
+        (r#"{"keys":[],"seq":18446744073709551615}"#, Alarm::SetAhead),
+        (r#"{"keys":[{"kid":"evil","kty":"EC"}]}"#, Alarm::WouldShrink("evil".to_owned())),
+    ] {
+        let mut bench = Bench::running(1);
+        let good = bench.published();
+        bench.set = Some((evil.as_bytes().into(), 500));
+        bench.pass(2_000);
+        assert_eq!(&*bench.set.as_ref().unwrap().0, evil.as_bytes());
+        assert!(bench.nodes[0].alarms().any(|it| *it == alarm), "{:?}", bench.nodes[0].alarms().collect::<Vec<_>>());
+        bench.set = None;
+        bench.pass(1_000);
+        assert_eq!(bench.published(), good);
+    }
 }
 
 #[test]

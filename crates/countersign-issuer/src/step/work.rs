@@ -151,7 +151,10 @@ impl Turn<'_> {
                 self.ask(Task::Generate(slot.name.clone()), Effect::Generate { slot: slot.name.clone() });
             }
         }
-        self.publish(&view.ring);
+        // Not what follows from an older state that was put back: it may have keys that were revoked since.
+        if self.node.memory.is_none() {
+            self.publish(&view.ring);
+        }
         let is_published = self.node.published.as_ref().is_some_and(|set| set.seq == Some(view.ring.set_seq));
         if is_unconfirmed && is_published && is_sound && !self.node.breaks(Rule::ReadBack) {
             self.ask(Task::ReadBack, Effect::ReadBack);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use countersign_issuer::state::KeyState;
 use countersign_issuer::step::{Alarm, Refusal};
-use countersign_issuer::{AdoptError, AdoptKey, OrderError, RingConfig, Slot};
+use countersign_issuer::{AdoptError, AdoptKey, Fault, Operation, OrderError, RingConfig, Slot};
 use countersign_token::{Algorithm, RsaBits, SigningKey};
 use tokio::time::{Instant, sleep};
 
@@ -105,4 +105,29 @@ async fn what_cannot_be_adopted_changes_nothing() {
     assert_eq!(taken, OrderError::Refused(Refusal::SlotTaken("es256".into())));
     let after = world.state();
     assert_eq!(before.keys, after.keys);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_adopts_the_same_keys_at_every_start_goes_on_signing() {
+    let world = World::new();
+    let ends = world.clock.wall().saturating_add(Duration::from_secs(3_600));
+    let key = || AdoptKey::signing("rs256", OLD, ends).kid("k");
+    let ring = world.start(rsa()).await;
+    ring.adopt([key()]).await.unwrap();
+    ring.ready_within(Duration::from_secs(60)).await.unwrap();
+    drop(ring);
+    // The state is slow to come: once when the order is there already, and once more when the key has been opened.
+    let mut loads = 0;
+    world.store.choose(move |operation, _| {
+        loads += u32::from(operation == Operation::LoadState);
+        let is_slow = operation == Operation::LoadState && loads > 1;
+        is_slow.then_some(Fault::Delay { before: Duration::from_secs(2), after: Duration::ZERO })
+    });
+    let ring = world.start(rsa()).await;
+    sleep(Duration::from_secs(1)).await;
+    let refused = ring.adopt([key()]).await.unwrap_err();
+    assert_eq!(refused, OrderError::Refused(Refusal::KidUsed("k".into())));
+    world.store.behave();
+    ring.ready_within(Duration::from_secs(60)).await.unwrap();
+    assert_eq!(token(&ring, "rs256").kid, "k");
 }

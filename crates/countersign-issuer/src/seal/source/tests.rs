@@ -186,6 +186,11 @@ fn a_command_without_an_end_is_not_listened_to_for_ever() {
 }
 
 #[test]
+fn a_command_may_be_given_all_the_time_there_is() {
+    assert_eq!(KekSource::command("echo", [HEX]).within(Duration::MAX).load().unwrap().id(), expected());
+}
+
+#[test]
 fn debug_shows_no_arguments() {
     let shown = format!("{:?}", KekSource::command("vault", ["-token=hunter2"]));
     assert!(shown.contains("vault") && !shown.contains("hunter2"), "{shown}");
