@@ -2,6 +2,7 @@ use std::fmt;
 
 use aws_lc_rs::signature::{self, ParsedPublicKey, RsaSubjectPublicKey};
 use rustls_pki_types::CertificateDer;
+use zeroize::Zeroizing;
 
 use crate::algorithm::{Algorithm, AlgorithmSet};
 use crate::key::{Curve, KeyError, Material, VerifyingKey, ml_dsa, ml_dsa_public_key_len};
@@ -106,12 +107,14 @@ impl crate::SigningKey {
     /// # Errors
     /// [`PemError`]; [`KeyError::Invalid`] if it is not a private key for `algorithm`.
     pub fn from_pem(pem: impl AsRef<[u8]>, algorithm: Algorithm) -> Result<Self, PemError> {
-        let sections = ::pem::parse_many(pem).map_err(|_| PemError::NotOneSection)?;
-        let [section] = sections.as_slice() else { return Err(PemError::NotOneSection) };
-        if !matches!(section.tag(), "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY") {
+        let mut sections = ::pem::parse_many(pem).map_err(|_| PemError::NotOneSection)?;
+        let section = sections.pop().filter(|_| sections.is_empty()).ok_or(PemError::NotOneSection)?;
+        let is_private = matches!(section.tag(), "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY");
+        let der = Zeroizing::new(section.into_contents());
+        if !is_private {
             return Err(PemError::WrongLabel);
         }
-        Self::from_der(section.contents(), algorithm).map_err(|error| match error {
+        Self::from_der(&der, algorithm).map_err(|error| match error {
             crate::SignError::Key(error) => PemError::Key(error),
             _ => PemError::Key(KeyError::Invalid),
         })
