@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole simulation of the key ring, on all processors: 100,000 worlds, or as many as the first argument says, from seed 0 on or from the
-# second one. `cargo test` lives through the first 200, CI through 2,000 others. A seed in whose world something is broken is printed.
+# second one. `cargo test` lives through the first 200, CI through 3,000 others. A seed in whose world something is broken is printed.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
