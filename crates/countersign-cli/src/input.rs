@@ -46,11 +46,11 @@ pub(crate) fn published(path: &Path, most: usize, screen: &Screen) -> Result<Opt
     }
 }
 
-/// Settings, from a file.
-pub(crate) fn settings(path: &Path, most: usize) -> Result<String, Failure> {
-    let octets = file(path, "the configuration", most)?;
-    let octets = octets.ok_or_else(|| Failure::usage(format!("the configuration has more than {most} bytes")))?;
-    String::from_utf8(octets.to_vec()).map_err(|_| Failure::usage("the configuration is no text"))
+/// Text that somebody has written, such as settings, from a file.
+pub(crate) fn text(path: &Path, what: &str, most: usize) -> Result<String, Failure> {
+    let octets = file(path, what, most)?;
+    let octets = octets.ok_or_else(|| Failure::usage(format!("{what} has more than {most} bytes")))?;
+    String::from_utf8(octets.to_vec()).map_err(|_| Failure::usage(format!("{what} is no text")))
 }
 
 /// Whether that is a URL, and no file.

@@ -6,14 +6,18 @@
 //! - `exit.rs`: the codes, and how a command ends. `output.rs`: what is shown, and what must not reach a terminal as it is.
 //!   `usage.rs`: what is said of arguments that do not fit, without repeating them.
 //! - `input.rs`: what is read, and how much of it. `runtime.rs`: where futures run.
-//! - One module for each command: `token.rs`, `jwks.rs`, `keys.rs` and `tick.rs` (with `ring.rs`: a ring in a directory), `serve.rs`; `shell.rs` (completions, the man page).
+//! - One module for each command: `token.rs`, `jwks.rs`, `keys.rs` and `tick.rs` (with `ring.rs`: a ring in a directory), `serve.rs` with `config.rs` and `policy.rs`; `shell.rs` (completions, the man page).
 
+#[cfg(unix)]
+mod config;
 mod exit;
 mod input;
 mod jwks;
 #[cfg(unix)]
 mod keys;
 mod output;
+#[cfg(unix)]
+mod policy;
 #[cfg(unix)]
 mod ring;
 mod runtime;
@@ -65,6 +69,12 @@ enum Command {
     /// The token service: keys published, tokens signed for those whom a policy allows them.
     #[cfg(unix)]
     Serve(serve::Serve),
+    /// The settings of the token service: checked, shown.
+    #[cfg(unix)]
+    Config(config::Settings),
+    /// Who may have which tokens signed: checked, explained.
+    #[cfg(unix)]
+    Policy(policy::Rules),
     /// Completions for a shell, on standard output.
     Completions(shell::Completions),
     /// The man page, on standard output; of all commands, below a directory, with `--directory`.
@@ -83,6 +93,10 @@ impl Command {
             Self::Tick(command) => command.run(screen),
             #[cfg(unix)]
             Self::Serve(command) => command.run(screen),
+            #[cfg(unix)]
+            Self::Config(command) => command.run(),
+            #[cfg(unix)]
+            Self::Policy(command) => command.run(screen),
             Self::Completions(command) => command.run(),
             Self::Man(command) => command.run(),
         }

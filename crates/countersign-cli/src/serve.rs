@@ -1,28 +1,23 @@
 //! `countersign serve`.
 
-use std::path::{Path, PathBuf};
-
 use clap::Args;
-use countersign_service::{Config, ENVIRONMENT_PREFIX, MAX_CONFIG_BYTES, Server};
+use countersign_service::{Config, Server};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::config::Source;
 use crate::exit::{Answer, Failure};
-use crate::input;
 use crate::output::Screen;
 
 #[derive(Args)]
 pub(crate) struct Serve {
-    /// Where the settings are (TOML); without it, what `COUNTERSIGN_CONFIG` names, or else there are defaults for all of them. Each can also be
-    /// given as a variable of the environment: `COUNTERSIGN_LISTEN` is `listen`.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Source,
 }
 
 impl Serve {
     pub(crate) fn run(self, screen: &Screen) -> Result<Answer, Failure> {
-        let named = self.config.or_else(|| std::env::var_os("COUNTERSIGN_CONFIG").map(PathBuf::from));
-        let config = config(named.as_deref())?;
+        let config = self.settings.needed()?;
         let log = tracing_subscriber::fmt()
             .with_writer(std::io::stderr)
             .with_ansi(false)
@@ -64,18 +59,4 @@ async fn either(one: &mut Signal, other: &mut Signal) {
         _ = one.recv() => {}
         _ = other.recv() => {}
     }
-}
-
-fn config(file: Option<&Path>) -> Result<Config, Failure> {
-    let text = match file {
-        Some(file) => input::settings(file, MAX_CONFIG_BYTES)?,
-        None => String::new(),
-    };
-    let mut variables = Vec::new();
-    for (name, value) in std::env::vars_os() {
-        let Some(name) = name.to_str().filter(|name| name.starts_with(ENVIRONMENT_PREFIX)) else { continue };
-        let value = value.into_string().map_err(|_| Failure::usage(format!("{name} is no text")))?;
-        variables.push((name.to_owned(), value));
-    }
-    Config::read(&text, variables).map_err(|error| Failure::usage(error.to_string()))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use countersign::Algorithm;
 use countersign::token::RsaBits;
 use countersign_issuer::{RingConfig, Slot};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 use toml::{Table, Value};
 
 use crate::metadata;
@@ -93,7 +93,8 @@ pub struct Config {
     pub limits: ConnectionLimits,
 }
 
-#[derive(Deserialize)]
+/// As they are written; those that are not there have their default, or no value.
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Settings {
     issuer: Option<String>,
@@ -157,6 +158,34 @@ impl Config {
         }
         Settings::deserialize(Value::Table(table)).map_err(|error| invalid(error.message()))?.check()
     }
+
+    /// All settings as they are in force: a file that says the same, with what each is for. One that has no value stands in a comment.
+    ///
+    /// ```
+    /// use countersign_service::Config;
+    ///
+    /// const NONE: [(&str, &str); 0] = [];
+    /// let config = Config::read("slots = [\"RS256/4096\"]", NONE)?;
+    /// assert_eq!(Config::read(&config.to_toml(), NONE)?, config);
+    /// # Ok::<(), countersign_service::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        // Texts and numbers, which TOML has all of.
+        let values = Table::try_from(self).unwrap_or_default();
+        let line = |Setting { name, default, about, .. }: &Setting| match values.get(*name) {
+            Some(value) => format!("# {about}\n{name} = {value}\n"),
+            None => format!("# {about}\n# {name}: {default}\n"),
+        };
+        SETTINGS.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// As the settings that are in force.
+impl Serialize for Config {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Settings::of(self).serialize(serializer)
+    }
 }
 
 impl Setting {
@@ -173,6 +202,28 @@ impl Setting {
 }
 
 impl Settings {
+    fn of(config: &Config) -> Self {
+        let (timing, limits) = (&config.ring.timing, &config.limits);
+        // They were read as such a number, or are a default of minutes or days.
+        let seconds = |duration: Duration| u32::try_from(duration.as_secs()).ok();
+        Self {
+            issuer: Some(config.issuer.clone()),
+            listen: Some(config.listen.to_string()),
+            directory: Some(config.directory.clone()),
+            policy_file: config.policy_file.clone(),
+            secret_key_file: config.secret_key_file.clone(),
+            slots: Some(config.ring.slots.iter().map(text_of).collect()),
+            max_lifetime: seconds(timing.max_lifetime),
+            rotation: seconds(timing.rotation),
+            overlap: seconds(timing.overlap),
+            max_age: seconds(timing.max_age),
+            connections: u32::try_from(limits.connections).ok(),
+            head_time: seconds(limits.head_time),
+            connection_time: seconds(limits.connection_time),
+            ending_time: seconds(limits.ending_time),
+        }
+    }
+
     fn check(self) -> Result<Config, ConfigError> {
         let listen = self.listen.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
         let listen: SocketAddr = listen.parse().map_err(|_| invalid("`listen` is no address with a port"))?;
@@ -233,6 +284,20 @@ fn slot(text: &str) -> Result<Slot, ConfigError> {
     })
 }
 
+/// What [`slot`] reads.
+fn text_of(slot: &Slot) -> String {
+    let Slot { name, algorithm, rsa_bits, .. } = slot;
+    let bits = match rsa_bits {
+        None => "",
+        Some(RsaBits::B2048) => "/2048",
+        Some(RsaBits::B3072) => "/3072",
+        Some(RsaBits::B4096) => "/4096",
+        // None that `slot` makes.
+        Some(_) => "/?",
+    };
+    format!("{name}={}{bits}", algorithm.name())
+}
+
 fn is_loopback(host: &str) -> bool {
     let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
     let name = name.map_or(host, |(name, _)| name);
@@ -286,6 +351,9 @@ mod tests {
             assert_ne!(by_file, by_both, "{name}");
             assert_eq!(Config::read("", [(&*variable, other)]).unwrap(), by_both, "{name}");
             assert!(SETTINGS.iter().any(|setting| setting.name == name));
+            for config in [by_file, by_both] {
+                assert_eq!(Config::read(&config.to_toml(), NONE).unwrap(), config, "{name}");
+            }
         }
         assert_eq!(SETTINGS.len(), 14, "each of them is in the table above");
     }

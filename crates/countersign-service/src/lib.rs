@@ -96,7 +96,7 @@ pub use serve::{ConnectionLimits, MAX_HEAD_BYTES, serve};
 #[cfg(unix)]
 pub use server::{FirstRun, Server, ServerError};
 pub use service::{BuildError, ReloadError, ServiceBuilder, TokenService};
-pub use wire::MAX_BATCH;
+pub use wire::{MAX_BATCH, MalformedRequest};
 
 /// What is served, as an OpenAPI document (3.1).
 pub const OPENAPI: &str = include_str!("../openapi.json");

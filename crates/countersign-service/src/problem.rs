@@ -100,6 +100,11 @@ impl Problem {
         self.status.is_server_error() || self.status == StatusCode::TOO_MANY_REQUESTS
     }
 
+    /// For people.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     pub(crate) fn body(&self) -> Body<'_> {
         Body {
             kind: "about:blank",

@@ -2,6 +2,7 @@
 //! depth.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 use countersign::Algorithm;
@@ -17,6 +18,37 @@ pub const MAX_BATCH: usize = 256;
 
 /// Audiences, scopes and claims of one request, at most: many times what fits into a token of the usual length.
 const MAX_MEMBERS: usize = 256;
+
+/// A text that is no request. Says what is wrong with it, and nothing of what it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MalformedRequest(Box<str>);
+
+impl fmt::Display for MalformedRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for MalformedRequest {}
+
+impl Request {
+    /// What the body of a `POST /v1/tokens` asks for.
+    ///
+    /// # Errors
+    /// [`MalformedRequest`], for what would be answered with 400.
+    ///
+    /// ```
+    /// use countersign_service::policy::Request;
+    ///
+    /// let request = Request::from_json(br#"{ "profile": "access", "aud": ["orders"] }"#)?;
+    /// assert_eq!(request, Request::new("access").audience("orders"));
+    /// assert!(Request::from_json(br#"{ "profile": "access", "iss": "https://issuer.example" }"#).is_err());
+    /// # Ok::<(), countersign_service::MalformedRequest>(())
+    /// ```
+    pub fn from_json(body: &[u8]) -> Result<Self, MalformedRequest> {
+        request(body).map_err(|problem| MalformedRequest(problem.detail().into()))
+    }
+}
 
 /// One request.
 pub(crate) fn request(text: &[u8]) -> Result<Request, Problem> {

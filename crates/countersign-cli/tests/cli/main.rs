@@ -6,6 +6,8 @@ mod jwks;
 #[cfg(unix)]
 mod keys;
 #[cfg(unix)]
+mod policy;
+#[cfg(unix)]
 mod readme;
 #[cfg(unix)]
 mod serve;

@@ -1,0 +1,149 @@
+//! `countersign policy`: who may have which tokens signed, asked before anybody does.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use countersign::{Clock as _, SystemClock, UnixTime};
+use countersign_service::policy::{Denied, Granted, MAX_POLICY_BYTES, Policy, Request, decide};
+use serde::Serialize;
+
+use crate::config::Source;
+use crate::exit::{self, Answer, Exit, Failure};
+use crate::input;
+use crate::output::{Screen, shown};
+
+#[derive(Args)]
+pub(crate) struct Rules {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Whether a policy can be put in force, as a whole, by a service with these settings.
+    #[command(after_help = exit::HELP)]
+    Check(Document),
+    /// What a client would be answered, and by which grant. Signs nothing.
+    #[command(after_help = exit::HELP)]
+    Explain(Explain),
+}
+
+#[derive(Args)]
+struct Document {
+    /// The policy (TOML).
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    #[command(flatten)]
+    settings: Source,
+}
+
+#[derive(Args)]
+struct Explain {
+    #[command(flatten)]
+    document: Document,
+
+    /// Who asks, by the name that the policy has for it.
+    #[arg(long, value_name = "NAME")]
+    client: String,
+
+    /// What it asks for, as `POST /v1/tokens` has it (JSON); `-` or none: it is read from standard input.
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    request: PathBuf,
+
+    /// The time to judge it by, seconds since 1970, in place of the clock's.
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    now: Option<i64>,
+}
+
+#[derive(Serialize)]
+struct Checked<'a> {
+    good: bool,
+    revision: &'a str,
+    clients: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Allowed<'a> {
+    granted: bool,
+    grant: &'a str,
+    slot: &'a str,
+    alg: &'static str,
+    key_bits: Option<u32>,
+    lifetime_seconds: u64,
+    max_token_bytes: usize,
+}
+
+#[derive(Serialize)]
+struct Forbidden<'a> {
+    granted: bool,
+    error: &'static str,
+    grant: Option<&'a str>,
+    message: String,
+}
+
+impl Rules {
+    pub(crate) fn run(self, screen: &Screen) -> Result<Answer, Failure> {
+        match self.command {
+            Command::Check(document) => {
+                let policy = document.read()?;
+                let (revision, clients) = (policy.revision(), policy.clients().collect::<Vec<_>>());
+                let named = if revision.is_empty() { String::new() } else { format!(", revision {}", shown(revision)) };
+                let text = format!("good: {} clients{named}\n", clients.len());
+                Ok(Answer::new(Exit::Good, text, &Checked { good: true, revision, clients }))
+            }
+            Command::Explain(explain) => explain.run(screen),
+        }
+    }
+}
+
+impl Document {
+    fn read(&self) -> Result<Policy, Failure> {
+        let settings = self.settings.needed()?;
+        let text = input::text(Path::new(&self.file), "the policy", MAX_POLICY_BYTES)?;
+        Policy::parse(&text, &settings.ring).map_err(|error| Failure::refused("policy_invalid", error.to_string()))
+    }
+}
+
+impl Explain {
+    fn run(self, screen: &Screen) -> Result<Answer, Failure> {
+        let policy = self.document.read()?;
+        let request = input::document(&self.request, "the request", screen)?;
+        let request = Request::from_json(&request);
+        let request = request.map_err(|error| Failure::refused("invalid_request", error.to_string()))?;
+        let now = self.now.map_or_else(|| SystemClock.now(), UnixTime::from_secs);
+        Ok(match decide(&policy, &self.client, &request, now) {
+            Ok(granted) => allowed(&granted),
+            Err(denied) => forbidden(&denied, screen),
+        })
+    }
+}
+
+fn allowed(granted: &Granted) -> Answer {
+    let allowed = Allowed {
+        granted: true,
+        grant: granted.grant(),
+        slot: granted.slot(),
+        alg: granted.algorithm().name(),
+        key_bits: granted.rsa_bits(),
+        lifetime_seconds: granted.lifetime().as_secs(),
+        max_token_bytes: granted.max_token_bytes(),
+    };
+    let bits = allowed.key_bits.map(|bits| format!(" with {bits} bits")).unwrap_or_default();
+    let text = format!(
+        "granted by {}: {}{bits} of slot {}, for {} s, at most {} bytes\n",
+        shown(allowed.grant),
+        allowed.alg,
+        shown(allowed.slot),
+        allowed.lifetime_seconds,
+        allowed.max_token_bytes
+    );
+    Answer::new(Exit::Good, text, &allowed)
+}
+
+fn forbidden(denied: &Denied, screen: &Screen) -> Answer {
+    let forbidden =
+        Forbidden { granted: false, error: denied.code(), grant: denied.grant.as_deref(), message: denied.to_string() };
+    let text = format!("{}: {}: {}\n", screen.paint().bad("denied"), forbidden.error, shown(&forbidden.message));
+    Answer::new(Exit::Refused, text, &forbidden)
+}

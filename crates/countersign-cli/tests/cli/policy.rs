@@ -1,0 +1,106 @@
+//! `countersign policy` and `countersign config`.
+
+use std::path::Path;
+
+use crate::{GOOD, REFUSED, UNAVAILABLE, USAGE, directory, run, run_with_input};
+
+const POLICY: &str = r#"
+version = 1
+revision = "7"
+
+[profiles.access]
+slots = ["es256"]
+lifetime = 300
+max_lifetime = 900
+
+[clients.web.grants.orders]
+profiles = ["access"]
+subjects = { self = true }
+audiences = { exact = ["orders"] }
+scopes = ["orders:read"]
+valid_until = 2030-01-01T00:00:00Z
+"#;
+
+fn written(place: &Path, name: &str, text: &str) -> String {
+    let file = place.join(name);
+    std::fs::write(&file, text).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_policy_is_good_as_a_whole_or_not_at_all() {
+    let place = directory("policy-check");
+    let good = written(&place, "good.toml", POLICY);
+    assert_eq!(run(&["policy", "check", &good]).ends(GOOD).out, "good: 1 clients, revision 7\n");
+    let document = run(&["--json", "policy", "check", &good]).ends(GOOD).json();
+    assert_eq!((&document["good"], &document["clients"][0]), (&true.into(), &"web".into()));
+    // Of a slot that the service does not have.
+    let config = written(&place, "config.toml", "slots = [\"rs256=RS256\"]");
+    let ran = run(&["policy", "check", &good, "--config", &config]).ends(REFUSED);
+    assert!(ran.err.contains("slots"), "{}", ran.err);
+    let bad = written(&place, "bad.toml", &POLICY.replace("audiences", "audience"));
+    let document = run(&["--json", "policy", "check", &bad]).ends(REFUSED).json();
+    assert_eq!(document["error"], "policy_invalid");
+    run(&["policy", "check", place.join("none.toml").to_str().unwrap()]).ends(UNAVAILABLE);
+    run(&["policy", "check"]).ends(USAGE);
+}
+
+#[test]
+fn what_a_client_would_be_answered_is_told_with_the_grant_and_the_rule() {
+    let place = directory("policy-explain");
+    let file = written(&place, "policy.toml", POLICY);
+    let ask = |client: &str, now: &str, request: &str| {
+        let arguments = ["--json", "policy", "explain", &file, "--client", client, "--now", now];
+        run_with_input(&arguments, request.as_bytes())
+    };
+    let good = r#"{"profile":"access","aud":"orders","scope":"orders:read","ttl":600}"#;
+    let granted = ask("web", "1800000000", good).ends(GOOD).json();
+    assert_eq!(
+        (&granted["grant"], &granted["slot"], &granted["alg"], &granted["lifetime_seconds"]),
+        (&"orders".into(), &"es256".into(), &"ES256".into(), &600.into())
+    );
+    for (client, now, request, error, grant) in [
+        ("web", "1900000000", good.to_owned(), "grant_not_valid", Some("orders")),
+        ("app", "1800000000", good.to_owned(), "unauthorized_client", None),
+        ("web", "1800000000", good.replace("600", "901"), "ttl_exceeds_policy", Some("orders")),
+        ("web", "1800000000", good.replace("\"orders\"", "\"billing\""), "invalid_target", Some("orders")),
+    ] {
+        let denied = ask(client, now, &request).ends(REFUSED).json();
+        assert_eq!((&denied["granted"], denied["error"].as_str()), (&false.into(), Some(error)));
+        assert_eq!(denied["grant"].as_str(), grant);
+    }
+    let malformed = ask("web", "1800000000", r#"{"profile":"access","kid":"x"}"#).ends(REFUSED).json();
+    assert_eq!(malformed["error"], "invalid_request");
+    let arguments = ["policy", "explain", &file, "--client", "web", "--now", "1800000000"];
+    let ran = run_with_input(&arguments, good.as_bytes()).ends(GOOD);
+    assert_eq!(ran.out, "granted by orders: ES256 of slot es256, for 600 s, at most 4096 bytes\n");
+    let ran = run_with_input(&arguments, good.replace("600", "901").as_bytes()).ends(REFUSED);
+    assert!(ran.out.contains("denied: ttl_exceeds_policy: `ttl` may be 900 at most"), "{}", ran.out);
+}
+
+#[test]
+fn settings_are_shown_as_a_file_that_says_the_same() {
+    let place = directory("config-show");
+    let file =
+        written(&place, "config.toml", "issuer = \"https://issuer.example\"\nslots = [\"RS256/4096\", \"ES256\"]\n");
+    let shown = run(&["config", "show", "--config", &file]).ends(GOOD).out;
+    for line in ["issuer = \"https://issuer.example\"", "max_age = 300", "# secret_key_file: none"] {
+        assert!(shown.lines().any(|said| said == line), "{line}\n{shown}");
+    }
+    let again = written(&place, "again.toml", &shown);
+    assert_eq!(run(&["config", "show", "--config", &again]).ends(GOOD).out, shown);
+    let document = run(&["--json", "config", "show", "--config", &again]).ends(GOOD).json();
+    assert_eq!((&document["slots"][0], &document["connections"]), (&"rs256-4096=RS256/4096".into(), &1024.into()));
+}
+
+#[test]
+fn settings_are_checked_together_with_the_arithmetic_of_the_ring() {
+    let place = directory("config-check");
+    let file = written(&place, "config.toml", "max_age = 60\n");
+    assert_eq!(run(&["config", "check", "--config", &file]).ends(GOOD).out.lines().last(), Some("good"));
+    let file = written(&place, "long.toml", "max_lifetime = 86400\n");
+    let ran = run(&["config", "check", "--config", &file]).ends(REFUSED);
+    assert!(ran.err.contains("86400") || ran.err.contains('h'), "{}", ran.err);
+    assert_eq!(run(&["--json", "config", "check", "--config", &file]).ends(REFUSED).json()["error"], "config_invalid");
+    run(&["config", "check", "--config", place.join("none.toml").to_str().unwrap()]).ends(UNAVAILABLE);
+}
