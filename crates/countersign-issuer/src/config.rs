@@ -18,9 +18,11 @@ pub const MAX_KEYS: usize = 100;
 /// Bytes of one JWKS at most: Nimbus (Java) refuses bodies over 50 KiB by default.
 pub const MAX_JWKS_BYTES: usize = 48 * 1024;
 
-/// The quantities of the life cycle. The letters are those of `INVARIANTS.md`.
+/// The quantities of the life cycle. The letters are those of `INVARIANTS.md`, and of what [`RingConfig::check`] says.
 ///
-/// [`Default`] suits most: keys rotate once a day and overlap for another, tokens live for an hour.
+/// [`Default`] suits most: keys rotate once a day and overlap for another, tokens live for an hour. The value behind
+/// each is that default. All are whole milliseconds, ten years at most; which of them may be zero, and how they have to
+/// fit together, `check` knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Timing {
@@ -44,19 +46,24 @@ pub struct Timing {
     pub rotation: Duration,
     /// `K`: how often a node looks at the state. 10 s.
     pub tick: Duration,
-    /// `V`: until a revocation has reached every verifier with a live feed. 2 s.
+    /// `V`: until a revocation has reached every verifier with a live feed. 2 s. It is what the answer to a
+    /// [compromise](crate::Ring::compromise) reckons with; the feed has to keep it.
     pub fan_out: Duration,
-    /// `H`: how often the published JWKS is looked at although nothing has changed. 15 min.
+    /// `H`: how often the published JWKS is looked at although nothing has changed, and the stored private keys are
+    /// listed, in case one has come back. 15 min.
     pub heartbeat: Duration,
-    /// `O`: how long a key stays published after it has signed for the last time. 24 h.
+    /// `O`: how long a key stays published after it was seen to sign no more. 24 h.
     pub overlap: Duration,
-    /// The longest that making one key takes. 2 s, for RSA with 4096 bits on a busy machine.
+    /// `t_keygen`: the longest that making one key takes, for `check` to reckon with. 2 s, for RSA with 4096 bits on a
+    /// busy machine.
     pub keygen: Duration,
-    /// The longest that a write to the store takes. 5 s.
+    /// `t_publish`: the longest that a write to the store takes. 5 s. Each operation of the store, and each look at the
+    /// set where verifiers read it, is given up after it, or after a second if it is shorter.
     pub publish: Duration,
     /// `R_hard`: how long a key signs at the very most, if rotation does not succeed. 30 days.
     pub hard_limit: Duration,
-    /// `T_orphan`: after how long an announced key without a private part is given up. 15 min.
+    /// `T_orphan`: after how long an announced key whose private part was not stored, or that was never read back, is
+    /// given up. 15 min.
     pub orphan: Duration,
 }
 

@@ -113,7 +113,8 @@ pub struct SlotSigner {
 pub struct NotReady(pub Vec<(String, NotSigning)>);
 
 impl Ring {
-    /// A node of the ring of that issuer (its `iss`), which is kept in `store`, its private keys sealed under `keks`.
+    /// A node of the ring of that issuer (its `iss`), which is kept in `store`, its private keys sealed under `keks`. If
+    /// there is no ring in that store, one begins. It opens for this issuer only, so the name is for good.
     #[must_use]
     pub fn builder(
         issuer: impl Into<Arc<str>>,
@@ -154,9 +155,9 @@ impl Ring {
         self.not_signing().map_or(Ok(()), Err)
     }
 
-    /// Waits until this node has done all that is due by now, and says whether it has in that time: for a process that takes one step and ends,
-    /// on a schedule. What only time brings, such as the end of an announcement, is due later. If it has not, the
-    /// [status](Self::status) says what is failing or alarming.
+    /// Waits until this node has done all that is due by now, and says whether it has in that time: for a process that
+    /// takes one step and ends, on a schedule. What only time brings, such as the end of an announcement, is due later.
+    /// If it has not, the [status](Self::status) says what is failing or alarming.
     pub async fn settled_within(&self, time: Duration) -> bool {
         let mut report = self.shared.door.report.clone();
         matches!(timeout(time, report.wait_for(|report| report.is_at_rest)).await, Ok(Ok(_)))
@@ -180,7 +181,8 @@ impl Ring {
         RingStatus::of(&self.shared.desk.load(), &report, &self.shared.config, self.shared.clock.now())
     }
 
-    /// Makes the standbys of all slots sign, in one write. A slot without a standby follows as soon as it has one.
+    /// Makes the standbys of all slots sign, in one write. A slot without a standby follows as soon as it has one: that
+    /// is written down, and whichever node is there then sees to it.
     ///
     /// # Errors
     /// [`OrderError`].
@@ -202,11 +204,13 @@ impl Ring {
     }
 
     /// Revokes keys, so that nothing they have signed counts any more, and lets the standbys sign in their place. The
-    /// answer comes when that is written; the set and the sink follow at once.
+    /// answer comes when that is written; the set follows at once, and so does [the sink](RingBuilder::revocations), if
+    /// there is one. It needs no sound clock.
     ///
     /// `sign_at_once` is for slots that have no key left: with `true` the next one signs as soon as it was read back,
     /// which is refused by verifiers that do not look for a key they lack; with `false` it waits until none can lack
-    /// it.
+    /// it. An empty set is never published: if no key is left at all, the last one stays until the next key is made, and
+    /// [`jwks`](Self::jwks) answers 503.
     ///
     /// # Errors
     /// [`OrderError`].
@@ -230,6 +234,10 @@ impl Ring {
 
     /// Takes over the keys of a service that has signed with them, all of them or none. What is published in the same
     /// place, if it is another's, has to be among them: a set is never shrunk.
+    ///
+    /// A key that is to go on signing needs a slot without a key. A new ring makes its own within seconds, so adopt
+    /// right after the start; where the set of the other service is in the store as the published one, the ring does
+    /// not begin before its keys were adopted (alarm `state_lost`).
     ///
     /// # Errors
     /// [`OrderError::Key`] if one of them is no such key, without anything having been asked of the ring.

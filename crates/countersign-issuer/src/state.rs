@@ -1,6 +1,5 @@
-//! The one document that says what there is: every slot, every key, and where each of them is in its life. Whoever may
-//! write it has rotated the
-//! ring; everything else, the JWKS included, follows from it.
+//! The one document that says what there is: every slot, every key, and where each of them is in its life. To rotate is
+//! to write it; everything else, the JWKS included, follows from it.
 
 mod codec;
 mod join;
@@ -24,14 +23,12 @@ pub use terms::Terms;
 use crate::time::{millis, unix_millis};
 
 /// Tombstones of keys that were retired or abandoned; of more, the oldest go. A `kid` is the thumbprint of a key that
-/// nobody has any more, so the only way back
-/// is that an operator adopts the same key again, which has to be recent enough to be tempting. Two years of one slot
-/// that rotates daily.
+/// nobody has any more, so the only way back is that an operator adopts the same key again, which has to be recent
+/// enough to be tempting. Two years and more of one slot that rotates daily.
 pub const MAX_TOMBSTONES: usize = 1_024;
 
 /// Tombstones of keys that were revoked. They are kept for ever, up to a number that no incident comes near: a hundred
-/// a year for forty years. What is dropped
-/// then is the oldest whose tokens have expired.
+/// a year for forty years. What is dropped then is the oldest whose tokens have expired.
 pub const MAX_REVOKED: usize = 4_096;
 
 /// How many commands are remembered as done, so that one whose answer was lost is not done twice.
@@ -56,13 +53,13 @@ pub struct RingState {
     pub terms: Terms,
     /// By name.
     pub slots: BTreeMap<String, SlotState>,
-    /// By `kid`: every key that is not buried.
+    /// By `kid`: every key that is not buried yet: it lives, or has ended and its private part may still be stored.
     pub keys: BTreeMap<String, Key>,
-    /// By `kid`: every key that was.
+    /// By `kid`: every key that is buried: it has ended, its private part is destroyed, and only its name is kept.
     pub tombstones: BTreeMap<String, Tombstone>,
-    /// Who is at work. It saves work; nothing relies on it.
+    /// Who is at work. It saves work; nothing relies on it. It has nothing to do with `G`.
     pub lease: Option<Lease>,
-    /// The last commands that were done, oldest first.
+    /// The names of the last commands that were done, oldest first.
     pub done: Vec<String>,
 }
 
@@ -104,7 +101,7 @@ pub enum Halt {
     Compromised,
 }
 
-/// What is left of a key.
+/// What is left of a key that has ended: its name is not used again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tombstone {

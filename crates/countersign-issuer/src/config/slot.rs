@@ -2,10 +2,14 @@ use std::time::Duration;
 
 use countersign_token::{Algorithm, RsaBits};
 
-/// A slot's name is a label in metrics and a member in the state.
+/// The longest name of a slot, bytes: it is a label in metrics and a member in the state.
 pub const MAX_SLOT_NAME_BYTES: usize = 64;
 
 /// One kind of key that the ring always has one of to sign with: an algorithm, and for RSA a size.
+///
+/// A ring that is there knows its slots by their names. One that is configured with another algorithm from now on has
+/// the keys made from now on be of that kind, and those that there are live to their end; one that is left out stays
+/// (see [what is not there](crate#what-is-not-there)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Slot {
@@ -33,7 +37,8 @@ impl Slot {
         Self { name: name.into(), algorithm, rsa_bits: Some(bits), max_lifetime: None }
     }
 
-    /// Sets `L` of this slot.
+    /// Sets `L` of this slot. To make it shorter again shortens tokens, and not what is waited for
+    /// ([`Terms`](crate::state::Terms)).
     #[must_use]
     pub fn max_lifetime(mut self, lifetime: Duration) -> Self {
         self.max_lifetime = Some(lifetime);

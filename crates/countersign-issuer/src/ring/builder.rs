@@ -58,7 +58,8 @@ impl RingBuilder {
         }
     }
 
-    /// What the node does. [`Role::Rotator`] unless it is said; of those there may be any number.
+    /// What the node does. [`Role::Rotator`] unless it is said; of those there may be any number. A [`Role::Signer`]
+    /// takes no orders, and a ring of signers only stands still.
     #[must_use]
     pub fn role(mut self, role: Role) -> Self {
         self.role = role;
@@ -80,8 +81,9 @@ impl RingBuilder {
         self
     }
 
-    /// Whom to tell of revoked keys. Each rotator tells it, and tells it again after a restart, as long as tokens of
-    /// the key may be offered.
+    /// Whom to tell of revoked keys: the sink, such as the `RevocationList` of `countersign-revocation`. Each rotator
+    /// tells it, and tells it again after a restart, as long as tokens of the key may be offered. Nobody unless it is
+    /// said: verifiers then learn of it from the set.
     #[must_use]
     pub fn revocations(mut self, sink: Arc<dyn RevocationSink>) -> Self {
         self.sink = Some(sink);

@@ -24,7 +24,7 @@ pub struct RingStatus {
     pub set_seq: Option<u64>,
     /// By name: every slot that the ring or the configuration has.
     pub slots: BTreeMap<String, SlotStatus>,
-    /// By `kid`: every key that is not buried.
+    /// By `kid`: every key of which there is more than a [tombstone](crate::state::Tombstone).
     pub keys: BTreeMap<String, KeyStatus>,
     /// What is alarming at present.
     pub alarms: Vec<Alarm>,
@@ -48,7 +48,8 @@ pub struct SlotStatus {
     pub rotates_at: Option<UnixTime>,
     /// Whether it is to be rotated as soon as there is a standby.
     pub is_rotation_wanted: bool,
-    /// Whether and why no key of the slot signs anywhere.
+    /// Whether a key of the slot signs anywhere, and if not, why; `None` before the state was read, or if the ring has
+    /// no such slot yet.
     pub mode: Option<SlotMode>,
 }
 

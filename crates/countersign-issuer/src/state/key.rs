@@ -16,11 +16,11 @@ pub enum KeyState {
     Standby,
     /// It signs.
     Active,
-    /// It signs no more; its tokens are still good.
+    /// It signs no more; its tokens are still good, and it stays published until the last of them has expired.
     Retiring,
     /// It never signed and never will.
     Abandoned,
-    /// Its last token has expired.
+    /// Its last token has expired, and it is published no more.
     Retired,
     /// Somebody else may have it.
     Revoked,
@@ -82,12 +82,12 @@ pub struct Key {
     pub jwk: PublicJwk,
     /// How far it has come.
     pub state: KeyState,
-    /// The node that has made it, and has its private part until it is stored.
+    /// The node that has made or adopted it, and has its private part until that is stored.
     pub maker: String,
     /// Every verifier there is has it already (it was adopted), or there was no set before (it is among the ring's
     /// first): it need only be read back.
     pub is_known: bool,
-    /// When it was made.
+    /// When it was made, or adopted.
     #[serde(with = "unix_millis")]
     pub announced_at: UnixTime,
     /// When it had been read back from where verifiers read.

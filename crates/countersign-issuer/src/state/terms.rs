@@ -6,9 +6,10 @@ use crate::config::Timing;
 use crate::time::millis;
 
 /// The quantities that nodes must agree on, because one waits for what another does. A node whose own configuration has
-/// a longer one raises it here before it makes use of it,
-/// and one whose own is shorter waits for as long as the others need: so two fleets with different configurations can
-/// share a ring.
+/// a longer one raises it here before it makes use of it, and one whose own is shorter waits for as long as the others
+/// need: so two fleets with different configurations can share a ring. None of them ever falls again.
+///
+/// What each is says the field of the same name in [`Timing`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Terms {
