@@ -31,7 +31,8 @@ const JTI_BYTES: usize = 16;
 
 /// Mints the tokens of one issuer.
 ///
-/// The issuer owns `iss`, `iat`, `nbf`, `exp`, `jti`, `kid`, `alg` and `typ`; everything else is said by a [`Mint`].
+/// The issuer owns `iss`, `iat`, `nbf`, `exp`, `jti`, `kid`, `alg` and `typ`: none of them can be put in as a claim. How
+/// long the token lives, from when on it is good, its `typ` and everything else is said by a [`Mint`].
 ///
 /// # Security & performance
 /// Each call reads one snapshot of the ring and takes no lock; clones share nothing that a call writes, so give each

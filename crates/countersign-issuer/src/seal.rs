@@ -16,13 +16,17 @@ pub use kek::{KEK_BYTES, Kek, KekId};
 pub use mac::StateMac;
 pub use source::{DEFAULT_COMMAND_TIME, KekSource, MAX_KEK_SOURCE_BYTES};
 
-/// The most key-encryption keys in a ring. One seals, and one or two are on their way out.
+/// The most key-encryption keys in a [`KekRing`]. One seals, and one or two are on their way out.
 pub const MAX_KEKS: usize = 16;
 
-/// Key-encryption keys: the first one seals, all of them open.
+/// Key-encryption keys: the first one seals, all of them open. Nothing to do with the [ring](crate::Ring) of signing
+/// keys, but that it seals that one's.
 ///
-/// To replace one, put the new one in front; have everything [sealed anew](Self::rewrap), and the state written once
-/// more; leave the old one out when nothing is [sealed under it](Self::sealed_under) any more.
+/// To replace one, start every node with the new one behind the old one, so that all can open it; then with the new one
+/// in front. A rotator that starts so has each private key [sealed anew](Self::rewrap) when it opens it, and the next
+/// version of the state carries the code of the new one (an [order to rotate](crate::Ring::rotate) writes one at once).
+/// Leave the old one out when nothing is [sealed](Self::sealed_under) or [protected](StateMac::protected_under) under it
+/// any more.
 ///
 /// ```
 /// use countersign_claims::UnixTime;

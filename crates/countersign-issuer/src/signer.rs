@@ -2,7 +2,8 @@
 
 use countersign_token::{Algorithm, SignError, SigningKey};
 
-/// Somebody who signs with one key. A key in memory does ([`SigningKey`]); so can a module that never hands its key out.
+/// Somebody who signs with one key. A key in memory does ([`SigningKey`]); so could a module that never hands its key
+/// out, but a [`Ring`](crate::Ring) has the keys that it has made itself, and takes no signer from elsewhere yet.
 ///
 /// It is called by whoever mints, on its thread, and shared by all of them: it takes no lock that a slow caller could hold.
 pub trait Signer: Send + Sync + 'static {

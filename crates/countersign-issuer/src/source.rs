@@ -24,7 +24,7 @@ pub const MAX_STALE: Duration = Duration::from_secs(24 * 3_600);
 /// most.
 ///
 /// A token with a `kid` that is not there has nobody look at the store. The node looks every `K` (10 s) anyway, and a
-/// key is in the state for `C + P + ε` (10 min) before it signs, so a look out of turn finds nothing but what a stranger
+/// key is in the state for `C + P + ε` (640 s) before it signs, so a look out of turn finds nothing but what a stranger
 /// has made up; and whoever may cause reads of the store causes them for all nodes. What it would shorten is one
 /// case: on another node than the one that got the order, a key that signs at once after a
 /// [compromise](crate::Ring::compromise) is unknown for up to `K`, which is part of the price that is said there.

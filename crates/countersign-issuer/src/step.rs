@@ -1,17 +1,23 @@
-//! What a node does, when: a state machine without clock, randomness or I/O. [`step`] takes what has happened and the
-//! time, and says what is to be done;
-//! a shell does it and reports back.
+//! What a node does, when: a state machine without clock, randomness or I/O. [`step`] takes what has happened
+//! ([`Event`]) and the time, and says what is to be done ([`Effect`]); a shell ([`Ring`](crate::Ring)) does it and
+//! reports back.
 //!
 //! A node is driven by what it sees, not by what it remembers of its plans: after each event it looks at the state of
-//! the ring, at the time and at its own hands, and asks for
-//! what is missing. So an answer that is lost, a process that dies and another node that was faster all end the same
-//! way: somebody looks again.
+//! the ring, at the time and at its own hands (the private keys that it has in memory), and asks for what is missing. So
+//! an answer that is lost, a process that dies and another node that was faster all end the same way: somebody looks
+//! again.
+//!
+//! The steps 1 to 10 of a key's life are those of the last table of `INVARIANTS.md`; I1 to I11 are its invariants. The
+//! *view* is the state as the node has last seen it; a *draft* is the next version, which is written over just that
+//! view; a write whose answer left open whether it was made is *in doubt* until the state was read again.
 //!
 //! - `draft.rs` and below: the next version of the state that follows from the one in view, the time, and what this
 //!   node knows (the numbered steps 2, 4, 7, 8 and 10).
 //! - `work.rs`: everything else that has to be done (steps 1, 3, 5, 6 and 9).
-//! - `answers.rs`: what is made of the store's answers, the doubtful ones in particular; `published.rs` and `privates.rs`: of those about the set, and about private parts.
-//! - `orders.rs`: commands. `signing.rs`: who may sign. `clock.rs`: whether the time is to be believed.
+//! - `answers.rs`: what is made of the store's answers, the doubtful ones in particular; `published.rs` and
+//!   `privates.rs`: of those about the set, and about private parts.
+//! - `orders.rs`: commands (orders, once the node has them). `signing.rs`: who may sign. `clock.rs`: whether the time is
+//!   to be believed. `vocabulary.rs`: events, effects, commands, alarms.
 
 mod answers;
 mod clock;
@@ -47,7 +53,8 @@ pub enum Role {
     /// All there is to do.
     #[default]
     Rotator,
-    /// It signs; it reads the state and the private keys, and writes neither.
+    /// It signs and serves; it reads the state and the private keys, and writes neither, nor the set. It takes no
+    /// orders.
     Signer,
 }
 
@@ -183,8 +190,7 @@ struct Order {
 
 impl Node {
     /// A node that has seen nothing yet. `seed`: random, unlike that of any other process: it names the node's writes,
-    /// and spreads what all nodes would otherwise do
-    /// at the same moment.
+    /// and spreads what all nodes would otherwise do at the same moment.
     #[must_use]
     pub fn new(seed: u128, role: Role) -> Self {
         Self {
@@ -253,8 +259,9 @@ impl Node {
         self.clock.is_sound() || self.breaks(Rule::ClockIsSound)
     }
 
-    /// Whether all that is due by `now`, the time of the last step, is done: this node has looked, nothing is under way or to be tried again,
-    /// nobody's order is open, and it does not wait for another node. What only time brings may be outstanding.
+    /// Whether all that is due by `now`, the time of the last step, is done: this node has looked, nothing is under way
+    /// or to be tried again, nobody's order is open, and it does not wait for another node. What only time brings may be
+    /// outstanding.
     #[must_use]
     pub fn is_at_rest(&self, now: Now) -> bool {
         let now = now.to_millis().monotonic;

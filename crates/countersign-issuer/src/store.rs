@@ -112,8 +112,8 @@ pub trait KeyStore: Send + Sync + 'static {
         headers: JwksHeaders<'a>,
     ) -> StoreFuture<'a, Version>;
 
-    /// Finds out whether the store keeps the promises above, as far as that can be tried. To be asked once, before
-    /// anything else.
+    /// Finds out whether the store keeps the promises above, as far as that can be tried. A rotator asks once, before
+    /// anything else, and waits for half a minute at most. It may write beside the documents, never over them.
     ///
     /// # Errors
     /// [`StoreErrorKind::Unfit`] if it does not.
@@ -174,7 +174,8 @@ pub struct JwksHeaders<'a> {
 }
 
 /// A look at a store's clock: at some instant between the question and the answer it showed `at`, or up to `grain`
-/// more.
+/// more. A ring allows for a second, whatever `grain` is: a clock that leaves out more makes nodes look as if theirs were
+/// ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreTime {
     /// What it showed.

@@ -13,7 +13,7 @@ pub enum MintError {
     NotSigning(NotSigning),
     /// Longer than the slot's tokens, or the key, may live.
     LifetimeTooLong {
-        /// What would do, now.
+        /// What would do, now, in whole seconds.
         most: Duration,
     },
     /// Less than a second.
@@ -28,16 +28,16 @@ pub enum MintError {
     Malformed(&'static str),
     /// Further claims that are no JSON object, cannot be written as one, or are nested too deep.
     NotAnObject,
-    /// More than so many bytes.
+    /// The payload, JSON before it is encoded, has more than so many bytes.
     PayloadTooLarge {
-        /// So many.
+        /// So many bytes.
         most: usize,
     },
     /// The token would be longer than its [`Mint`](crate::Mint) allows.
     TokenTooLarge {
         /// So many bytes.
         size: usize,
-        /// What would do.
+        /// How many bytes would do.
         most: usize,
     },
     /// The signer failed, or its signature has not the length that it must have.

@@ -46,8 +46,7 @@ pub enum OpenFailure {
 /// What has happened.
 ///
 /// Each [`Effect`] that asks for something is answered by exactly one event, unless the process dies. There is never
-/// more than one unanswered of
-/// each kind (and `kid` or slot).
+/// more than one unanswered of each kind (and `kid` or slot).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Time has passed.
@@ -209,8 +208,8 @@ pub enum Command {
         /// Which.
         which: Compromised,
         /// What to do where no key is left to sign with: with `true` the next key signs as soon as it was read back,
-        /// which verifiers accept that look for a key
-        /// they do not know; with `false` it waits until nobody can lack it (I1).
+        /// which verifiers accept that look for a key they do not know; with `false` it waits until nobody can lack it
+        /// (I1).
         sign_at_once: bool,
     },
     /// Give up a key that has not signed yet.
@@ -230,7 +229,7 @@ pub enum Command {
 pub enum Compromised {
     /// One.
     Key(String),
-    /// All that there are, standbys included.
+    /// All that there are, standbys and retiring ones included.
     All,
 }
 
@@ -342,7 +341,7 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// What an operator has to know.
+/// What an operator has to know, until it is over. `OBSERVABILITY.md` says of each what to do.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Alarm {
@@ -439,7 +438,7 @@ impl Alarm {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Note {
-    /// A version of this node's was written.
+    /// This node has written a version of the state.
     Saved {
         /// Its number.
         seq: u64,

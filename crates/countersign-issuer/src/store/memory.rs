@@ -15,7 +15,8 @@ use super::{
     StoreFuture, StoreTime, Stored, Version, check_size, names,
 };
 
-/// A [`KeyStore`] in memory, whose clones are one store seen by many nodes.
+/// A [`KeyStore`] in memory, whose clones are one store seen by many nodes: for tests, and for rings that need not
+/// outlive their process. It has no clock, unless [it is given one](Self::with_clock).
 ///
 /// What it is told to do wrong, it does to whole operations: before, after, instead, or later. Time is tokio's, which
 /// tests may stop.
