@@ -1,4 +1,5 @@
 //! The token service of countersign: a key ring's keys over HTTP, and tokens signed for those whom a policy allows them.
+//! What a key ring is, and its slots, is on the page of [`countersign_issuer`].
 //!
 //! ```
 //! use std::sync::Arc;
@@ -73,6 +74,19 @@
 //!
 //! An answer to an `Idempotency-Key` is kept for five minutes, but not beyond the first `exp` of its tokens, and only if
 //! no part of it was a 503 or a 429.
+//!
+//! # By itself
+//!
+//! [`Server`] (Unix) is all of this over a directory, with a [`Config`] out of a file and the environment; its first run
+//! makes what it needs. `countersign serve` is that as a process. [`serve()`] is for whoever has a ring that is kept
+//! elsewhere. They speak HTTP/1.1, without TLS.
+//!
+//! # What is not there
+//!
+//! No route rotates or revokes keys: whoever has the [`Ring`](countersign_issuer::Ring) orders that, and for a
+//! [`Server`] `countersign keys` does, on the same directory while it runs. A [`Server`] tells no feed of keys that are
+//! revoked: verifiers learn of it from the key set, in the time that the answer to the order has for those without a
+//! feed.
 
 mod authenticate;
 mod body;

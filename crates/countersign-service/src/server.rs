@@ -26,6 +26,8 @@ const POLICY_POLL: Duration = Duration::from_secs(2);
 /// The client that the first run makes.
 const FIRST_CLIENT: &str = "first";
 
+/// The whole service on one machine: a ring, a policy and a listener, over a directory. `countersign serve` is this.
+///
 /// ```text
 /// <directory>        0700
 ///   ring/            the ring (DirectoryStore)
