@@ -237,7 +237,8 @@ impl Ring {
     ///
     /// A key that is to go on signing needs a slot without a key. A new ring makes its own within seconds, so adopt
     /// right after the start; where the set of the other service is in the store as the published one, the ring does
-    /// not begin before its keys were adopted (alarm `state_lost`).
+    /// not begin before its keys were adopted (alarm `state_lost`). What was adopted before is refused
+    /// ([`Refusal::KidUsed`](crate::step::Refusal::KidUsed)) and stays as it is.
     ///
     /// # Errors
     /// [`OrderError::Key`] if one of them is no such key, without anything having been asked of the ring.
