@@ -48,6 +48,9 @@
 //! configuration that cannot keep the invariants is refused with the arithmetic ([`RingConfig::check`]). The task ends
 //! with the last handle; there is nothing to close.
 //!
+//! The facade `countersign` does not have this crate, but the types that both speak of are the same: `Algorithm`,
+//! `UnixTime` and `RevocationList` of the one fit into the other.
+//!
 //! Keys of a service that has signed until now are [adopted](Ring::adopt) ([`AdoptKey`]), and its tokens stay good.
 //!
 //! Runnable, a file each: [an issuer and its API in one binary][issuer_and_api], [a stolen key][ring_emergency],

@@ -98,7 +98,7 @@ impl RingConfig {
         self.check_size()
     }
 
-    /// What works and will probably be regretted.
+    /// What works and will probably be regretted. Nothing says so by itself: show it where the node is started.
     #[must_use]
     pub fn warnings(&self) -> Vec<Warning> {
         let (keys, bytes) = self.expected_size();

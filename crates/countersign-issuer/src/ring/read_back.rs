@@ -23,8 +23,8 @@ enum Place {
 }
 
 impl ReadBack {
-    /// In the store. Right where verifiers read what is in the store now, because this process or its like serve it
-    /// from there, or because the store serves it itself.
+    /// In the store. Right where the store serves the set itself, and where the nodes do
+    /// ([`JwksService`](crate::JwksService), which answers from the state and reckons with how old that is).
     #[must_use]
     pub fn from_store() -> Self {
         Self(Place::Store)
