@@ -27,11 +27,11 @@ pub(crate) struct Tick {
     #[arg(long = "slot", value_name = "SLOT", value_parser = slot)]
     slots: Vec<Slot>,
 
-    /// How long a key signs.
+    /// How long a key signs. The ring does not know it: say it each time, if it is not the default.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "24h")]
     rotation: Duration,
 
-    /// How long a key stays published after it has signed for the last time. [default: the ring's, or 24h]
+    /// How long a key stays published after it was seen to sign no more. [default: the ring's, or 24h]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     overlap: Option<Duration>,
 
