@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 pub(crate) use self::public::MATERIAL;
 use crate::config::RingConfig;
+use crate::holder::Public;
 use crate::ring::verifying;
 use crate::state::{JwkError, PublicJwk};
 use crate::step::Adopted;
@@ -130,6 +131,15 @@ impl AdoptKey {
         }
         Ok((Adopted { slot: name, jwk, signs, tokens_until, remove_at }, private))
     }
+}
+
+/// Of a key that a holder has made for a slot of that algorithm: its thumbprint is its name.
+pub(crate) fn public_jwk(public: Public, algorithm: Algorithm) -> Option<PublicJwk> {
+    let jwk = match public {
+        Public::Pem(pem) => public::of_pem(&pem, algorithm),
+        Public::Jwk(jwk) => public::of_jwk(&jwk, Some(algorithm), algorithm),
+    };
+    PublicJwk::new(&jwk.ok()?).ok()
 }
 
 /// The public JWK without a name, or with its thumbprint for one; and the private part, if it is to sign.

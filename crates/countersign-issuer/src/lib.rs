@@ -78,7 +78,7 @@
 //!   takes over, and [whoever is told of revocations](RingBuilder::revocations) is told. The answer says for how long
 //!   verifiers may still accept its tokens. A slot without a standby halts until the next key may sign.
 //! - [`Ring::abandon`], for a key that has not signed yet.
-//! - A key-encryption key is replaced by starting the nodes with a new one in front of the old one: see [`KekRing`].
+//! - A key-encryption key is replaced in two rounds of restarts: first it is there on all nodes, then it is in front. See [`KekRing`].
 //!
 //! # When something dies
 //!
@@ -118,9 +118,8 @@
 //! # What is not there
 //!
 //! - **An HTTP API that signs for others.** That is `countersign-service`, and `countersign serve` is it as a process.
-//! - **Private keys in an HSM or a KMS.** [`Signer`] is what minting asks, but a ring makes its keys itself, and seals
-//!   and stores them; nothing plugs another one in. A secrets manager can keep the key-encryption key
-//!   ([`KekSource::command`]).
+//! - **A driver for an HSM or a KMS.** [`KeyHolder`] is where one is plugged in; none comes with it. Without one, a secrets manager can
+//!   keep the key-encryption key ([`KekSource::command`]).
 //! - **Symmetric keys.** HMAC has no public key to publish.
 //! - **Keys that rotate faster than they can be announced.** A slot has one next key at a time, so `R` is at least
 //!   `C + P + ε` and what it takes to make and publish one (I6), 657 s by default; a configuration with less is refused.
@@ -148,6 +147,7 @@ mod adopt;
 pub mod by_hand;
 mod config;
 mod desk;
+mod holder;
 mod mint;
 pub mod publication;
 mod ring;
@@ -164,6 +164,7 @@ pub use adopt::{AdoptError, AdoptKey};
 pub use config::{
     ConfigError, MAX_JWKS_BYTES, MAX_KEYS, MAX_SLOT_NAME_BYTES, RingConfig, Slot, Timing, WARN_KEYS, Warning,
 };
+pub use holder::{HeldKey, HolderError, KeyHolder};
 pub use mint::{
     ACCESS_TOKEN_TYPE, DEFAULT_MAX_PAYLOAD_BYTES, MAX_CLAIMS_BYTES, MAX_TYPE_BYTES, Mint, MintError, Minted, Minter,
 };

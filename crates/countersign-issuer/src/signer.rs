@@ -2,8 +2,8 @@
 
 use countersign_token::{Algorithm, SignError, SigningKey};
 
-/// Somebody who signs with one key. A key in memory does ([`SigningKey`]); so could a module that never hands its key
-/// out, but a [`Ring`](crate::Ring) has the keys that it has made itself, and takes no signer from elsewhere yet.
+/// Somebody who signs with one key. A key in memory does ([`SigningKey`]); so does a module or a service that never hands its key
+/// out, which is plugged in as a [`KeyHolder`](crate::KeyHolder).
 ///
 /// It is called by whoever mints, on its thread, and shared by all of them: it takes no lock that a slow caller could hold.
 pub trait Signer: Send + Sync + 'static {

@@ -17,6 +17,7 @@ use super::work::{Moment, within};
 use super::{Door, Ring};
 use crate::config::{ConfigError, RingConfig};
 use crate::desk::{Desk, Shared};
+use crate::holder::KeyHolder;
 use crate::seal::{KekRing, StateMac};
 use crate::step::{Effect, Node, Role};
 use crate::store::{KeyStore, StoreError, StoreErrorKind};
@@ -34,6 +35,7 @@ pub struct RingBuilder {
     config: RingConfig,
     store: Arc<dyn KeyStore>,
     keks: KekRing,
+    holder: Option<Arc<dyn KeyHolder>>,
     role: Role,
     clock: Arc<dyn Clock>,
     read_back: ReadBack,
@@ -49,6 +51,7 @@ impl RingBuilder {
             config,
             store,
             keks,
+            holder: None,
             role: Role::default(),
             clock: Arc::new(SystemClock::new()),
             read_back: ReadBack::default(),
@@ -78,6 +81,14 @@ impl RingBuilder {
     #[must_use]
     pub fn read_back(mut self, from: ReadBack) -> Self {
         self.read_back = from;
+        self
+    }
+
+    /// Where private keys are made and stay. Unless it is said, the node makes them itself and has them in memory, and what is stored
+    /// is the key.
+    #[must_use]
+    pub fn key_holder(mut self, holder: Arc<dyn KeyHolder>) -> Self {
+        self.holder = Some(holder);
         self
     }
 
@@ -126,6 +137,7 @@ impl RingBuilder {
             role: self.role,
             store: self.store,
             keks: Arc::clone(&keks),
+            holder: self.holder,
             mac: StateMac::new(keks, &*self.issuer),
             read_back: self.read_back,
             sink: self.sink,

@@ -15,6 +15,7 @@ use super::material::{self, Hands, Made, algorithm_of};
 use super::read_back::ReadBack;
 use super::work::{Failed, Moment, Work, within};
 use crate::config::RingConfig;
+use crate::holder::KeyHolder;
 use crate::publication::Publication;
 use crate::seal::{KekRing, KeyIdentity, Purpose, StateMac};
 use crate::signer::Signer;
@@ -45,6 +46,7 @@ pub(super) struct Tools {
     pub(super) role: Role,
     pub(super) store: Arc<dyn KeyStore>,
     pub(super) keks: Arc<KekRing>,
+    pub(super) holder: Option<Arc<dyn KeyHolder>>,
     pub(super) mac: StateMac,
     pub(super) read_back: ReadBack,
     pub(super) sink: Option<Arc<dyn RevocationSink>>,
@@ -230,10 +232,14 @@ impl Tools {
 
     async fn generate(&self, name: String) -> Done {
         let Some(slot) = self.config.slot(&name).cloned() else { return not_made(name, "there is no such slot") };
-        let making = spawn_blocking(move || material::make(&slot));
+        let holder = self.holder.clone();
+        let making = spawn_blocking(move || match holder {
+            Some(holder) => material::make_held(&*holder, &slot),
+            None => material::make(&slot).map_err(|error| error.to_string()),
+        });
         match timeout(MAX_KEYGEN_TIME, making).await {
             Ok(Ok(Ok(made))) => Done { outcome: Outcome::Made { slot: name, made }, errors: Vec::new() },
-            Ok(Ok(Err(error))) => not_made(name, error.to_string()),
+            Ok(Ok(Err(error))) => not_made(name, error),
             Ok(Err(_)) => not_made(name, "the making of a key was given up"),
             Err(_) => not_made(name, format!("no key was made within {MAX_KEYGEN_TIME:?}")),
         }
@@ -284,13 +290,17 @@ impl Tools {
         let identity = identity.ok_or_else(unknown)?;
         let stored = within(self.limit(), StoreErrorKind::Unavailable, self.store.get_private(kid)).await?;
         let (issuer, keks, rewraps) = (Arc::clone(&self.issuer), Arc::clone(&self.keks), self.role == Role::Rotator);
-        let found = stored.version;
+        let (found, holder) = (stored.version, self.holder.clone());
         // To read an RSA key takes a millisecond, and so does a signature of it.
         let opening = spawn_blocking(move || {
             let identity = identity.within(&issuer);
             let der = keks.open(&identity, &stored.bytes)?;
-            let key = material::open(&der, &jwk).map_err(|failure| {
-                Failed::new(failure, "what is stored is not the private part of the key that is published")
+            let key = material::open_by(holder.as_deref(), &der, &jwk).map_err(|failure| {
+                let text = match failure {
+                    OpenFailure::Unavailable => "who holds the key, or the test of it, is not available",
+                    _ => "what is stored is not the private part of the key that is published",
+                };
+                Failed::new(failure, text)
             })?;
             let rewrapped = if rewraps { keks.rewrap(&identity, &stored.bytes)? } else { None };
             Ok::<_, Failed<OpenFailure>>((key, rewrapped))
@@ -308,7 +318,7 @@ impl Tools {
                 _ => {}
             }
         }
-        Ok((Arc::new(key), errors))
+        Ok((key, errors))
     }
 
     async fn push(&self, kid: String, thumbprint: Option<Thumbprint>) -> Done {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use countersign_token::{Algorithm, JwkSet, Origin, PrivateDer, SignError, SigningKey, VerifyingKey};
 
+use crate::adopt;
 use crate::config::Slot;
+use crate::holder::{HeldKey, KeyHolder};
 use crate::seal::{KekRing, KeyIdentity, SealError};
 use crate::signer::Signer;
 use crate::state::PublicJwk;
@@ -34,14 +36,43 @@ pub(super) fn make(slot: &Slot) -> Result<Made, SignError> {
     Ok(Made { der, jwk })
 }
 
+/// The same, made where the holder keeps it.
+pub(super) fn make_held(holder: &dyn KeyHolder, slot: &Slot) -> Result<Made, String> {
+    let HeldKey { public, reference } = holder.make(slot).map_err(|error| error.to_string())?;
+    let jwk = adopt::public_jwk(public, slot.algorithm).ok_or("the holder's public key is none of the slot")?;
+    open_by(Some(holder), &reference, &jwk)
+        .map_err(|_| "the holder's key does not sign what its public part verifies")?;
+    Ok(Made { der: reference, jwk })
+}
+
+/// Who signs by that document, here or where the holder keeps the key.
+pub(super) fn open_by(
+    holder: Option<&dyn KeyHolder>,
+    der: &PrivateDer,
+    jwk: &PublicJwk,
+) -> Result<Arc<dyn Signer>, OpenFailure> {
+    let algorithm = algorithm_of(jwk).ok_or(OpenFailure::Undecryptable)?;
+    match holder.and_then(|holder| holder.open(der.as_bytes(), algorithm)) {
+        None => Ok(Arc::new(open(der, jwk)?)),
+        Some(Err(_)) => Err(OpenFailure::Unavailable),
+        Some(Ok(signer)) if signer.algorithm() != algorithm => Err(OpenFailure::Mismatch),
+        Some(Ok(signer)) => test(&*signer, jwk, algorithm).map(|()| signer),
+    }
+}
+
 /// The key of that document, if it signs what the published key verifies.
-pub(super) fn open(der: &PrivateDer, jwk: &PublicJwk) -> Result<SigningKey, OpenFailure> {
+fn open(der: &PrivateDer, jwk: &PublicJwk) -> Result<SigningKey, OpenFailure> {
     let algorithm = algorithm_of(jwk).ok_or(OpenFailure::Undecryptable)?;
     let key = SigningKey::from_der(der.as_bytes(), algorithm).map_err(|_| OpenFailure::Mismatch)?;
+    test(&key, jwk, algorithm)?;
+    Ok(key.with_kid(jwk.kid()))
+}
+
+/// Whether it signs what the published key verifies.
+fn test(signer: &dyn Signer, jwk: &PublicJwk, algorithm: Algorithm) -> Result<(), OpenFailure> {
     let published = verifying(jwk).ok_or(OpenFailure::Mismatch)?;
-    let signature = key.signature(TEST_MESSAGE).map_err(|_| OpenFailure::Unavailable)?;
-    let verified = published.verify_bytes(algorithm, TEST_MESSAGE, &signature);
-    verified.map(|()| key.with_kid(jwk.kid())).map_err(|_| OpenFailure::Mismatch)
+    let signature = signer.sign(TEST_MESSAGE).map_err(|_| OpenFailure::Unavailable)?;
+    published.verify_bytes(algorithm, TEST_MESSAGE, &signature).map_err(|_| OpenFailure::Mismatch)
 }
 
 /// What tokens of that key say in `alg`.

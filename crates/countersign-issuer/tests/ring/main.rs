@@ -7,6 +7,7 @@ mod compromise;
 #[cfg(unix)]
 mod crashes;
 mod failures;
+mod holder;
 mod keks;
 mod life;
 mod nodes;

@@ -79,12 +79,7 @@ impl World {
     /// A node that signs, and has a standby in each slot, and its private part in memory.
     pub(crate) async fn settled(&self, config: RingConfig) -> Ring {
         let ring = self.start(config).await;
-        ring.ready_within(Duration::from_secs(60)).await.unwrap();
-        let is_held = |status: &RingStatus, kid: &String| status.keys.get(kid).is_some_and(|key| key.is_held);
-        until(&ring, |status| {
-            status.slots.values().all(|slot| slot.standby.as_ref().is_some_and(|kid| is_held(status, kid)))
-        })
-        .await;
+        settle(&ring).await;
         ring
     }
 
@@ -109,6 +104,16 @@ impl World {
     pub(crate) fn active(&self, slot: &str) -> String {
         self.state().active(slot).unwrap().0.clone()
     }
+}
+
+/// Waits until the node signs, and has a standby in each slot, and what it takes to sign with it.
+pub(crate) async fn settle(ring: &Ring) {
+    ring.ready_within(Duration::from_secs(60)).await.unwrap();
+    let is_held = |status: &RingStatus, kid: &String| status.keys.get(kid).is_some_and(|key| key.is_held);
+    until(ring, |status| {
+        status.slots.values().all(|slot| slot.standby.as_ref().is_some_and(|kid| is_held(status, kid)))
+    })
+    .await;
 }
 
 /// Waits until it is so, for a day at most.
