@@ -10,7 +10,7 @@ use crate::output::to_json;
 pub(crate) const HELP: &str = "\
 Exit codes:
   0  good: accepted, done, nothing to complain about
-  1  refused: the token, the key set, or what was asked of the ring
+  1  refused: the token, the key set, the policy, the settings, or what was asked
   2  usage: arguments that do not fit, or contradict each other
   3  unavailable: keys, a file, the network or the ring could not be had; try again
   4  done, and something is alarming: the answer says what";

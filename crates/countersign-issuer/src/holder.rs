@@ -21,7 +21,8 @@ use crate::signer::Signer;
 /// [`Signer::sign`] is called by whoever mints: a service that is asked over the network holds that thread up for as long
 /// as it takes, and allows only as many tokens as its quota does.
 pub trait KeyHolder: Send + Sync + 'static {
-    /// A new key for that slot.
+    /// A new key for that slot, of its algorithm, which is checked, and of its size, which is not. A reference has at most
+    /// [`MAX_PRIVATE_DER_BYTES`](crate::MAX_PRIVATE_DER_BYTES).
     ///
     /// # Errors
     /// [`HolderError`]; the ring asks again at its next look.

@@ -25,13 +25,10 @@ const MAX_WAIT: Duration = Duration::from_secs(5);
 /// `POST /v1/tokens`.
 pub(crate) async fn one(State(service): State<TokenService>, request: Request) -> Result<Response, Problem> {
     let inner = &service.0;
-    let (parts, body) = request.into_parts();
     let in_force = inner.in_force();
-    let client = inner.admit(&in_force, &parts.headers).await?.client;
-    let body = body::read(&parts.headers, body).await?;
-    let ticket = match inner.begin(&client, &parts.headers, parts.uri.path(), &body)? {
+    let Admitted { client, body, ticket } = match inner.take_in(&in_force, request).await? {
         Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
-        Begin::New(ticket) => ticket,
+        Begin::New(admitted) => admitted,
     };
     let asked = wire::request(&body)?;
     let granted = inner.decide(&in_force, &client, &asked)?;
@@ -50,13 +47,10 @@ pub(crate) async fn one(State(service): State<TokenService>, request: Request) -
 /// `POST /v1/tokens:batch`.
 pub(crate) async fn batch(State(service): State<TokenService>, request: Request) -> Result<Response, Problem> {
     let inner = &service.0;
-    let (parts, body) = request.into_parts();
     let in_force = inner.in_force();
-    let client = inner.admit(&in_force, &parts.headers).await?.client;
-    let body = body::read(&parts.headers, body).await?;
-    let ticket = match inner.begin(&client, &parts.headers, parts.uri.path(), &body)? {
+    let Admitted { client, body, ticket } = match inner.take_in(&in_force, request).await? {
         Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
-        Begin::New(ticket) => ticket,
+        Begin::New(admitted) => admitted,
     };
     let asked = wire::batch(&body)?;
     // The first was counted already.
@@ -93,16 +87,30 @@ pub(crate) async fn batch(State(service): State<TokenService>, request: Request)
 
 enum Begin {
     Answered(Bytes),
-    New(Option<Ticket>),
+    New(Admitted),
+}
+
+/// A request of a client that was recognised.
+struct Admitted {
+    client: Box<str>,
+    body: Bytes,
+    /// If its answer is to be kept.
+    ticket: Option<Ticket>,
 }
 
 impl Inner {
-    /// What was answered under the same key, or the right to answer.
-    fn begin(&self, client: &str, headers: &HeaderMap, path: &str, body: &Bytes) -> Result<Begin, Problem> {
-        let Some(key) = idempotency_key(headers)? else { return Ok(Begin::New(None)) };
+    /// Who asks, before any of the body is read; and what was answered under the same key, or the right to answer.
+    async fn take_in(&self, in_force: &InForce, request: Request) -> Result<Begin, Problem> {
+        let (parts, body) = request.into_parts();
+        let client = self.admit(in_force, &parts.headers).await?.client;
+        let body = body::read(&parts.headers, body).await?;
+        let Some(key) = idempotency_key(&parts.headers)? else {
+            return Ok(Begin::New(Admitted { client, body, ticket: None }));
+        };
+        let path = parts.uri.path().as_bytes();
         let conflict = |status, error, detail| Err(Problem::new(status, error, detail));
-        match self.idempotency.begin(client, key, &[path.as_bytes(), body], self.clock.now()) {
-            Begun::New(ticket) => Ok(Begin::New(Some(ticket))),
+        match self.idempotency.begin(&client, key, &[path, &body], self.clock.now()) {
+            Begun::New(ticket) => Ok(Begin::New(Admitted { client, body, ticket: Some(ticket) })),
             Begun::Answered(answer) => Ok(Begin::Answered(answer)),
             Begun::InProgress => {
                 let detail = "a request with this `Idempotency-Key` is being answered";
