@@ -14,6 +14,7 @@ use http::{HeaderValue, StatusCode};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
+use crate::admin::{self, MAX_ORDERS};
 use crate::authenticate::{
     ASSERTION_WINDOW, Authenticator, Caller, MAX_REMEMBERED, MAX_REMEMBERED_OF_ONE, Replay, ReplayCache, SecretKey,
 };
@@ -29,7 +30,7 @@ use crate::tokens;
 pub struct TokenService(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
-    ring: Ring,
+    pub(crate) ring: Ring,
     pub(crate) minter: Minter,
     metadata: Metadata,
     pub(crate) clock: Arc<dyn Clock>,
@@ -39,6 +40,8 @@ pub(crate) struct Inner {
     pub(crate) idempotency: Arc<Idempotency>,
     /// For what takes long enough to be done elsewhere than where requests are taken in.
     pub(crate) signing: Arc<Semaphore>,
+    /// For what operators order.
+    pub(crate) orders: Arc<Semaphore>,
     /// The second after that in which it was made.
     born: UnixTime,
 }
@@ -140,6 +143,7 @@ impl ServiceBuilder {
             replays: ReplayCache::new(MAX_REMEMBERED, MAX_REMEMBERED_OF_ONE),
             idempotency: Arc::new(Idempotency::new(BOUNDS)),
             signing: Arc::new(Semaphore::new(cores)),
+            orders: Arc::new(Semaphore::new(MAX_ORDERS)),
         })))
     }
 }
@@ -180,6 +184,7 @@ impl TokenService {
         let router =
             self.table().into_iter().fold(Router::new(), |router, (_, path, route)| router.route(&path, route));
         router
+            .merge(admin::router())
             .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here"))
             .method_not_allowed_fallback(async || {
                 let detail = "not with this method";
@@ -191,7 +196,8 @@ impl TokenService {
     /// Method and path of each route, as they are listed on the [crate's page](crate) and in [`OPENAPI`](crate::OPENAPI).
     #[must_use]
     pub fn routes(&self) -> Vec<(&'static str, String)> {
-        self.table().into_iter().map(|(method, path, _)| (method, path)).collect()
+        let admin = admin::ROUTES.into_iter().map(|(method, path)| (method, path.to_owned()));
+        self.table().into_iter().map(|(method, path, _)| (method, path)).chain(admin).collect()
     }
 
     fn table(&self) -> Vec<(&'static str, String, MethodRouter<Self>)> {
