@@ -102,7 +102,7 @@ impl Inner {
     /// Who asks, before any of the body is read; and what was answered under the same key, or the right to answer.
     async fn take_in(&self, in_force: &InForce, request: Request) -> Result<Begin, Problem> {
         let (parts, body) = request.into_parts();
-        let client = self.admit(in_force, &parts.headers).await?.client;
+        let client = self.admit(in_force, &parts.headers, parts.extensions.get()).await?.client;
         let body = body::read(&parts.headers, body).await?;
         let Some(key) = idempotency_key(&parts.headers)? else {
             return Ok(Begin::New(Admitted { client, body, ticket: None }));
