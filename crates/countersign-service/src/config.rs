@@ -39,6 +39,8 @@ enum Kind {
     /// In the environment with commas between them.
     Texts,
     Number,
+    /// `true` or `false`.
+    Flag,
 }
 
 const fn setting(name: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Setting {
@@ -46,14 +48,33 @@ const fn setting(name: &'static str, kind: Kind, default: &'static str, about: &
 }
 
 /// All of them. Times are whole seconds.
-pub const SETTINGS: [Setting; 14] = [
+pub const SETTINGS: [Setting; 19] = [
     setting(
         "issuer",
         Kind::Text,
-        "http:// and `listen`",
+        "https:// and `listen`, or http:// without TLS",
         "the `iss` of all tokens: an https URL; http on loopback only",
     ),
     setting("listen", Kind::Text, "127.0.0.1:8080", "the address and port that is listened on"),
+    setting(
+        "tls_certificate_file",
+        Kind::Text,
+        "none",
+        "the service's certificate and those between it and its authority (PEM); read again when it changes",
+    ),
+    setting("tls_key_file", Kind::Text, "none", "the private key of the certificate (PEM), which others may not read"),
+    setting(
+        "client_ca_file",
+        Kind::Text,
+        "none",
+        "who vouches for the certificates of clients (PEM); read again when it changes",
+    ),
+    setting(
+        "plain_http",
+        Kind::Flag,
+        "false",
+        "listen without TLS on an address that is not loopback: behind a proxy that has TLS",
+    ),
     setting("directory", Kind::Text, "countersign-data", "where the ring, its key-encryption key and the policy are"),
     setting(
         "policy_file",
@@ -68,6 +89,7 @@ pub const SETTINGS: [Setting; 14] = [
     setting("overlap", Kind::Number, "86400", "how long a key stays published after that"),
     setting("max_age", Kind::Number, "300", "how long the key set may be kept by those who fetch it"),
     setting("connections", Kind::Number, "1024", "connections at once"),
+    setting("handshake_time", Kind::Number, "10", "how long a TLS handshake may take"),
     setting("head_time", Kind::Number, "10", "how long the head of a request may take"),
     setting("connection_time", Kind::Number, "300", "for how long a connection takes requests"),
     setting("ending_time", Kind::Number, "10", "how long requests under way are waited for at the end"),
@@ -81,6 +103,10 @@ pub struct Config {
     pub issuer: String,
     /// What is listened on.
     pub listen: SocketAddr,
+    /// Where what TLS needs is; `None`: plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// Whether plain HTTP is meant to be heard from elsewhere: there is a proxy in front.
+    pub plain_http: bool,
     /// Where everything is.
     pub directory: PathBuf,
     /// The policy; `None`: `policy.toml` in the directory, which the first run makes.
@@ -93,12 +119,28 @@ pub struct Config {
     pub limits: ConnectionLimits,
 }
 
+/// Where what TLS needs is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TlsFiles {
+    /// A chain in PEM.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// Who vouches for clients.
+    pub client_authorities: Option<PathBuf>,
+}
+
 /// As they are written; those that are not there have their default, or no value.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Settings {
     issuer: Option<String>,
     listen: Option<String>,
+    tls_certificate_file: Option<PathBuf>,
+    tls_key_file: Option<PathBuf>,
+    client_ca_file: Option<PathBuf>,
+    plain_http: Option<bool>,
     directory: Option<PathBuf>,
     policy_file: Option<PathBuf>,
     secret_key_file: Option<PathBuf>,
@@ -108,6 +150,7 @@ struct Settings {
     overlap: Option<u32>,
     max_age: Option<u32>,
     connections: Option<u32>,
+    handshake_time: Option<u32>,
     head_time: Option<u32>,
     connection_time: Option<u32>,
     ending_time: Option<u32>,
@@ -197,6 +240,10 @@ impl Setting {
                 let number = text.parse().map_err(|_| invalid(format!("`{}` is no whole number", self.name)))?;
                 Value::Integer(number)
             }
+            Kind::Flag => {
+                let flag = text.parse().map_err(|_| invalid(format!("`{}` is not true or false", self.name)))?;
+                Value::Boolean(flag)
+            }
         })
     }
 }
@@ -209,6 +256,10 @@ impl Settings {
         Self {
             issuer: Some(config.issuer.clone()),
             listen: Some(config.listen.to_string()),
+            tls_certificate_file: config.tls.as_ref().map(|tls| tls.certificate.clone()),
+            tls_key_file: config.tls.as_ref().map(|tls| tls.key.clone()),
+            client_ca_file: config.tls.as_ref().and_then(|tls| tls.client_authorities.clone()),
+            plain_http: Some(config.plain_http),
             directory: Some(config.directory.clone()),
             policy_file: config.policy_file.clone(),
             secret_key_file: config.secret_key_file.clone(),
@@ -218,6 +269,7 @@ impl Settings {
             overlap: seconds(timing.overlap),
             max_age: seconds(timing.max_age),
             connections: u32::try_from(limits.connections).ok(),
+            handshake_time: seconds(limits.handshake_time),
             head_time: seconds(limits.head_time),
             connection_time: seconds(limits.connection_time),
             ending_time: seconds(limits.ending_time),
@@ -227,7 +279,29 @@ impl Settings {
     fn check(self) -> Result<Config, ConfigError> {
         let listen = self.listen.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
         let listen: SocketAddr = listen.parse().map_err(|_| invalid("`listen` is no address with a port"))?;
-        let issuer = self.issuer.unwrap_or_else(|| format!("http://{listen}"));
+        let tls = match (self.tls_certificate_file, self.tls_key_file) {
+            (Some(certificate), Some(key)) => {
+                Some(TlsFiles { certificate, key, client_authorities: self.client_ca_file })
+            }
+            (None, None) if self.client_ca_file.is_none() => None,
+            _ => {
+                return Err(invalid(
+                    "`tls_certificate_file` and `tls_key_file` go together, and with `client_ca_file`",
+                ));
+            }
+        };
+        let plain_http = self.plain_http.unwrap_or_default();
+        if plain_http && tls.is_some() {
+            return Err(invalid("`plain_http` or TLS, not both"));
+        }
+        if tls.is_none() && !plain_http && !listen.ip().is_loopback() {
+            return Err(invalid(
+                "`listen` is not loopback, so it needs `tls_certificate_file` and `tls_key_file`; or \
+                 `plain_http = true`, behind a proxy that has TLS",
+            ));
+        }
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let issuer = self.issuer.unwrap_or_else(|| format!("{scheme}://{listen}"));
         let (origin, _) =
             metadata::path_of(&issuer).ok_or_else(|| invalid("`issuer` is no https URL without query and fragment"))?;
         if origin.strip_prefix("http://").is_some_and(|host| !is_loopback(host)) {
@@ -249,15 +323,18 @@ impl Settings {
         if let Some(connections) = self.connections {
             limits.connections = connections as usize;
         }
+        set(&mut limits.handshake_time, self.handshake_time);
         set(&mut limits.head_time, self.head_time);
         set(&mut limits.connection_time, self.connection_time);
         set(&mut limits.ending_time, self.ending_time);
-        if limits.connections == 0 || limits.head_time.is_zero() || limits.connection_time.is_zero() {
-            return Err(invalid("`connections`, `head_time` and `connection_time` must be more than 0"));
+        let times = [limits.handshake_time, limits.head_time, limits.connection_time];
+        if limits.connections == 0 || times.iter().any(Duration::is_zero) {
+            let names = "`connections`, `handshake_time`, `head_time` and `connection_time`";
+            return Err(invalid(format!("{names} must be more than 0")));
         }
         let directory = self.directory.unwrap_or_else(|| PathBuf::from("countersign-data"));
         let (policy_file, secret_key_file) = (self.policy_file, self.secret_key_file);
-        Ok(Config { issuer, listen, directory, policy_file, secret_key_file, ring, limits })
+        Ok(Config { issuer, listen, tls, plain_http, directory, policy_file, secret_key_file, ring, limits })
     }
 }
 
@@ -339,7 +416,9 @@ mod tests {
             ("rotation", "90000", "90001"),
             ("overlap", "90000", "90001"),
             ("max_age", "60", "61"),
+            ("plain_http", "true", "false"),
             ("connections", "1", "2"),
+            ("handshake_time", "1", "2"),
             ("head_time", "1", "2"),
             ("connection_time", "1", "2"),
             ("ending_time", "1", "2"),
@@ -355,12 +434,48 @@ mod tests {
                 assert_eq!(Config::read(&config.to_toml(), NONE).unwrap(), config, "{name}");
             }
         }
-        assert_eq!(SETTINGS.len(), 14, "each of them is in the table above");
+        // Those that go together only are in the test below.
+        assert_eq!(SETTINGS.len(), 16 + 3, "each of them is in the table above");
+    }
+
+    #[test]
+    fn tls_needs_both_of_its_files_and_makes_the_issuer_https() {
+        let file = "listen = '0.0.0.0:443'\ntls_certificate_file = 'c'\ntls_key_file = 'k'\nclient_ca_file = 'a'";
+        let config = Config::read(file, NONE).unwrap();
+        let tls = config.tls.as_ref().unwrap();
+        assert_eq!(config.issuer, "https://0.0.0.0:443");
+        assert_eq!((&tls.certificate, &tls.key), (&PathBuf::from("c"), &PathBuf::from("k")));
+        assert_eq!(tls.client_authorities, Some(PathBuf::from("a")));
+        assert_eq!(Config::read(&config.to_toml(), NONE).unwrap(), config);
+        for name in ["TLS_CERTIFICATE_FILE", "TLS_KEY_FILE", "CLIENT_CA_FILE"] {
+            let other = Config::read(file, [(format!("COUNTERSIGN_{name}"), "other")]).unwrap();
+            assert_ne!(other, config, "{name}");
+            assert_eq!(Config::read(&other.to_toml(), NONE).unwrap(), other);
+        }
+    }
+
+    #[test]
+    fn without_tls_nobody_elsewhere_is_listened_to_unless_that_is_said() {
+        for listen in ["0.0.0.0:80", "[::]:80", "192.0.2.1:80", "[2001:db8::1]:80"] {
+            let file = format!("listen = '{listen}'\nissuer = 'https://a.example'\n");
+            assert!(Config::read(&file, NONE).unwrap_err().to_string().contains("plain_http"), "{listen}");
+            assert!(Config::read(&file, [("COUNTERSIGN_PLAIN_HTTP", "true")]).unwrap().tls.is_none());
+        }
+        for listen in ["127.0.0.1:80", "127.9.9.9:80", "[::1]:80"] {
+            assert!(Config::read(&format!("listen = '{listen}'"), NONE).is_ok(), "{listen}");
+        }
     }
 
     #[test]
     fn what_makes_no_sense_is_refused() {
         for file in [
+            "tls_certificate_file = 'a'",
+            "tls_key_file = 'a'",
+            "client_ca_file = 'a'",
+            "tls_key_file = 'a'\nclient_ca_file = 'a'",
+            "plain_http = true\ntls_certificate_file = 'a'\ntls_key_file = 'a'",
+            "plain_http = 1",
+            "handshake_time = 0",
             "listen = 8080",
             "listen = '127.0.0.1'",
             "isuer = 'https://a.example'",
@@ -383,6 +498,7 @@ mod tests {
         }
         assert!(Config::read("", [("COUNTERSIGN_LISTN", "x")]).is_err());
         assert!(Config::read("", [("COUNTERSIGN_HEAD_TIME", "1s")]).is_err());
+        assert!(Config::read("", [("COUNTERSIGN_PLAIN_HTTP", "yes")]).is_err());
         assert!(Config::read("", [("COUNTERSIGN_CONFIG", "x"), ("PATH", "y")]).is_ok());
         for (slot_text, name) in
             [("ES256", "es256"), ("PS384", "ps384-2048"), ("k=RS256/3072", "k"), ("Ed25519", "ed25519")]

@@ -110,7 +110,13 @@
 //!
 //! [`Server`] (Unix) is all of this over a directory, with a [`Config`] out of a file and the environment; its first run
 //! makes what it needs. `countersign serve` is that as a process. [`serve()`] is for whoever has a ring that is kept
-//! elsewhere. They speak HTTP/1.1, without TLS.
+//! elsewhere. [`serve_tls`] is for whoever has a
+//! certificate too.
+//!
+//! Over [`Tls`] they speak HTTP/2 with those who choose it in the handshake, and HTTP/1.1 with all others; the certificate
+//! is exchanged while connections come. Without TLS there is HTTP/1.1 only, and a [`Server`] listens so on loopback only,
+//! unless `plain_http` says that it is behind a proxy. What a proxy says of its clients is not read: no request has an
+//! address or a certificate but those of the connection that it comes over ([`Peer`]).
 //!
 //! # What is not there
 //!
@@ -121,6 +127,7 @@
 mod admin;
 mod authenticate;
 mod body;
+mod certificate;
 mod config;
 mod idempotency;
 mod limit;
@@ -131,16 +138,21 @@ mod serve;
 #[cfg(unix)]
 mod server;
 mod service;
+mod tls;
 mod tokens;
 mod wire;
 
 pub use authenticate::{ClientSecret, MAX_ASSERTION_LIFETIME, MIN_SECRET_BYTES, SecretKey};
 pub use body::{BODY_TIME, MAX_BODY_BYTES};
-pub use config::{Config, ConfigError, ENVIRONMENT_PREFIX, MAX_CONFIG_BYTES, SETTINGS, Setting};
-pub use serve::{ConnectionLimits, MAX_HEAD_BYTES, serve};
+pub use certificate::ClientCertificate;
+pub use config::{Config, ConfigError, ENVIRONMENT_PREFIX, MAX_CONFIG_BYTES, SETTINGS, Setting, TlsFiles};
+pub use serve::{
+    ConnectionLimits, MAX_HEAD_BYTES, MAX_HEADERS, MAX_RESET_STREAMS, MAX_STREAMS, Peer, serve, serve_tls,
+};
 #[cfg(unix)]
 pub use server::{FirstRun, Server, ServerError};
 pub use service::{BuildError, ReloadError, ServiceBuilder, TokenService};
+pub use tls::{MAX_PEM_BYTES, PinnedCertificates, Tls, TlsError, TlsPem};
 pub use wire::{MAX_BATCH, MalformedRequest};
 
 /// What is served, as an OpenAPI document (3.1).

@@ -23,6 +23,8 @@ use crate::limit::{Limited, Limits};
 use crate::metadata::{self, Metadata};
 use crate::policy::{MAX_TOKEN_BYTES, Policy, PolicyError};
 use crate::problem::Problem;
+use crate::serve::Peer;
+use crate::tls::PinnedCertificates;
 use crate::tokens;
 
 /// The token service of one issuer. Clones are the same service.
@@ -234,6 +236,12 @@ impl TokenService {
         Ok(())
     }
 
+    /// The certificates that clients are known by under the policy in force, whoever has signed them.
+    #[must_use]
+    pub fn pinned_certificates(&self) -> impl PinnedCertificates + use<> {
+        Pinned(Arc::clone(&self.0))
+    }
+
     /// The [revision](Policy::revision) of the policy in force.
     #[must_use]
     pub fn policy_revision(&self) -> String {
@@ -247,14 +255,31 @@ impl fmt::Debug for TokenService {
     }
 }
 
+struct Pinned(Arc<Inner>);
+
+impl PinnedCertificates for Pinned {
+    fn are_some(&self) -> bool {
+        self.0.in_force.load().authenticator.certificates().have_pins()
+    }
+
+    fn contain(&self, thumbprint: &[u8; 32]) -> bool {
+        self.0.in_force.load().authenticator.certificates().pin(thumbprint)
+    }
+}
+
 impl Inner {
     pub(crate) fn in_force(&self) -> Arc<InForce> {
         self.in_force.load_full()
     }
 
     /// Who is asking, for the first time and not too often.
-    pub(crate) async fn admit(&self, in_force: &InForce, headers: &http::HeaderMap) -> Result<Caller, Problem> {
-        let caller = in_force.authenticator.recognise(&in_force.policy, headers, &*self.clock).await?;
+    pub(crate) async fn admit(
+        &self,
+        in_force: &InForce,
+        headers: &http::HeaderMap,
+        peer: Option<&Peer>,
+    ) -> Result<Caller, Problem> {
+        let caller = in_force.authenticator.recognise(&in_force.policy, headers, peer, &*self.clock).await?;
         tracing::debug!(target: "countersign::service", client = &*caller.client, method = caller.method, "client recognised");
         let Some(once) = &caller.once else {
             in_force.count(&caller.client)?;

@@ -104,7 +104,7 @@ impl Inner {
     /// Who asks, before any of the body is read.
     async fn take_in(&self, in_force: &InForce, request: Request) -> Result<Begin, Problem> {
         let (parts, body) = request.into_parts();
-        let client = self.admit(in_force, &parts.headers).await?.client;
+        let client = self.admit(in_force, &parts.headers, parts.extensions.get()).await?.client;
         self.read(client, &parts, body).await
     }
 

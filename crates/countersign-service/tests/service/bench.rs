@@ -12,7 +12,7 @@ use countersign_issuer::{Clock, Kek, KekRing, MemoryStore, Now, Ring, RingConfig
 use countersign_service::policy::Policy;
 use countersign_service::{SecretKey, TokenService};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 pub(crate) const ISSUER: &str = "https://issuer.example";
@@ -191,7 +191,7 @@ impl Bench {
 }
 
 /// Until the connection ends.
-pub(crate) async fn read(stream: &mut TcpStream) -> Answer {
+pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Answer {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();

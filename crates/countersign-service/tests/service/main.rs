@@ -5,8 +5,11 @@ mod admin;
 mod authentication;
 mod bench;
 mod connections;
+mod http2;
 mod limits;
 mod openapi;
+mod pki;
 #[cfg(unix)]
 mod server;
+mod tls;
 mod tokens;
