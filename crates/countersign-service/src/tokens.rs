@@ -99,11 +99,13 @@ struct Admitted {
 }
 
 impl Inner {
-    /// Who asks, before any of the body is read; and what was answered under the same key, or the right to answer.
+    /// Who asks, before any of the body is read, and again with it if it is signed; and what was answered under the same key, or the right to answer.
     async fn take_in(&self, in_force: &InForce, request: Request) -> Result<Begin, Problem> {
         let (parts, body) = request.into_parts();
-        let client = self.admit(in_force, &parts.headers).await?.client;
+        let caller = self.admit(in_force, &parts).await?;
         let body = body::read(&parts.headers, body).await?;
+        self.admit_signed(in_force, &caller, &body)?;
+        let client = caller.client;
         let Some(key) = idempotency_key(&parts.headers)? else {
             return Ok(Begin::New(Admitted { client, body, ticket: None }));
         };

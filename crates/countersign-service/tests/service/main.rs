@@ -8,4 +8,5 @@ mod limits;
 mod openapi;
 #[cfg(unix)]
 mod server;
+mod signed;
 mod tokens;
