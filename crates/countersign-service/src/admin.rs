@@ -68,7 +68,7 @@ async fn rotate(State(service): State<TokenService>, request: Request) -> Result
     let in_force = inner.in_force();
     let (parts, body) = request.into_parts();
     let operator = inner.operator(&in_force, &parts, AdminRight::RotateKeys).await?;
-    let Admitted { body, ticket, .. } = match inner.read(operator.client.clone(), &parts, body).await? {
+    let Admitted { body, ticket, .. } = match inner.read(&in_force, &operator, &parts, body).await? {
         Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
         Begin::New(admitted) => admitted,
     };
@@ -94,7 +94,7 @@ async fn revoke(
         return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here"));
     };
     let operator = inner.operator(&in_force, &parts, AdminRight::RevokeKeys).await?;
-    let Admitted { body, ticket, .. } = match inner.read(operator.client.clone(), &parts, body).await? {
+    let Admitted { body, ticket, .. } = match inner.read(&in_force, &operator, &parts, body).await? {
         Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
         Begin::New(admitted) => admitted,
     };
@@ -105,7 +105,7 @@ async fn revoke(
 impl Inner {
     /// Who asks, if that client has this right. The only way in.
     async fn operator(&self, in_force: &InForce, parts: &Parts, right: AdminRight) -> Result<Caller, Problem> {
-        let caller = self.admit(in_force, &parts.headers, parts.extensions.get()).await?;
+        let caller = self.admit(in_force, parts).await?;
         if !METHODS.contains(&caller.method) {
             return Err(Problem::unknown_client("a client secret is not enough here", "Bearer"));
         }

@@ -53,6 +53,11 @@
 //! [`MAX_ASSERTION_LIFETIME`] at most, and its `jti` is good for one request. A token of a workload issuer that the policy
 //! knows stands in its place, and, where that is allowed, `Basic` credentials with a [`ClientSecret`].
 //!
+//! A **signed request** does in place of it: a JWT that the client signs with the same key for this one request, method, URL and
+//! body, so that whoever sees it can ask for nothing else with it. Its rules are on the page of
+//! [`signed_request`](countersign::claims::signed_request); `aud` is the issuer, and the URL begins with
+//! [`ServiceBuilder::base_url`].
+//!
 //! Which assertions were used is remembered by each process for itself: of several behind one address each takes an
 //! assertion once. For as long after its start as an assertion may live, a process takes only those that say (`iat`) that
 //! they were made since.
@@ -138,6 +143,7 @@ mod serve;
 #[cfg(unix)]
 mod server;
 mod service;
+mod signed;
 mod tls;
 mod tokens;
 mod wire;

@@ -7,6 +7,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get, get_service, post};
+use countersign::claims::{Replay, ReplayMemory};
 use countersign::{Clock, SystemClock, UnixTime};
 use countersign_issuer::{Minter, Ring};
 use http::header::CACHE_CONTROL;
@@ -15,15 +16,14 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::admin::{self, MAX_ORDERS};
-use crate::authenticate::{
-    ASSERTION_WINDOW, Authenticator, Caller, MAX_REMEMBERED, MAX_REMEMBERED_OF_ONE, Replay, ReplayCache, SecretKey,
-};
+use crate::authenticate::{ASSERTION_WINDOW, Authenticator, Caller, ClientKeys, SecretKey};
 use crate::idempotency::{BOUNDS, Idempotency};
 use crate::limit::{Limited, Limits};
 use crate::metadata::{self, Metadata};
 use crate::policy::{MAX_TOKEN_BYTES, Policy, PolicyError};
 use crate::problem::Problem;
 use crate::serve::Peer;
+use crate::signed::{self, Signed};
 use crate::tls::PinnedCertificates;
 use crate::tokens;
 
@@ -38,7 +38,8 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     secrets: Option<SecretKey>,
     in_force: ArcSwap<InForce>,
-    replays: ReplayCache,
+    replays: ReplayMemory,
+    pub(crate) signed: Signed,
     pub(crate) idempotency: Arc<Idempotency>,
     /// For what takes long enough to be done elsewhere than where requests are taken in.
     pub(crate) signing: Arc<Semaphore>,
@@ -61,6 +62,7 @@ pub struct ServiceBuilder {
     policy: Policy,
     clock: Arc<dyn Clock>,
     secrets: Option<SecretKey>,
+    base_url: Option<Box<str>>,
 }
 
 /// Why there is no service.
@@ -74,6 +76,8 @@ pub enum BuildError {
     NoSecretKey,
     /// What the policy says of workload issuers cannot be used.
     Workloads(Box<str>),
+    /// Clients cannot sign requests for what they would know the service as.
+    BaseUrl(Box<str>),
 }
 
 impl fmt::Display for BuildError {
@@ -82,6 +86,7 @@ impl fmt::Display for BuildError {
             Self::NotAnIssuer => f.write_str("the issuer is no `https` URL without query and fragment"),
             Self::NoSecretKey => f.write_str("`allow_client_secret_basic` needs a key to hash the secrets under"),
             Self::Workloads(text) => write!(f, "`workload_issuers`: {text}"),
+            Self::BaseUrl(text) => f.write_str(text),
         }
     }
 }
@@ -124,6 +129,14 @@ impl ServiceBuilder {
         self
     }
 
+    /// What the URLs of this service begin with, as its clients see them and [sign](countersign::claims::signed_request) them:
+    /// such as `https://issuer.example`. Scheme, host and port of the issuer unless it is said.
+    #[must_use]
+    pub fn base_url(mut self, url: impl Into<Box<str>>) -> Self {
+        self.base_url = Some(url.into());
+        self
+    }
+
     /// Within a tokio runtime, which fetches the keys of workload issuers.
     ///
     /// # Errors
@@ -133,6 +146,8 @@ impl ServiceBuilder {
         let in_force = InForce::new(self.policy, &self.ring, self.secrets.as_ref(), None)?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let now = self.clock.now();
+        let origin = || metadata::path_of(self.ring.issuer()).map_or("", |(origin, _)| origin);
+        let signed = Signed::new(self.base_url.as_deref().unwrap_or_else(origin), now).map_err(BuildError::BaseUrl)?;
         Ok(TokenService(Arc::new(Inner {
             // The length of a whole token is bounded by its profile.
             minter: self.ring.minter().max_payload_bytes(MAX_TOKEN_BYTES),
@@ -142,7 +157,8 @@ impl ServiceBuilder {
             clock: self.clock,
             secrets: self.secrets,
             in_force: ArcSwap::from_pointee(in_force),
-            replays: ReplayCache::new(MAX_REMEMBERED, MAX_REMEMBERED_OF_ONE),
+            replays: ReplayMemory::default(),
+            signed,
             idempotency: Arc::new(Idempotency::new(BOUNDS)),
             signing: Arc::new(Semaphore::new(cores)),
             orders: Arc::new(Semaphore::new(MAX_ORDERS)),
@@ -178,7 +194,7 @@ impl TokenService {
     /// A service that signs with the keys of `ring` what `policy` allows.
     #[must_use]
     pub fn builder(ring: Ring, policy: Policy) -> ServiceBuilder {
-        ServiceBuilder { ring, policy, clock: Arc::new(SystemClock), secrets: None }
+        ServiceBuilder { ring, policy, clock: Arc::new(SystemClock), secrets: None, base_url: None }
     }
 
     /// All [routes](Self::routes).
@@ -268,19 +284,24 @@ impl PinnedCertificates for Pinned {
 }
 
 impl Inner {
+    pub(crate) fn issuer(&self) -> &str {
+        self.ring.issuer()
+    }
+
     pub(crate) fn in_force(&self) -> Arc<InForce> {
         self.in_force.load_full()
     }
 
-    /// Who is asking, for the first time and not too often.
-    pub(crate) async fn admit(
-        &self,
-        in_force: &InForce,
-        headers: &http::HeaderMap,
-        peer: Option<&Peer>,
-    ) -> Result<Caller, Problem> {
-        let caller = in_force.authenticator.recognise(&in_force.policy, headers, peer, &*self.clock).await?;
+    /// Who is asking, for the first time and not too often. Whoever has signed the request is [admitted](Self::admit_signed) when its
+    /// body is there.
+    pub(crate) async fn admit(&self, in_force: &InForce, head: &http::request::Parts) -> Result<Caller, Problem> {
+        let peer = head.extensions.get::<Peer>();
+        let caller = in_force.authenticator.recognise(&in_force.policy, &head.headers, peer, &*self.clock).await?;
         tracing::debug!(target: "countersign::service", client = &*caller.client, method = caller.method, "client recognised");
+        if let Some(verified) = &caller.signed {
+            self.signed.begin(verified, head, self.clock.now())?;
+            return Ok(caller);
+        }
         let Some(once) = &caller.once else {
             in_force.count(&caller.client)?;
             return Ok(caller);
@@ -300,14 +321,26 @@ impl Inner {
         // have its client refused.
         in_force.count(&caller.client)?;
         self.replays.admit(&caller.client, &once.jti, once.until, now).map_err(|why| match why {
-            Replay::Used => used(),
             Replay::Full => Problem::unavailable("temporarily_unavailable", "too many assertions are remembered"),
+            _ => used(),
         })?;
         Ok(caller)
+    }
+
+    /// The rest, of a request that its client has signed. Counted only now, or whoever has seen its token could use its rate up.
+    pub(crate) fn admit_signed(&self, in_force: &InForce, caller: &Caller, body: &[u8]) -> Result<(), Problem> {
+        let Some(verified) = &caller.signed else { return Ok(()) };
+        signed::check_body(verified, body)?;
+        in_force.count(&caller.client)?;
+        self.signed.use_up(verified, self.clock.now())
     }
 }
 
 impl InForce {
+    pub(crate) fn client_keys(&self) -> &ClientKeys {
+        self.authenticator.client_keys()
+    }
+
     fn count(&self, client: &str) -> Result<(), Problem> {
         self.limits.count(client).map_err(limited)
     }

@@ -11,6 +11,7 @@ use countersign::UnixTime;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 
+use crate::authenticate::Caller;
 use crate::body;
 use crate::idempotency::{Begun, KEPT_FOR, MAX_KEY, Ticket};
 use crate::policy::{self, Granted};
@@ -104,13 +105,22 @@ impl Inner {
     /// Who asks, before any of the body is read.
     async fn take_in(&self, in_force: &InForce, request: Request) -> Result<Begin, Problem> {
         let (parts, body) = request.into_parts();
-        let client = self.admit(in_force, &parts.headers, parts.extensions.get()).await?.client;
-        self.read(client, &parts, body).await
+        let caller = self.admit(in_force, &parts).await?;
+        self.read(in_force, &caller, &parts, body).await
     }
 
-    /// The body of a client's request; and what was answered under the same key, or the right to answer.
-    pub(crate) async fn read(&self, client: Box<str>, parts: &Parts, body: Body) -> Result<Begin, Problem> {
+    /// The body of a client's request, which is asked for again with it if it is signed; and what was answered under the same key, or
+    /// the right to answer.
+    pub(crate) async fn read(
+        &self,
+        in_force: &InForce,
+        caller: &Caller,
+        parts: &Parts,
+        body: Body,
+    ) -> Result<Begin, Problem> {
         let body = body::read(&parts.headers, body).await?;
+        self.admit_signed(in_force, caller, &body)?;
+        let client = caller.client.clone();
         let Some(key) = idempotency_key(&parts.headers)? else {
             return Ok(Begin::New(Admitted { client, body, ticket: None }));
         };

@@ -11,5 +11,6 @@ mod openapi;
 mod pki;
 #[cfg(unix)]
 mod server;
+mod signed;
 mod tls;
 mod tokens;
