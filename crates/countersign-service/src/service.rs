@@ -1,4 +1,5 @@
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,9 +8,9 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get, get_service, post};
-use countersign::{Clock, SystemClock, UnixTime};
+use countersign::{Clock, PeerLimit, SystemClock, UnixTime};
 use countersign_issuer::{Minter, Ring};
-use http::header::CACHE_CONTROL;
+use http::header::{AUTHORIZATION, CACHE_CONTROL};
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -39,6 +40,7 @@ pub(crate) struct Inner {
     in_force: ArcSwap<InForce>,
     replays: ReplayCache,
     pub(crate) idempotency: Arc<Idempotency>,
+    failures: Option<PeerLimit>,
     /// For what takes long enough to be done elsewhere than where requests are taken in.
     pub(crate) signing: Arc<Semaphore>,
     /// The second after that in which it was made.
@@ -58,6 +60,7 @@ pub struct ServiceBuilder {
     policy: Policy,
     clock: Arc<dyn Clock>,
     secrets: Option<SecretKey>,
+    failures: Option<NonZeroU32>,
 }
 
 /// Why there is no service.
@@ -121,6 +124,15 @@ impl ServiceBuilder {
         self
     }
 
+    /// How many times a minute, and at once, a [`Peer`](crate::Peer) is told that its credentials are not good; after
+    /// that it is told to wait, and no more (429). Good ones are taken from it all the same, and unlock nothing. As often as it
+    /// likes unless it is said; whom no [`Peer`](crate::Peer) is known of are counted as one.
+    #[must_use]
+    pub fn failed_authentications(mut self, per_minute: NonZeroU32) -> Self {
+        self.failures = Some(per_minute);
+        self
+    }
+
     /// Within a tokio runtime, which fetches the keys of workload issuers.
     ///
     /// # Errors
@@ -141,6 +153,7 @@ impl ServiceBuilder {
             in_force: ArcSwap::from_pointee(in_force),
             replays: ReplayCache::new(MAX_REMEMBERED, MAX_REMEMBERED_OF_ONE),
             idempotency: Arc::new(Idempotency::new(BOUNDS)),
+            failures: self.failures.map(|per_minute| PeerLimit::per_minute(per_minute, |_, _| None)),
             signing: Arc::new(Semaphore::new(cores)),
         })))
     }
@@ -174,7 +187,7 @@ impl TokenService {
     /// A service that signs with the keys of `ring` what `policy` allows.
     #[must_use]
     pub fn builder(ring: Ring, policy: Policy) -> ServiceBuilder {
-        ServiceBuilder { ring, policy, clock: Arc::new(SystemClock), secrets: None }
+        ServiceBuilder { ring, policy, clock: Arc::new(SystemClock), secrets: None, failures: None }
     }
 
     /// All [routes](Self::routes).
@@ -268,6 +281,28 @@ impl Inner {
 
     /// Who is asking, for the first time and not too often.
     pub(crate) async fn admit(
+        &self,
+        in_force: &InForce,
+        headers: &http::HeaderMap,
+        peer: Option<&Peer>,
+    ) -> Result<Caller, Problem> {
+        let has_shown = headers.contains_key(AUTHORIZATION) || peer.is_some_and(|peer| peer.certificate.is_some());
+        let admitted = self.judge(in_force, headers, peer).await;
+        admitted.map_err(|problem| match &self.failures {
+            Some(limit) if has_shown && problem.blames_credentials() => {
+                match limit.refuse(peer.map(|peer| peer.address.ip())) {
+                    None => problem,
+                    Some(after) => {
+                        let detail = "too many credentials that are not good have come from this address";
+                        Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).retry_after(after)
+                    }
+                }
+            }
+            _ => problem,
+        })
+    }
+
+    async fn judge(
         &self,
         in_force: &InForce,
         headers: &http::HeaderMap,
