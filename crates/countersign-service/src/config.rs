@@ -20,6 +20,9 @@ pub const MAX_CONFIG_BYTES: usize = 64 * 1024;
 /// What the variables of the environment begin with; behind it stands the name of a setting in capitals.
 pub const ENVIRONMENT_PREFIX: &str = "COUNTERSIGN_";
 
+/// A client in good faith fails once or twice when a key of its is exchanged; a site has some dozen of them.
+const FAILED_AUTHENTICATIONS: u32 = 60;
+
 /// A setting.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -48,7 +51,7 @@ const fn setting(name: &'static str, kind: Kind, default: &'static str, about: &
 }
 
 /// All of them. Times are whole seconds.
-pub const SETTINGS: [Setting; 19] = [
+pub const SETTINGS: [Setting; 20] = [
     setting(
         "issuer",
         Kind::Text,
@@ -88,6 +91,12 @@ pub const SETTINGS: [Setting; 19] = [
     setting("rotation", Kind::Number, "86400", "how long a key signs"),
     setting("overlap", Kind::Number, "86400", "how long a key stays published after that"),
     setting("max_age", Kind::Number, "300", "how long the key set may be kept by those who fetch it"),
+    setting(
+        "failed_authentications",
+        Kind::Number,
+        "60",
+        "how many times a minute an address is told that its credentials are not good; 0: no limit, as for a proxy's",
+    ),
     setting("connections", Kind::Number, "1024", "connections at once"),
     setting("handshake_time", Kind::Number, "10", "how long a TLS handshake may take"),
     setting("head_time", Kind::Number, "10", "how long the head of a request may take"),
@@ -115,6 +124,8 @@ pub struct Config {
     pub secret_key_file: Option<PathBuf>,
     /// Slots and times of the ring, checked.
     pub ring: RingConfig,
+    /// How many times a minute an address is told that its credentials are not good; 0: always.
+    pub failed_authentications: u32,
     /// What connections may do.
     pub limits: ConnectionLimits,
 }
@@ -149,6 +160,7 @@ struct Settings {
     rotation: Option<u32>,
     overlap: Option<u32>,
     max_age: Option<u32>,
+    failed_authentications: Option<u32>,
     connections: Option<u32>,
     handshake_time: Option<u32>,
     head_time: Option<u32>,
@@ -268,6 +280,7 @@ impl Settings {
             rotation: seconds(timing.rotation),
             overlap: seconds(timing.overlap),
             max_age: seconds(timing.max_age),
+            failed_authentications: Some(config.failed_authentications),
             connections: u32::try_from(limits.connections).ok(),
             handshake_time: seconds(limits.handshake_time),
             head_time: seconds(limits.head_time),
@@ -333,8 +346,20 @@ impl Settings {
             return Err(invalid(format!("{names} must be more than 0")));
         }
         let directory = self.directory.unwrap_or_else(|| PathBuf::from("countersign-data"));
+        let failed_authentications = self.failed_authentications.unwrap_or(FAILED_AUTHENTICATIONS);
         let (policy_file, secret_key_file) = (self.policy_file, self.secret_key_file);
-        Ok(Config { issuer, listen, tls, plain_http, directory, policy_file, secret_key_file, ring, limits })
+        Ok(Config {
+            issuer,
+            listen,
+            tls,
+            plain_http,
+            directory,
+            policy_file,
+            secret_key_file,
+            ring,
+            failed_authentications,
+            limits,
+        })
     }
 }
 
@@ -417,6 +442,7 @@ mod tests {
             ("overlap", "90000", "90001"),
             ("max_age", "60", "61"),
             ("plain_http", "true", "false"),
+            ("failed_authentications", "0", "2"),
             ("connections", "1", "2"),
             ("handshake_time", "1", "2"),
             ("head_time", "1", "2"),
@@ -435,7 +461,7 @@ mod tests {
             }
         }
         // Those that go together only are in the test below.
-        assert_eq!(SETTINGS.len(), 16 + 3, "each of them is in the table above");
+        assert_eq!(SETTINGS.len(), 17 + 3, "each of them is in the table above");
     }
 
     #[test]

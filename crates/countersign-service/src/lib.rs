@@ -105,7 +105,7 @@
 //! | 408 | `request_timeout`: the body did not come in time |
 //! | 409, 422 | `idempotency_key_in_use`, `idempotency_key_reused`; `order_refused`: the ring does not do that in the state it is in |
 //! | 413, 415 | `content_too_large`, `unsupported_media_type` |
-//! | 429 | `rate_limited`, with `Retry-After` |
+//! | 429 | `rate_limited` (a client, or an address with too many failures), `temporarily_unavailable`, with `Retry-After` |
 //! | 503 | `key_unavailable`, `signing_failed`, `temporarily_unavailable`, with `Retry-After`: nothing was signed; `order_failed`: not done, or the store does not say; `order_pending`: not known yet |
 //!
 //! An answer to an `Idempotency-Key` is kept for five minutes, but not beyond the first `exp` of its tokens, and only if

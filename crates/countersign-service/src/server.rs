@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,6 +98,9 @@ impl Server {
         let mut builder = TokenService::builder(ring, policy);
         if let Some(key) = secret_key {
             builder = builder.secret_key(key);
+        }
+        if let Some(per_minute) = NonZeroU32::new(config.failed_authentications) {
+            builder = builder.failed_authentications(per_minute);
         }
         let service = builder.build().map_err(|error| ServerError(error.to_string().into()))?;
         let tls = match config.tls.zip(pem) {

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +9,9 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get, get_service, post};
 use countersign::claims::{Replay, ReplayMemory};
-use countersign::{Clock, SystemClock, UnixTime};
+use countersign::{Clock, PeerLimit, SystemClock, UnixTime};
 use countersign_issuer::{Minter, Ring};
-use http::header::CACHE_CONTROL;
+use http::header::{AUTHORIZATION, CACHE_CONTROL};
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -41,6 +42,7 @@ pub(crate) struct Inner {
     replays: ReplayMemory,
     pub(crate) signed: Signed,
     pub(crate) idempotency: Arc<Idempotency>,
+    failures: Option<PeerLimit>,
     /// For what takes long enough to be done elsewhere than where requests are taken in.
     pub(crate) signing: Arc<Semaphore>,
     /// For what operators order.
@@ -63,6 +65,7 @@ pub struct ServiceBuilder {
     clock: Arc<dyn Clock>,
     secrets: Option<SecretKey>,
     base_url: Option<Box<str>>,
+    failures: Option<NonZeroU32>,
 }
 
 /// Why there is no service.
@@ -137,6 +140,15 @@ impl ServiceBuilder {
         self
     }
 
+    /// How many times a minute, and at once, a [`Peer`](crate::Peer) is told that its credentials are not good; after
+    /// that it is told to wait, and no more (429). Good ones are taken from it all the same, and unlock nothing. As often as it
+    /// likes unless it is said; whom no [`Peer`](crate::Peer) is known of are counted as one.
+    #[must_use]
+    pub fn failed_authentications(mut self, per_minute: NonZeroU32) -> Self {
+        self.failures = Some(per_minute);
+        self
+    }
+
     /// Within a tokio runtime, which fetches the keys of workload issuers.
     ///
     /// # Errors
@@ -160,6 +172,7 @@ impl ServiceBuilder {
             replays: ReplayMemory::default(),
             signed,
             idempotency: Arc::new(Idempotency::new(BOUNDS)),
+            failures: self.failures.map(|per_minute| PeerLimit::per_minute(per_minute, |_, _| None)),
             signing: Arc::new(Semaphore::new(cores)),
             orders: Arc::new(Semaphore::new(MAX_ORDERS)),
         })))
@@ -194,7 +207,7 @@ impl TokenService {
     /// A service that signs with the keys of `ring` what `policy` allows.
     #[must_use]
     pub fn builder(ring: Ring, policy: Policy) -> ServiceBuilder {
-        ServiceBuilder { ring, policy, clock: Arc::new(SystemClock), secrets: None, base_url: None }
+        ServiceBuilder { ring, policy, clock: Arc::new(SystemClock), secrets: None, base_url: None, failures: None }
     }
 
     /// All [routes](Self::routes).
@@ -296,6 +309,28 @@ impl Inner {
     /// body is there.
     pub(crate) async fn admit(&self, in_force: &InForce, head: &http::request::Parts) -> Result<Caller, Problem> {
         let peer = head.extensions.get::<Peer>();
+        let has_shown = head.headers.contains_key(AUTHORIZATION) || peer.is_some_and(|peer| peer.certificate.is_some());
+        let admitted = self.judge(in_force, head, peer).await;
+        admitted.map_err(|problem| match &self.failures {
+            Some(limit) if has_shown && problem.blames_credentials() => {
+                match limit.refuse(peer.map(|peer| peer.address.ip())) {
+                    None => problem,
+                    Some(after) => {
+                        let detail = "too many credentials that are not good have come from this address";
+                        Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).retry_after(after)
+                    }
+                }
+            }
+            _ => problem,
+        })
+    }
+
+    async fn judge(
+        &self,
+        in_force: &InForce,
+        head: &http::request::Parts,
+        peer: Option<&Peer>,
+    ) -> Result<Caller, Problem> {
         let caller = in_force.authenticator.recognise(&in_force.policy, &head.headers, peer, &*self.clock).await?;
         tracing::debug!(target: "countersign::service", client = &*caller.client, method = caller.method, "client recognised");
         if let Some(verified) = &caller.signed {

@@ -8,6 +8,7 @@ mod connections;
 mod http2;
 mod limits;
 mod openapi;
+mod peers;
 mod pki;
 #[cfg(unix)]
 mod server;
