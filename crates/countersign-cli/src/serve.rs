@@ -37,6 +37,9 @@ async fn serve(config: Config, screen: &Screen) -> Result<Answer, Failure> {
     // Before anything is made, so that whoever stops it at once stops it in order.
     let ends = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let issuer = config.issuer.clone();
+    for warning in config.ring.warnings() {
+        screen.warn(&warning.to_string());
+    }
     let server = Server::start(config).await;
     let server = server.map_err(|error| Failure::unavailable("cannot_serve", error.to_string()))?;
     if let Some(first) = server.first_run() {
