@@ -5,5 +5,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 
 mod directory;
+mod disk;
+#[path = "../../../countersign-issuer/tests/full_disk/on_disk.rs"]
+mod on_disk;
 mod process;
 mod s3;
