@@ -137,6 +137,7 @@ mod config;
 mod idempotency;
 mod limit;
 mod metadata;
+mod place;
 pub mod policy;
 mod problem;
 mod serve;
@@ -147,11 +148,14 @@ mod signed;
 mod tls;
 mod tokens;
 mod wire;
+#[cfg(unix)]
+mod writers;
 
 pub use authenticate::{ClientSecret, MAX_ASSERTION_LIFETIME, MIN_SECRET_BYTES, SecretKey};
 pub use body::{BODY_TIME, MAX_BODY_BYTES};
 pub use certificate::ClientCertificate;
 pub use config::{Config, ConfigError, ENVIRONMENT_PREFIX, MAX_CONFIG_BYTES, SETTINGS, Setting, TlsFiles};
+pub use place::RingPlace;
 pub use serve::{
     ConnectionLimits, MAX_HEAD_BYTES, MAX_HEADERS, MAX_RESET_STREAMS, MAX_STREAMS, Peer, serve, serve_tls,
 };
@@ -160,6 +164,8 @@ pub use server::{FirstRun, Server, ServerError};
 pub use service::{BuildError, ReloadError, ServiceBuilder, TokenService};
 pub use tls::{MAX_PEM_BYTES, PinnedCertificates, Tls, TlsError, TlsPem};
 pub use wire::{MAX_BATCH, MalformedRequest};
+#[cfg(unix)]
+pub use writers::{WritableByOthers, check_writers};
 
 /// What is served, as an OpenAPI document (3.1).
 pub const OPENAPI: &str = include_str!("../openapi.json");

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -395,21 +396,33 @@ fn limited(why: Limited) -> Problem {
     }
 }
 
-/// Whether every slot signs, and which do not.
+/// Whether every slot signs, which do not, and what the ring's operator has to know, which says what will not sign for ever.
 async fn ready(State(service): State<TokenService>) -> Response {
+    let Inner { ring, clock, born, .. } = &*service.0;
     // What is made in the second of the start cannot be told from what was made before.
-    let has_begun = service.0.clock.now() >= service.0.born;
-    match service.0.ring.ready_within(Duration::ZERO).await {
-        Ok(()) if !has_begun => {
-            no_store(StatusCode::SERVICE_UNAVAILABLE, json!({ "status": "not ready", "slots": {} }).to_string())
-        }
-        Ok(()) => no_store(StatusCode::OK, json!({ "status": "ready" }).to_string()),
-        Err(missing) => {
-            let slots: serde_json::Map<_, _> =
-                missing.0.into_iter().map(|(slot, reason)| (slot, reason.to_string().into())).collect();
-            no_store(StatusCode::SERVICE_UNAVAILABLE, json!({ "status": "not ready", "slots": slots }).to_string())
-        }
+    let has_begun = clock.now() >= *born;
+    let slots: serde_json::Map<_, _> = match ring.ready_within(Duration::ZERO).await {
+        Ok(()) => serde_json::Map::new(),
+        Err(missing) => missing.0.into_iter().map(|(slot, reason)| (slot, reason.to_string().into())).collect(),
+    };
+    let (status, text) = match has_begun && slots.is_empty() {
+        true => (StatusCode::OK, "ready"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+    };
+    let mut body = json!({ "status": text });
+    if text != "ready" {
+        body["slots"] = slots.into();
     }
+    let told = ring.status();
+    let failing: Vec<_> = told.failing.keys().map(|work| work.code()).collect();
+    let alarms: BTreeSet<_> = told.alarms.iter().map(|alarm| alarm.code()).collect();
+    if !failing.is_empty() {
+        body["failing"] = json!(failing);
+    }
+    if !alarms.is_empty() {
+        body["alarms"] = json!(alarms);
+    }
+    no_store(status, body.to_string())
 }
 
 pub(crate) fn no_store(status: StatusCode, body: impl Into<axum::body::Body>) -> Response {
