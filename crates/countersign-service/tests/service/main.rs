@@ -3,6 +3,7 @@
 
 mod authentication;
 mod bench;
+mod certificates;
 mod connections;
 mod http2;
 mod limits;
