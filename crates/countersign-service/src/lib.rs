@@ -45,7 +45,7 @@
 //! Content-Type: application/json
 //! Idempotency-Key: 7d4f…                                                 (optional)
 //!
-//! { "profile": "access", "aud": ["orders"], "scope": "orders:read" }     (sub, ttl, alg, key_bits, claims)
+//! { "profile": "access", "aud": ["orders"], "scope": "orders:read" }     (sub, ttl, nbf_delay, alg, key_bits, cnf, claims)
 //! ```
 //!
 //! The **assertion** is a JWT that the client signs with a key of its `jwks` (RFC 7523 as updated by RFC 10070): `typ` is
@@ -57,6 +57,11 @@
 //! body, so that whoever sees it can ask for nothing else with it. Its rules are on the page of
 //! [`signed_request`](countersign::claims::signed_request); `aud` is the issuer, and the URL begins with
 //! [`ServiceBuilder::base_url`].
+//!
+//! Over TLS a **certificate** of the client does as well (RFC 8705): one that an authority vouches for, by a name of it
+//! (`tls_client_auth`), or one that it has signed itself, by its thumbprint (`self_signed_tls_client_auth`). With an
+//! `Authorization` beside it, it must not be another client's; one that nobody is known by is no identity, but tokens can
+//! be bound to it.
 //!
 //! Which assertions were used is remembered by each process for itself: of several behind one address each takes an
 //! assertion once. For as long after its start as an assertion may live, a process takes only those that say (`iat`) that
@@ -105,7 +110,7 @@
 //! | 408 | `request_timeout`: the body did not come in time |
 //! | 409, 422 | `idempotency_key_in_use`, `idempotency_key_reused`; `order_refused`: the ring does not do that in the state it is in |
 //! | 413, 415 | `content_too_large`, `unsupported_media_type` |
-//! | 429 | `rate_limited` (a client, or an address with too many failures), `temporarily_unavailable`, with `Retry-After` |
+//! | 429 | `rate_limited` (a client, a grant, or an address with too many failures), `temporarily_unavailable`, with `Retry-After` |
 //! | 503 | `key_unavailable`, `signing_failed`, `temporarily_unavailable`, with `Retry-After`: nothing was signed; `order_failed`: not done, or the store does not say; `order_pending`: not known yet |
 //!
 //! An answer to an `Idempotency-Key` is kept for five minutes, but not beyond the first `exp` of its tokens, and only if

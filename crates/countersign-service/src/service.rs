@@ -233,7 +233,7 @@ impl TokenService {
     }
 
     fn table(&self) -> Vec<(&'static str, String, MethodRouter<Self>)> {
-        let Metadata { oauth, openid, path } = self.0.metadata.clone();
+        let Metadata { oauth, oauth_bound, openid, path } = self.0.metadata.clone();
         let alive = async || no_store(StatusCode::OK, json!({ "status": "ok" }).to_string());
         vec![
             ("post", "/v1/tokens".to_owned(), post(tokens::one)),
@@ -242,7 +242,10 @@ impl TokenService {
             (
                 "get",
                 format!("/.well-known/oauth-authorization-server{path}"),
-                get(async move || metadata::answer(oauth)),
+                get(async move |State(service): State<Self>| {
+                    let is_bound = service.0.in_force.load().policy.binds_to_certificates();
+                    metadata::answer(if is_bound { oauth_bound } else { oauth })
+                }),
             ),
             ("get", format!("{path}/.well-known/openid-configuration"), get(async move || metadata::answer(openid))),
             ("get", "/openapi.json".to_owned(), get(async || metadata::answer(crate::OPENAPI.into()))),
@@ -381,6 +384,10 @@ impl InForce {
         self.limits.count(client).map_err(limited)
     }
 
+    pub(crate) fn count_grant(&self, client: &str, grant: &str) -> Result<(), Problem> {
+        self.limits.count_grant(client, grant).map_err(limited)
+    }
+
     pub(crate) fn count_others(&self, client: &str, tokens: usize) -> Result<(), Problem> {
         self.limits.count_others(client, tokens).map_err(limited)
     }
@@ -389,7 +396,7 @@ impl InForce {
 fn limited(why: Limited) -> Problem {
     match why {
         Limited::For(after) => {
-            let detail = "the client asks for more than its `rate`";
+            let detail = "the client asks for more than its `rate`, or than that of the grant";
             Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).retry_after(after)
         }
         Limited::Never => Problem::invalid("more tokens at once than the client's `rate` ever allows"),

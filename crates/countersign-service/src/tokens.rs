@@ -16,6 +16,7 @@ use crate::body;
 use crate::idempotency::{Begun, KEPT_FOR, MAX_KEY, Ticket};
 use crate::policy::{self, Granted};
 use crate::problem::Problem;
+use crate::serve::Peer;
 use crate::service::{InForce, Inner, TokenService, no_store};
 use crate::wire::{self, Answer, Answers, Item};
 
@@ -29,11 +30,11 @@ const MAX_WAIT: Duration = Duration::from_secs(5);
 pub(crate) async fn one(State(service): State<TokenService>, request: Request) -> Result<Response, Problem> {
     let inner = &service.0;
     let in_force = inner.in_force();
-    let Admitted { client, body, ticket } = match inner.take_in(&in_force, request).await? {
+    let Admitted { client, certificate, body, ticket } = match inner.take_in(&in_force, request).await? {
         Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
         Begin::New(admitted) => admitted,
     };
-    let asked = wire::request(&body)?;
+    let asked = over(certificate.as_deref(), wire::request(&body)?);
     let granted = inner.decide(&in_force, &client, &asked)?;
     let answer = if is_slow(&granted) {
         let shared = Arc::clone(inner);
@@ -51,7 +52,7 @@ pub(crate) async fn one(State(service): State<TokenService>, request: Request) -
 pub(crate) async fn batch(State(service): State<TokenService>, request: Request) -> Result<Response, Problem> {
     let inner = &service.0;
     let in_force = inner.in_force();
-    let Admitted { client, body, ticket } = match inner.take_in(&in_force, request).await? {
+    let Admitted { client, certificate, body, ticket } = match inner.take_in(&in_force, request).await? {
         Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
         Begin::New(admitted) => admitted,
     };
@@ -62,7 +63,7 @@ pub(crate) async fn batch(State(service): State<TokenService>, request: Request)
     let decided: Vec<_> = asked
         .into_iter()
         .map(|asked| {
-            let asked = asked?;
+            let asked = over(certificate.as_deref(), asked?);
             let granted = inner.decide(&in_force, &client, &asked)?;
             Ok((granted, asked))
         })
@@ -96,6 +97,8 @@ pub(crate) enum Begin {
 /// A request of a client that was recognised.
 pub(crate) struct Admitted {
     pub(crate) client: Box<str>,
+    /// `x5t#S256` of what the connection has shown.
+    certificate: Option<Box<str>>,
     pub(crate) body: Bytes,
     /// If its answer is to be kept.
     pub(crate) ticket: Option<Ticket>,
@@ -118,16 +121,20 @@ impl Inner {
         parts: &Parts,
         body: Body,
     ) -> Result<Begin, Problem> {
+        let certificate = parts.extensions.get::<Peer>().and_then(|peer| peer.certificate.as_ref());
+        let certificate: Option<Box<str>> = certificate.map(|certificate| certificate.x5t_s256().into());
         let body = body::read(&parts.headers, body).await?;
         self.admit_signed(in_force, caller, &body)?;
         let client = caller.client.clone();
         let Some(key) = idempotency_key(&parts.headers)? else {
-            return Ok(Begin::New(Admitted { client, body, ticket: None }));
+            return Ok(Begin::New(Admitted { client, certificate, body, ticket: None }));
         };
         let path = parts.uri.path().as_bytes();
         let conflict = |status, error, detail| Err(Problem::new(status, error, detail));
-        match self.idempotency.begin(&client, key, &[path, &body], self.clock.now()) {
-            Begun::New(ticket) => Ok(Begin::New(Admitted { client, body, ticket: Some(ticket) })),
+        // What is bound to one certificate is no answer over another.
+        let over = certificate.as_deref().unwrap_or_default().as_bytes();
+        match self.idempotency.begin(&client, key, &[path, over, &body], self.clock.now()) {
+            Begun::New(ticket) => Ok(Begin::New(Admitted { client, certificate, body, ticket: Some(ticket) })),
             Begun::Answered(answer) => Ok(Begin::Answered(answer)),
             Begun::InProgress => {
                 let detail = "a request with this `Idempotency-Key` is being answered";
@@ -142,10 +149,12 @@ impl Inner {
     }
 
     fn decide(&self, in_force: &InForce, client: &str, asked: &policy::Request) -> Result<Granted, Problem> {
-        policy::decide(&in_force.policy, client, asked, self.clock.now()).map_err(|denied| {
+        let granted = policy::decide(&in_force.policy, client, asked, self.clock.now()).map_err(|denied| {
             tracing::info!(target: "countersign::service", client, reason = denied.code(), grant = denied.grant.as_deref(), "token denied");
             Problem::from(denied)
-        })
+        })?;
+        in_force.count_grant(client, granted.grant())?;
+        Ok(granted)
     }
 
     fn sign(&self, client: &str, granted: &Granted, asked: &policy::Request) -> Result<Answer, Problem> {
@@ -153,7 +162,7 @@ impl Inner {
             Ok(minted) => {
                 let (kid, jti, exp) = (&*minted.kid, &*minted.jti, minted.expires_at.as_secs());
                 tracing::info!(target: "countersign::service", client, grant = granted.grant(), kid, jti, exp, "token signed");
-                Ok(Answer::new(minted))
+                Ok(Answer::new(minted, granted.confirmation()))
             }
             Err(error) => {
                 tracing::warn!(target: "countersign::service", client, grant = granted.grant(), reason = error.code(), "token not signed");
@@ -172,6 +181,14 @@ impl Inner {
             work()
         });
         done.await.map_err(|_| unwritable())
+    }
+}
+
+/// What is asked for, and over which certificate.
+fn over(certificate: Option<&str>, asked: policy::Request) -> policy::Request {
+    match certificate {
+        Some(certificate) => asked.shown_certificate(certificate),
+        None => asked,
     }
 }
 

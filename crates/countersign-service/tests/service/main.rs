@@ -4,6 +4,7 @@
 mod admin;
 mod authentication;
 mod bench;
+mod certificates;
 mod connections;
 mod http2;
 mod limits;
