@@ -43,11 +43,13 @@ async fn bench() -> Bench {
 }
 
 async fn bench_with(change: impl FnOnce(String) -> String) -> Bench {
-    Bench::with(|policy| {
-        let jwks = policy.split('\'').nth(1).unwrap().to_owned();
-        change(policy + &CLIENTS.replace("JWKS", &jwks))
-    })
-    .await
+    Bench::with(|policy| change(with_operators(policy))).await
+}
+
+/// And clients with rights, which have the key of the first.
+pub(crate) fn with_operators(policy: String) -> String {
+    let jwks = policy.split('\'').nth(1).unwrap().to_owned();
+    policy + &CLIENTS.replace("JWKS", &jwks)
 }
 
 impl Bench {
