@@ -17,7 +17,8 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use countersign_issuer::OrderError;
 use countersign_issuer::step::{Compromised, Refusal};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
+use http::request::Parts;
 
 use self::listed::Listed;
 use self::order::{Order, What};
@@ -42,7 +43,8 @@ pub(crate) fn routed(path: &str) -> String {
 
 /// How clients may have shown who they are: by what they sign, or what is signed for them, and by no secret that both
 /// sides keep.
-const METHODS: [&str; 2] = ["private_key_jwt", "workload"];
+const METHODS: [&str; 5] =
+    ["private_key_jwt", "signed_request", "workload", "tls_client_auth", "self_signed_tls_client_auth"];
 
 /// How long the answer to an order is waited for: the ring takes as long as it is in doubt what its store has done.
 const ORDER_TIME: Duration = Duration::from_secs(30);
@@ -59,9 +61,13 @@ pub(crate) fn router() -> Router<TokenService> {
 }
 
 /// `GET /v1/keys`.
-async fn list(State(service): State<TokenService>, headers: HeaderMap) -> Result<Response, Problem> {
+async fn list(State(service): State<TokenService>, request: Request) -> Result<Response, Problem> {
     let inner = &service.0;
-    inner.operator(&inner.in_force(), &headers, AdminRight::ReadKeys).await?;
+    let (parts, _) = request.into_parts();
+    let in_force = inner.in_force();
+    let operator = inner.operator(&in_force, &parts, AdminRight::ReadKeys).await?;
+    // No body of this request means anything.
+    inner.admit_signed(&in_force, &operator, b"")?;
     let listed = Listed::of(&inner.ring);
     Ok(no_store(StatusCode::OK, serde_json::to_vec(&listed).map_err(|_| unwritable())?))
 }
@@ -71,8 +77,8 @@ async fn rotate(State(service): State<TokenService>, request: Request) -> Result
     let inner = &service.0;
     let in_force = inner.in_force();
     let (parts, body) = request.into_parts();
-    let operator = inner.operator(&in_force, &parts.headers, AdminRight::RotateKeys).await?;
-    let Admitted { caller: operator, body, ticket } = match inner.read(operator, &parts, body).await? {
+    let operator = inner.operator(&in_force, &parts, AdminRight::RotateKeys).await?;
+    let Admitted { caller: operator, body, ticket } = match inner.read(&in_force, operator, &parts, body).await? {
         Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
         Begin::New(admitted) => admitted,
     };
@@ -97,8 +103,8 @@ async fn revoke(
     let Some(kid) = name.strip_suffix(":revoke") else {
         return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here"));
     };
-    let operator = inner.operator(&in_force, &parts.headers, AdminRight::RevokeKeys).await?;
-    let Admitted { caller: operator, body, ticket } = match inner.read(operator, &parts, body).await? {
+    let operator = inner.operator(&in_force, &parts, AdminRight::RevokeKeys).await?;
+    let Admitted { caller: operator, body, ticket } = match inner.read(&in_force, operator, &parts, body).await? {
         Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
         Begin::New(admitted) => admitted,
     };
@@ -108,8 +114,8 @@ async fn revoke(
 
 impl Inner {
     /// Who asks, if that client has this right. The only way in.
-    async fn operator(&self, in_force: &InForce, headers: &HeaderMap, right: AdminRight) -> Result<Caller, Problem> {
-        let caller = self.admit(in_force, headers).await?;
+    async fn operator(&self, in_force: &InForce, parts: &Parts, right: AdminRight) -> Result<Caller, Problem> {
+        let caller = self.admit(in_force, parts).await?;
         if !METHODS.contains(&caller.method) {
             return Err(Problem::unknown_client("a client secret is not enough here", "Bearer"));
         }

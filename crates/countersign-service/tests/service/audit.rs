@@ -27,7 +27,7 @@ impl Log {
 
     async fn bench(&self, options: AuditOptions) -> Bench {
         let audit = Audit::open(self.file(), options).unwrap();
-        Bench::built(with_operators, |builder| builder.audit(audit)).await
+        Bench::made(with_operators, |builder| builder.audit(audit)).await
     }
 
     /// All lines, whose chain holds.

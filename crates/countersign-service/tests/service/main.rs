@@ -7,14 +7,19 @@ mod audit;
 mod authentication;
 mod bench;
 mod connections;
+mod http2;
 mod limits;
 #[cfg(unix)]
 mod metrics;
 mod openapi;
+mod peers;
+mod pki;
 #[cfg(unix)]
 mod revocations;
 #[cfg(unix)]
 mod served;
 #[cfg(unix)]
 mod server;
+mod signed;
+mod tls;
 mod tokens;
