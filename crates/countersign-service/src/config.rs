@@ -9,6 +9,7 @@ use countersign_issuer::{KekSource, ParseError, RingConfig, Slot};
 use serde::{Deserialize, Serialize, Serializer};
 use toml::{Table, Value};
 
+use crate::audit::WhenFull;
 use crate::metadata;
 use crate::place::RingPlace;
 use crate::serve::ConnectionLimits;
@@ -50,7 +51,7 @@ const fn setting(name: &'static str, kind: Kind, default: &'static str, about: &
 }
 
 /// All of them. Times are whole seconds.
-pub const SETTINGS: [Setting; 23] = [
+pub const SETTINGS: [Setting; 28] = [
     setting(
         "issuer",
         Kind::Text,
@@ -104,6 +105,31 @@ pub const SETTINGS: [Setting; 23] = [
         "60",
         "how many times a minute an address is told that its credentials are not good; 0: no limit, as for a proxy's",
     ),
+    setting(
+        "audit_file",
+        Kind::Text,
+        "none",
+        "where each decision is written down, in lines that follow from each other",
+    ),
+    setting(
+        "audit_when_full",
+        Kind::Text,
+        "block",
+        "what becomes of a token that cannot be written down: block (503), or drop (it is signed, and counted)",
+    ),
+    setting(
+        "audit_subjects",
+        Kind::Text,
+        "plain",
+        "how `sub` is written down: plain, or hashed (under audit-subjects.key in `directory`)",
+    ),
+    setting(
+        "metrics_listen",
+        Kind::Text,
+        "`listen`, if that and `issuer` are on loopback, else off",
+        "where /metrics is served: an address and port of its own, or off",
+    ),
+    setting("revocations_file", Kind::Text, "none", "where revoked keys are told to verifiers that follow that file"),
     setting("connections", Kind::Number, "1024", "connections at once"),
     setting("handshake_time", Kind::Number, "10", "how long a TLS handshake may take"),
     setting("head_time", Kind::Number, "10", "how long the head of a request may take"),
@@ -142,6 +168,31 @@ pub struct Config {
     pub failed_authentications: u32,
     /// What connections may do.
     pub limits: ConnectionLimits,
+    /// Where each decision is written down; `None`: nowhere.
+    pub audit_file: Option<PathBuf>,
+    /// What becomes of a token that cannot be.
+    pub audit_when_full: WhenFull,
+    /// Whether the audit log has hashes in place of subjects.
+    pub hashes_audit_subjects: bool,
+    /// Where `/metrics` is served.
+    pub metrics: MetricsAt,
+    /// Where verifiers hear of revoked keys that follow a file; `None`: from the key set only.
+    pub revocations_file: Option<PathBuf>,
+}
+
+/// Where `/metrics` is served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MetricsAt {
+    /// Beside everything else, if that and the issuer are on loopback; otherwise nowhere: what a service does is not the
+    /// world's to know, and something on loopback with an issuer that is not has a proxy in front, which hands on whatever
+    /// is asked.
+    #[default]
+    Loopback,
+    /// Here, and nothing else is.
+    Address(SocketAddr),
+    /// Nowhere.
+    Nowhere,
 }
 
 /// Where what TLS needs is.
@@ -178,6 +229,11 @@ struct Settings {
     overlap: Option<u32>,
     max_age: Option<u32>,
     failed_authentications: Option<u32>,
+    audit_file: Option<PathBuf>,
+    audit_when_full: Option<String>,
+    audit_subjects: Option<String>,
+    metrics_listen: Option<String>,
+    revocations_file: Option<PathBuf>,
     connections: Option<u32>,
     handshake_time: Option<u32>,
     head_time: Option<u32>,
@@ -312,6 +368,15 @@ impl Settings {
             overlap: seconds(timing.overlap),
             max_age: seconds(timing.max_age),
             failed_authentications: Some(config.failed_authentications),
+            audit_file: config.audit_file.clone(),
+            audit_when_full: Some(if config.audit_when_full == WhenFull::Drop { "drop" } else { "block" }.to_owned()),
+            audit_subjects: Some(if config.hashes_audit_subjects { "hashed" } else { "plain" }.to_owned()),
+            metrics_listen: match config.metrics {
+                MetricsAt::Loopback => None,
+                MetricsAt::Address(address) => Some(address.to_string()),
+                MetricsAt::Nowhere => Some("off".to_owned()),
+            },
+            revocations_file: config.revocations_file.clone(),
             connections: u32::try_from(limits.connections).ok(),
             handshake_time: seconds(limits.handshake_time),
             head_time: seconds(limits.head_time),
@@ -378,6 +443,28 @@ impl Settings {
             return Err(invalid(format!("{names} must be more than 0")));
         }
         let directory = self.directory.unwrap_or_else(|| PathBuf::from("countersign-data"));
+        let audit_when_full = match self.audit_when_full.as_deref() {
+            None | Some("block") => WhenFull::Block,
+            Some("drop") => WhenFull::Drop,
+            Some(_) => return Err(invalid("`audit_when_full` is neither `block` nor `drop`")),
+        };
+        let hashes_audit_subjects = match self.audit_subjects.as_deref() {
+            None | Some("plain") => false,
+            Some("hashed") => true,
+            Some(_) => return Err(invalid("`audit_subjects` is neither `plain` nor `hashed`")),
+        };
+        let metrics = match self.metrics_listen.as_deref() {
+            None => MetricsAt::Loopback,
+            Some("off") => MetricsAt::Nowhere,
+            Some(text) => {
+                let address: SocketAddr =
+                    text.parse().map_err(|_| invalid("`metrics_listen` is no address with a port, nor `off`"))?;
+                if address == listen && address.port() != 0 {
+                    return Err(invalid("`metrics_listen` is `listen`"));
+                }
+                MetricsAt::Address(address)
+            }
+        };
         let failed_authentications = self.failed_authentications.unwrap_or(FAILED_AUTHENTICATIONS);
         let store = self.store.as_deref().map(store).transpose()?;
         let kek = self.kek.unwrap_or_default();
@@ -405,6 +492,11 @@ impl Settings {
             ring,
             failed_authentications,
             limits,
+            audit_file: self.audit_file,
+            audit_when_full,
+            hashes_audit_subjects,
+            metrics,
+            revocations_file: self.revocations_file,
         })
     }
 }
@@ -464,6 +556,11 @@ mod tests {
             ("max_age", "60", "61"),
             ("plain_http", "true", "false"),
             ("failed_authentications", "0", "2"),
+            ("audit_file", "'a'", "b"),
+            ("audit_when_full", "'block'", "drop"),
+            ("audit_subjects", "'plain'", "hashed"),
+            ("metrics_listen", "'127.0.0.1:9'", "off"),
+            ("revocations_file", "'a'", "b"),
             ("connections", "1", "2"),
             ("handshake_time", "1", "2"),
             ("head_time", "1", "2"),
@@ -490,7 +587,7 @@ mod tests {
             assert_eq!(Config::read("", [("COUNTERSIGN_STORE", "s3://rings/prod"), kek]).unwrap(), config);
         }
         // Those that go together only are in the test below.
-        assert_eq!(SETTINGS.len(), 19 + 1 + 3, "each of them is in the table above");
+        assert_eq!(SETTINGS.len(), 24 + 1 + 3, "each of them is in the table above");
     }
 
     #[test]
@@ -553,6 +650,12 @@ mod tests {
             "kek = 'env:A'",
             "kek_group_may_read = 'yes'",
             "max_lifetime = 86400",
+            "audit_when_full = 'fail'",
+            "audit_subjects = ''",
+            "metrics_listen = 'on'",
+            "metrics_listen = '127.0.0.1'",
+            "metrics_listen = '127.0.0.1:8080'",
+            "audit = 'a'",
             "connections = 0",
             "head_time = -1",
             "head_time = 0",

@@ -21,6 +21,7 @@ use tokio::time::{sleep, timeout};
 use tower::ServiceExt as _;
 
 use crate::certificate::ClientCertificate;
+use crate::numbers::Open;
 use crate::tls::{H2, Tls};
 
 /// The longest head of a request, bytes: an assertion has one or two thousand.
@@ -193,6 +194,7 @@ impl Host {
     }
 
     async fn receive(mut self, stream: TcpStream, address: SocketAddr) {
+        let _open = Open::new();
         // Answers are small and are sent at once.
         let _ = stream.set_nodelay(true);
         let Some(tls) = &self.tls else {

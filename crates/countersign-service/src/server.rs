@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
+use std::future::pending;
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -9,24 +10,34 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::{Algorithm, SigningKey};
+use axum::Router;
+use axum::routing::get;
+use countersign::{Algorithm, FileSink, SigningKey};
 use countersign_issuer::{Kek, KekRing, KekSource, KeyStore, Ring, StartError};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval};
+use zeroize::Zeroizing;
 
+use crate::audit::{Audit, AuditOptions};
 use crate::authenticate::SecretKey;
 use crate::certificate::thumbprint;
-use crate::config::{Config, TlsFiles};
+use crate::config::{Config, MetricsAt, TlsFiles};
+use crate::numbers;
 use crate::place::RingPlace;
 use crate::policy::{MAX_POLICY_BYTES, Policy};
-use crate::serve::{ConnectionLimits, accept};
+use crate::serve::{ConnectionLimits, accept, serve};
 use crate::service::TokenService;
 use crate::tls::{MAX_PEM_BYTES, Tls, TlsPem};
 use crate::writers::check_writers;
 
 /// How often is looked whether the policy, or what TLS needs, has changed.
 const POLL: Duration = Duration::from_secs(2);
+
+/// How often what was measured is put into buckets.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
 /// The client that the first run makes.
 const FIRST_CLIENT: &str = "first";
@@ -40,6 +51,7 @@ const FIRST_CLIENT: &str = "first";
 ///   kek              0600   what its private keys are sealed under
 ///   policy.toml      0600   made by the first run
 ///   client.pem       0600   the private key of the client in it; to be moved to where that client is
+///   audit-subjects.key 0600 what subjects are hashed under in the audit log, if they are
 /// ```
 ///
 /// What is elsewhere by the [`Config`] is not made here, and where all is, nor is the directory.
@@ -51,6 +63,7 @@ pub struct Server {
     policy_file: PathBuf,
     policy: String,
     first_run: Option<FirstRun>,
+    metrics: Option<Scraped>,
 }
 
 struct SecuredBy {
@@ -95,11 +108,17 @@ impl Server {
     pub async fn start(config: Config) -> Result<Self, ServerError> {
         let opened = tokio::task::spawn_blocking(move || Opened::open(config)).await;
         let opened = opened.map_err(|_| ServerError("opening ended early".into()))??;
-        let Opened { config, place, store, keks, policy_file, text, first_run, secret_key, pem } = opened;
+        let Opened { config, place, store, keks, policy_file, text, first_run, secret_key, pem, audit, revocations } =
+            opened;
+        // Before the ring, which begins to count with its start.
+        let metrics = Scraped::of(&config).await?;
         let policy = Policy::parse(&text, &config.ring);
         let policy = policy.map_err(|error| failed("read", &policy_file, &error))?;
-        let ring = Ring::builder(&*config.issuer, config.ring, store, keks).start().await;
-        let ring = ring.map_err(|error| match error {
+        let mut ring = Ring::builder(&*config.issuer, config.ring, store, keks);
+        if let Some(sink) = revocations {
+            ring = ring.revocations(Arc::new(sink));
+        }
+        let ring = ring.start().await.map_err(|error| match error {
             StartError::State(why) => {
                 let issuer = &config.issuer;
                 ServerError(format!("the ring in {place} cannot be opened for {issuer} with `kek`: {why}").into())
@@ -109,6 +128,9 @@ impl Server {
         let mut builder = TokenService::builder(ring, policy);
         if let Some(key) = secret_key {
             builder = builder.secret_key(key);
+        }
+        if let Some(audit) = audit {
+            builder = builder.audit(audit);
         }
         if let Some(per_minute) = NonZeroU32::new(config.failed_authentications) {
             builder = builder.failed_authentications(per_minute);
@@ -122,10 +144,8 @@ impl Server {
             }
             None => None,
         };
-        let listener = TcpListener::bind(config.listen).await;
-        let listener =
-            listener.map_err(|error| ServerError(format!("cannot listen on {}: {error}", config.listen).into()))?;
-        Ok(Self { service, listener, limits: config.limits, tls, policy_file, policy: text, first_run })
+        let listener = listen(config.listen).await?;
+        Ok(Self { service, listener, limits: config.limits, tls, policy_file, policy: text, first_run, metrics })
     }
 
     /// What is listened on.
@@ -134,6 +154,14 @@ impl Server {
     /// As the operating system says.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// Where `/metrics` is served by itself.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub fn metrics_addr(&self) -> io::Result<Option<SocketAddr>> {
+        self.metrics.as_ref().and_then(|metrics| metrics.listener.as_ref()).map(TcpListener::local_addr).transpose()
     }
 
     /// What this start has made, if it was the first.
@@ -151,13 +179,24 @@ impl Server {
     /// Serves until `shutdown`, and reads the policy and what TLS needs again when their files change. What is not good
     /// changes nothing but the log.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
-        let tls = self.tls.as_ref().map(|secured| secured.tls.clone());
-        let serving = accept(self.listener, tls, self.service.router(), self.limits, shutdown);
-        tokio::select! {
-            () = serving => {}
-            () = watch(&self.service, &self.policy_file, self.policy) => {}
-            () = watch_tls(self.tls) => {}
+        let Self { service, listener, limits, tls: secured, policy_file, policy, metrics, .. } = self;
+        let tls = secured.as_ref().map(|secured| secured.tls.clone());
+        let (mut router, mut apart, mut handle) = (service.router(), None, None);
+        if let Some(Scraped { handle: shown, listener }) = metrics {
+            handle = Some(shown.clone());
+            match listener {
+                None => router = router.merge(scraped(shown)),
+                Some(listener) => apart = Some(serve(listener, scraped(shown), METRICS_LIMITS, pending())),
+            }
         }
+        tokio::select! {
+            () = accept(listener, tls, router, limits, shutdown) => {}
+            () = watch(&service, &policy_file, policy) => {}
+            () = watch_tls(secured) => {}
+            Some(()) = async { Some(apart?.await) } => {}
+            Some(()) = async { Some(keep_up(handle?).await) } => {}
+        }
+        service.write_all_down().await;
     }
 }
 
@@ -167,10 +206,71 @@ impl fmt::Debug for Server {
     }
 }
 
+/// `/metrics`, and where it is served.
+struct Scraped {
+    handle: PrometheusHandle,
+    /// `None`: beside everything else.
+    listener: Option<TcpListener>,
+}
+
+impl Scraped {
+    async fn of(config: &Config) -> Result<Option<Self>, ServerError> {
+        let address = match config.metrics {
+            MetricsAt::Address(address) => Some(address),
+            // An `http` issuer is on loopback.
+            MetricsAt::Loopback if config.listen.ip().is_loopback() && config.issuer.starts_with("http:") => None,
+            _ => return Ok(None),
+        };
+        let Some(handle) = numbers::recorder() else {
+            // Whoever has installed another one serves that.
+            return match address {
+                Some(_) => Err(ServerError("cannot serve metrics: another recorder is installed".into())),
+                None => Ok(None),
+            };
+        };
+        let listener = match address {
+            None => None,
+            Some(address) => Some(listen(address).await?),
+        };
+        Ok(Some(Self { handle, listener }))
+    }
+}
+
+/// Those of a few scrapers.
+const METRICS_LIMITS: ConnectionLimits = ConnectionLimits {
+    connections: 16,
+    handshake_time: Duration::from_secs(10),
+    head_time: Duration::from_secs(10),
+    connection_time: Duration::from_secs(300),
+    ending_time: Duration::from_secs(1),
+};
+
+/// `/metrics`, and nothing else.
+fn scraped(handle: PrometheusHandle) -> Router {
+    let shown =
+        async move || ([(CONTENT_TYPE, "text/plain; version=0.0.4"), (CACHE_CONTROL, "no-store")], handle.render());
+    Router::new().route("/metrics", get(shown))
+}
+
+/// Never ends: what is measured would otherwise be kept until somebody asks.
+async fn keep_up(handle: PrometheusHandle) {
+    let mut ticks = interval(METRICS_UPKEEP);
+    loop {
+        ticks.tick().await;
+        handle.run_upkeep();
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| ServerError(format!("cannot listen on {address}: {error}").into()))
+}
+
 /// Never ends.
 async fn watch(service: &TokenService, file: &Path, mut seen: String) {
     let mut ticks = interval(POLL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_good = true;
     loop {
         ticks.tick().await;
         let path = file.to_owned();
@@ -179,23 +279,26 @@ async fn watch(service: &TokenService, file: &Path, mut seen: String) {
             Ok(Ok(text)) => text,
             Ok(Err(error)) => {
                 tracing::warn!(target: "countersign::service", %error, "the policy cannot be read; the one in force stays");
+                numbers::policy_failing(true);
                 continue;
             }
             Err(_) => continue,
         };
-        if text == seen {
-            continue;
+        if text != seen {
+            let reloaded = service.reload(&text);
+            if let Err(error) = &reloaded {
+                tracing::error!(target: "countersign::service", %error, "the policy is not good; the one in force stays");
+            }
+            is_good = reloaded.is_ok();
+            seen = text;
         }
-        if let Err(error) = service.reload(&text) {
-            tracing::error!(target: "countersign::service", %error, "the policy is not good; the one in force stays");
-        }
-        seen = text;
+        numbers::policy_failing(!is_good);
     }
 }
 
 /// Never ends. A certificate and a key that were written one after the other are a pair at the next look.
 async fn watch_tls(secured: Option<SecuredBy>) {
-    let Some(SecuredBy { tls, files, mut seen }) = secured else { return std::future::pending().await };
+    let Some(SecuredBy { tls, files, mut seen }) = secured else { return pending().await };
     let mut ticks = interval(POLL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -233,6 +336,8 @@ struct Opened {
     first_run: Option<FirstRun>,
     secret_key: Option<SecretKey>,
     pem: Option<TlsPem>,
+    audit: Option<Audit>,
+    revocations: Option<FileSink>,
 }
 
 impl Opened {
@@ -253,7 +358,9 @@ impl Opened {
         };
         let policy_file = config.policy_file.clone().unwrap_or(usual);
         let text = read_policy(&policy_file).map_err(|error| failed("read", &policy_file, &error))?;
-        Ok(Self { config, place, store, keks, policy_file, text, first_run, secret_key, pem })
+        let audit = config.audit_file.as_deref().map(|file| audit(&config, file)).transpose()?;
+        let revocations = config.revocations_file.as_deref().map(revocations).transpose()?;
+        Ok(Self { config, place, store, keks, policy_file, text, first_run, secret_key, pem, audit, revocations })
     }
 }
 
@@ -307,17 +414,49 @@ fn kek(directory: &Path) -> Result<Kek, ServerError> {
     kek.map_err(|error| failed("use", &file, &error))
 }
 
+fn audit(config: &Config, file: &Path) -> Result<Audit, ServerError> {
+    let mut options = AuditOptions::new().when_full(config.audit_when_full);
+    if config.hashes_audit_subjects {
+        options = options.hash_subjects(&*subjects_key(&config.directory.join("audit-subjects.key"))?);
+    }
+    Audit::open(file, options).map_err(|error| failed("write the audit log", file, &error))
+}
+
+/// A new one if there is none: what was hashed under a lost one stays as it is.
+fn subjects_key(file: &Path) -> Result<Zeroizing<[u8; 32]>, ServerError> {
+    let mut key = Zeroizing::new([0; 32]);
+    if exists(file) {
+        let octets = private_file(file)?;
+        let octets = octets.as_slice().try_into().map_err(|_| failed("use", file, &"it has not 32 octets"))?;
+        *key = octets;
+    } else {
+        aws_lc_rs::rand::fill(&mut *key).map_err(|error| failed("make", file, &error))?;
+        write_new(file, &*key).map_err(|error| failed("write", file, &error))?;
+    }
+    Ok(key)
+}
+
+fn revocations(file: &Path) -> Result<FileSink, ServerError> {
+    FileSink::open(file).map_err(|error| failed("write", file, &error))
+}
+
 fn secret_key(file: &Path) -> Result<SecretKey, ServerError> {
+    let octets = private_file(file)?;
+    SecretKey::new(octets.trim_ascii()).ok_or_else(|| failed("use", file, &"it has less than 32 octets"))
+}
+
+/// A key that nobody else may read.
+fn private_file(file: &Path) -> Result<Zeroizing<Vec<u8>>, ServerError> {
     /// No key is longer.
     const MOST: u64 = 4_096;
-    let mut octets = zeroize::Zeroizing::new(Vec::with_capacity(MOST as usize));
+    let mut octets = Zeroizing::new(Vec::with_capacity(MOST as usize));
     let opened = File::open(file).map_err(|error| failed("read", file, &error))?;
     let mode = opened.metadata().map_err(|error| failed("read", file, &error))?.permissions();
     if std::os::unix::fs::PermissionsExt::mode(&mode) & 0o077 != 0 {
         return Err(failed("use", file, &"others may read it: chmod go= it"));
     }
     opened.take(MOST).read_to_end(&mut octets).map_err(|error| failed("read", file, &error))?;
-    SecretKey::new(octets.trim_ascii()).ok_or_else(|| failed("use", file, &"it has less than 32 octets"))
+    Ok(octets)
 }
 
 fn read_pem(files: &TlsFiles) -> Result<TlsPem, ServerError> {
@@ -338,8 +477,8 @@ fn read_at_most(
     file: &Path,
     most: usize,
     check: impl FnOnce(u32) -> Result<(), &'static str>,
-) -> Result<zeroize::Zeroizing<Vec<u8>>, ServerError> {
-    let mut octets = zeroize::Zeroizing::new(Vec::with_capacity(most + 1));
+) -> Result<Zeroizing<Vec<u8>>, ServerError> {
+    let mut octets = Zeroizing::new(Vec::with_capacity(most + 1));
     let opened = File::open(file).map_err(|error| failed("read", file, &error))?;
     let metadata = opened.metadata().map_err(|error| failed("read", file, &error))?;
     let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions());

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get, get_service, post};
 use countersign::claims::{Replay, ReplayMemory};
@@ -18,10 +19,12 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::admin::{self, MAX_ORDERS};
+use crate::audit::{Audit, Record, Time};
 use crate::authenticate::{ASSERTION_WINDOW, Authenticator, Caller, ClientKeys, SecretKey};
 use crate::idempotency::{BOUNDS, Idempotency};
 use crate::limit::{Limited, Limits};
 use crate::metadata::{self, Metadata};
+use crate::numbers::Numbers;
 use crate::policy::{MAX_TOKEN_BYTES, Policy, PolicyError};
 use crate::problem::Problem;
 use crate::serve::Peer;
@@ -48,6 +51,8 @@ pub(crate) struct Inner {
     pub(crate) signing: Arc<Semaphore>,
     /// For what operators order.
     pub(crate) orders: Arc<Semaphore>,
+    pub(crate) audit: Option<Audit>,
+    pub(crate) numbers: Numbers,
     /// The second after that in which it was made.
     born: UnixTime,
 }
@@ -67,6 +72,7 @@ pub struct ServiceBuilder {
     secrets: Option<SecretKey>,
     base_url: Option<Box<str>>,
     failures: Option<NonZeroU32>,
+    audit: Option<Audit>,
 }
 
 /// Why there is no service.
@@ -133,6 +139,14 @@ impl ServiceBuilder {
         self
     }
 
+    /// Where decisions are written down: each token that is signed or denied, and each order to the ring before it is
+    /// carried out. Nowhere unless it is said.
+    #[must_use]
+    pub fn audit(mut self, audit: Audit) -> Self {
+        self.audit = Some(audit);
+        self
+    }
+
     /// What the URLs of this service begin with, as its clients see them and [sign](countersign::claims::signed_request) them:
     /// such as `https://issuer.example`. Scheme, host and port of the issuer unless it is said.
     #[must_use]
@@ -150,6 +164,8 @@ impl ServiceBuilder {
         self
     }
 
+    /// Counts for the recorder of the `metrics` crate that is installed by then.
+    ///
     /// Within a tokio runtime, which fetches the keys of workload issuers.
     ///
     /// # Errors
@@ -159,6 +175,14 @@ impl ServiceBuilder {
         let in_force = InForce::new(self.policy, &self.ring, self.secrets.as_ref(), None)?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let now = self.clock.now();
+        if let Some(audit) = &self.audit {
+            let (issuer, policy) = (self.ring.issuer().into(), in_force.policy.revision().into());
+            audit.note(Record::Begin { time: Time(now), version: env!("CARGO_PKG_VERSION"), issuer, policy });
+        }
+        let paths = routes(&metadata, &self.ring).into_iter().map(|(_, path)| (admin::routed(&path), path));
+        let paths = paths.collect::<Vec<_>>();
+        let numbers = Numbers::new(self.ring.config(), paths.iter().map(|(path, route)| (&**path, &**route)));
+        numbers.loaded();
         let origin = || metadata::path_of(self.ring.issuer()).map_or("", |(origin, _)| origin);
         let signed = Signed::new(self.base_url.as_deref().unwrap_or_else(origin), now).map_err(BuildError::BaseUrl)?;
         Ok(TokenService(Arc::new(Inner {
@@ -176,6 +200,8 @@ impl ServiceBuilder {
             failures: self.failures.map(|per_minute| PeerLimit::per_minute(per_minute, |_, _| None)),
             signing: Arc::new(Semaphore::new(cores)),
             orders: Arc::new(Semaphore::new(MAX_ORDERS)),
+            audit: self.audit,
+            numbers,
         })))
     }
 }
@@ -208,13 +234,22 @@ impl TokenService {
     /// A service that signs with the keys of `ring` what `policy` allows.
     #[must_use]
     pub fn builder(ring: Ring, policy: Policy) -> ServiceBuilder {
-        ServiceBuilder { ring, policy, clock: Arc::new(SystemClock), secrets: None, base_url: None, failures: None }
+        ServiceBuilder {
+            ring,
+            policy,
+            clock: Arc::new(SystemClock),
+            secrets: None,
+            audit: None,
+            base_url: None,
+            failures: None,
+        }
     }
 
     /// All [routes](Self::routes).
     pub fn router(&self) -> Router {
-        let router =
-            self.table().into_iter().fold(Router::new(), |router, (_, path, route)| router.route(&path, route));
+        let router = table(&self.0.metadata, &self.0.ring)
+            .into_iter()
+            .fold(Router::new(), |router, (_, path, route)| router.route(&path, route));
         router
             .merge(admin::router())
             .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here"))
@@ -222,36 +257,14 @@ impl TokenService {
                 let detail = "not with this method";
                 Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
             })
+            .layer(axum::middleware::from_fn_with_state(self.clone(), count))
             .with_state(self.clone())
     }
 
     /// Method and path of each route, as they are listed on the [crate's page](crate) and in [`OPENAPI`](crate::OPENAPI).
     #[must_use]
     pub fn routes(&self) -> Vec<(&'static str, String)> {
-        let admin = admin::ROUTES.into_iter().map(|(method, path)| (method, path.to_owned()));
-        self.table().into_iter().map(|(method, path, _)| (method, path)).chain(admin).collect()
-    }
-
-    fn table(&self) -> Vec<(&'static str, String, MethodRouter<Self>)> {
-        let Metadata { oauth, oauth_bound, openid, path } = self.0.metadata.clone();
-        let alive = async || no_store(StatusCode::OK, json!({ "status": "ok" }).to_string());
-        vec![
-            ("post", "/v1/tokens".to_owned(), post(tokens::one)),
-            ("post", "/v1/tokens:batch".to_owned(), post(tokens::batch)),
-            ("get", "/.well-known/jwks.json".to_owned(), get_service(self.0.ring.jwks())),
-            (
-                "get",
-                format!("/.well-known/oauth-authorization-server{path}"),
-                get(async move |State(service): State<Self>| {
-                    let is_bound = service.0.in_force.load().policy.binds_to_certificates();
-                    metadata::answer(if is_bound { oauth_bound } else { oauth })
-                }),
-            ),
-            ("get", format!("{path}/.well-known/openid-configuration"), get(async move || metadata::answer(openid))),
-            ("get", "/openapi.json".to_owned(), get(async || metadata::answer(crate::OPENAPI.into()))),
-            ("get", "/livez".to_owned(), get(alive)),
-            ("get", "/readyz".to_owned(), get(ready)),
-        ]
+        routes(&self.0.metadata, &self.0.ring)
     }
 
     /// Puts another edition of the policy in force, if all of it is good; requests that are under way end under the one
@@ -260,13 +273,30 @@ impl TokenService {
     /// # Errors
     /// [`ReloadError`]; then nothing has changed.
     pub fn reload(&self, document: &str) -> Result<(), ReloadError> {
+        let reloaded = self.replace(document);
+        self.0.numbers.reloaded(reloaded.is_ok());
+        reloaded
+    }
+
+    fn replace(&self, document: &str) -> Result<(), ReloadError> {
         let Inner { ring, secrets, in_force, .. } = &*self.0;
         let policy = Policy::parse(document, ring.config()).map_err(ReloadError::Policy)?;
         let before = in_force.load_full();
         let next = InForce::new(policy, ring, secrets.as_ref(), Some(&before)).map_err(ReloadError::Service)?;
         tracing::info!(target: "countersign::service", revision = next.policy.revision(), "policy in force");
+        if let Some(audit) = &self.0.audit {
+            let policy = next.policy.revision().into();
+            audit.note(Record::Policy { time: Time(self.0.clock.now()), policy });
+        }
         in_force.store(Arc::new(next));
         Ok(())
+    }
+
+    /// Waits until everything is on the disk that was to be written down, as far as that goes.
+    pub(crate) async fn write_all_down(&self) {
+        if let Some(audit) = &self.0.audit {
+            audit.flush().await;
+        }
     }
 
     /// The certificates that clients are known by under the policy in force, whoever has signed them.
@@ -315,7 +345,7 @@ impl Inner {
         let peer = head.extensions.get::<Peer>();
         let has_shown = head.headers.contains_key(AUTHORIZATION) || peer.is_some_and(|peer| peer.certificate.is_some());
         let admitted = self.judge(in_force, head, peer).await;
-        admitted.map_err(|problem| match &self.failures {
+        let admitted = admitted.map_err(|problem| match &self.failures {
             Some(limit) if has_shown && problem.blames_credentials() => {
                 match limit.refuse(peer.map(|peer| peer.address.ip())) {
                     None => problem,
@@ -326,7 +356,9 @@ impl Inner {
                 }
             }
             _ => problem,
-        })
+        });
+        self.numbers.authenticated(admitted.as_ref().map(|caller| caller.method).map_err(Problem::status));
+        admitted
     }
 
     async fn judge(
@@ -369,9 +401,12 @@ impl Inner {
     /// The rest, of a request that its client has signed. Counted only now, or whoever has seen its token could use its rate up.
     pub(crate) fn admit_signed(&self, in_force: &InForce, caller: &Caller, body: &[u8]) -> Result<(), Problem> {
         let Some(verified) = &caller.signed else { return Ok(()) };
-        signed::check_body(verified, body)?;
-        in_force.count(&caller.client)?;
-        self.signed.use_up(verified, self.clock.now())
+        let admit = || {
+            signed::check_body(verified, body)?;
+            in_force.count(&caller.client)?;
+            self.signed.use_up(verified, self.clock.now())
+        };
+        admit().inspect_err(|problem: &Problem| self.numbers.authenticated(Err(problem.status())))
     }
 }
 
@@ -401,6 +436,45 @@ fn limited(why: Limited) -> Problem {
         }
         Limited::Never => Problem::invalid("more tokens at once than the client's `rate` ever allows"),
     }
+}
+
+/// Method, path and what answers.
+type Table = Vec<(&'static str, String, MethodRouter<TokenService>)>;
+
+/// All but those of [`admin`].
+fn table(metadata: &Metadata, ring: &Ring) -> Table {
+    let Metadata { oauth, oauth_bound, openid, path } = metadata.clone();
+    let alive = async || no_store(StatusCode::OK, json!({ "status": "ok" }).to_string());
+    vec![
+        ("post", "/v1/tokens".to_owned(), post(tokens::one)),
+        ("post", "/v1/tokens:batch".to_owned(), post(tokens::batch)),
+        ("get", "/.well-known/jwks.json".to_owned(), get_service(ring.jwks())),
+        (
+            "get",
+            format!("/.well-known/oauth-authorization-server{path}"),
+            get(async move |State(service): State<TokenService>| {
+                let is_bound = service.0.in_force.load().policy.binds_to_certificates();
+                metadata::answer(if is_bound { oauth_bound } else { oauth })
+            }),
+        ),
+        ("get", format!("{path}/.well-known/openid-configuration"), get(async move || metadata::answer(openid))),
+        ("get", "/openapi.json".to_owned(), get(async || metadata::answer(crate::OPENAPI.into()))),
+        ("get", "/livez".to_owned(), get(alive)),
+        ("get", "/readyz".to_owned(), get(ready)),
+    ]
+}
+
+fn routes(metadata: &Metadata, ring: &Ring) -> Vec<(&'static str, String)> {
+    let admin = admin::ROUTES.into_iter().map(|(method, path)| (method, path.to_owned()));
+    table(metadata, ring).into_iter().map(|(method, path, _)| (method, path)).chain(admin).collect()
+}
+
+/// Around every route.
+async fn count(State(service): State<TokenService>, request: Request, next: Next) -> Response {
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    service.0.numbers.answered(path.as_ref().map(MatchedPath::as_str), response.status());
+    response
 }
 
 /// Whether every slot signs, which do not, and what the ring's operator has to know, which says what will not sign for ever.

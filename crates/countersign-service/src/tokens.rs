@@ -1,7 +1,7 @@
 //! Tokens, one at a time and in batches.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -11,10 +11,11 @@ use countersign::UnixTime;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 
+use crate::audit::{self, Audit, Decision, Record, Time, TokenRecord};
 use crate::authenticate::Caller;
 use crate::body;
 use crate::idempotency::{Begun, KEPT_FOR, MAX_KEY, Ticket};
-use crate::policy::{self, Granted};
+use crate::policy::{self, Denied, Granted};
 use crate::problem::Problem;
 use crate::serve::Peer;
 use crate::service::{InForce, Inner, TokenService, no_store};
@@ -28,21 +29,28 @@ const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// `POST /v1/tokens`.
 pub(crate) async fn one(State(service): State<TokenService>, request: Request) -> Result<Response, Problem> {
+    let begun = Instant::now();
     let inner = &service.0;
     let in_force = inner.in_force();
-    let Admitted { client, certificate, body, ticket } = match inner.take_in(&in_force, request).await? {
+    let Admitted { caller, certificate, body, ticket } = match inner.take_in(&in_force, request).await? {
         Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
         Begin::New(admitted) => admitted,
     };
     let asked = over(certificate.as_deref(), wire::request(&body)?);
-    let granted = inner.decide(&in_force, &client, &asked)?;
-    let answer = if is_slow(&granted) {
-        let shared = Arc::clone(inner);
-        let client = client.clone();
-        inner.elsewhere(move || shared.sign(&client, &granted, &asked)).await??
+    let wish = inner.weigh(&in_force, &caller.client, asked);
+    let (wish, made) = if wish.is_slow() {
+        let (shared, client) = (Arc::clone(inner), caller.client.clone());
+        let sign = move || {
+            let made = shared.make(&client, &wish);
+            (wish, made)
+        };
+        inner.elsewhere(sign).await?
     } else {
-        inner.sign(&client, &granted, &asked)?
+        let made = inner.make(&caller.client, &wish);
+        (wish, made)
     };
+    inner.write_down(&in_force, &caller, begun, [(&wish, &made)].into_iter()).await?;
+    let answer = made?;
     let body = Bytes::from(serde_json::to_vec(&answer).map_err(|_| unwritable())?);
     keep(ticket, &body, answer.expires_at(), inner.clock.now());
     Ok(no_store(StatusCode::OK, body))
@@ -50,43 +58,102 @@ pub(crate) async fn one(State(service): State<TokenService>, request: Request) -
 
 /// `POST /v1/tokens:batch`.
 pub(crate) async fn batch(State(service): State<TokenService>, request: Request) -> Result<Response, Problem> {
+    let begun = Instant::now();
     let inner = &service.0;
     let in_force = inner.in_force();
-    let Admitted { client, certificate, body, ticket } = match inner.take_in(&in_force, request).await? {
+    let Admitted { caller, certificate, body, ticket } = match inner.take_in(&in_force, request).await? {
         Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
         Begin::New(admitted) => admitted,
     };
     let asked = wire::batch(&body)?;
     // The first was counted already.
-    in_force.count_others(&client, asked.len())?;
-    let is_long = asked.len() > FEW;
-    let decided: Vec<_> = asked
-        .into_iter()
-        .map(|asked| {
-            let asked = over(certificate.as_deref(), asked?);
-            let granted = inner.decide(&in_force, &client, &asked)?;
-            Ok((granted, asked))
-        })
-        .collect();
-    let is_long = is_long || decided.iter().any(|one| one.as_ref().is_ok_and(|(granted, _)| is_slow(granted)));
-    let shared = Arc::clone(inner);
-    let sign = move || -> Vec<Result<Answer, Problem>> {
-        let sign = |one: Result<_, Problem>| one.and_then(|(granted, asked)| shared.sign(&client, &granted, &asked));
-        decided.into_iter().map(sign).collect()
+    in_force.count_others(&caller.client, asked.len())?;
+    let weigh = |asked: policy::Request| inner.weigh(&in_force, &caller.client, over(certificate.as_deref(), asked));
+    let wishes: Vec<_> = asked.into_iter().map(|asked| asked.map(weigh)).collect();
+    let is_long = wishes.len() > FEW || wishes.iter().flatten().any(Wish::is_slow);
+    let (shared, client) = (Arc::clone(inner), caller.client.clone());
+    let sign = move || -> Vec<(Option<Wish>, Result<Answer, Problem>)> {
+        let sign = |wish: Result<Wish, Problem>| match wish {
+            Ok(wish) => {
+                let made = shared.make(&client, &wish);
+                (Some(wish), made)
+            }
+            Err(problem) => (None, Err(problem)),
+        };
+        wishes.into_iter().map(sign).collect()
     };
     let results = if is_long { inner.elsewhere(sign).await? } else { sign() };
-    let items = results.iter().map(|result| match result {
+    let decided = results.iter().filter_map(|(wish, made)| Some((wish.as_ref()?, made)));
+    inner.write_down(&in_force, &caller, begun, decided).await?;
+    let items = results.iter().map(|(_, made)| match made {
         Ok(answer) => Item::Token(answer),
         Err(problem) => Item::Problem(problem.body()),
     });
     let answers = Answers { results: items.collect() };
     let body = Bytes::from(serde_json::to_vec(&answers).map_err(|_| unwritable())?);
-    let is_final = !results.iter().any(|result| result.as_ref().is_err_and(Problem::is_temporary));
-    let first_end = results.iter().flatten().map(Answer::expires_at).min();
+    let is_final = !results.iter().any(|(_, made)| made.as_ref().is_err_and(Problem::is_temporary));
+    let first_end = results.iter().flat_map(|(_, made)| made).map(Answer::expires_at).min();
     if is_final {
         keep(ticket, &body, first_end.unwrap_or(i64::MAX), inner.clock.now());
     }
     Ok(no_store(StatusCode::OK, body))
+}
+
+/// What is asked for, and whether it may be had.
+struct Wish {
+    asked: policy::Request,
+    decided: Result<Granted, Denied>,
+    /// By the rate of the grant.
+    counted: Result<(), Problem>,
+}
+
+impl Wish {
+    /// RSA: a fifth of a millisecond with 2048 bits, and more than one with 4096.
+    fn is_slow(&self) -> bool {
+        self.decided.as_ref().is_ok_and(|granted| granted.rsa_bits().is_some())
+    }
+
+    fn record(&self, audit: &Audit, case: &Case<'_>, made: &Result<Answer, Problem>) -> Record {
+        let Self { asked, decided, counted } = self;
+        let (decision, reason) = match (decided, made) {
+            (Err(denied), _) => (Decision::Denied, Some(denied.code())),
+            (Ok(_), Err(problem)) if counted.is_err() => (Decision::Denied, Some(problem.code())),
+            (Ok(_), Err(problem)) => (Decision::Failed, Some(problem.code())),
+            (Ok(_), Ok(_)) => (Decision::Signed, None),
+        };
+        let grant = match decided {
+            Ok(granted) => Some(granted.grant().into()),
+            Err(denied) => denied.grant.clone(),
+        };
+        let (aud, aud_more) = audit::audiences(asked.named_audiences());
+        let made = made.as_ref().ok();
+        Record::Token(Box::new(TokenRecord {
+            time: Time(case.now),
+            client: case.caller.client.clone(),
+            method: case.caller.method,
+            policy: case.revision.into(),
+            decision,
+            reason,
+            grant,
+            profile: audit::cut(asked.named_profile()),
+            sub: audit.subject(asked.named_subject().unwrap_or(&case.caller.client)),
+            aud,
+            aud_more,
+            ttl_asked: asked.asked_lifetime().map(|time| time.as_secs()),
+            ttl: made.map(Answer::lifetime),
+            kid: made.map(|made| made.kid().into()),
+            jti: made.map(|made| made.jti().into()),
+            latency_us: u64::try_from(case.took.as_micros()).unwrap_or(u64::MAX),
+        }))
+    }
+}
+
+/// What is the same of all that one request asks for.
+struct Case<'a> {
+    now: UnixTime,
+    caller: &'a Caller,
+    revision: &'a str,
+    took: Duration,
 }
 
 pub(crate) enum Begin {
@@ -96,7 +163,7 @@ pub(crate) enum Begin {
 
 /// A request of a client that was recognised.
 pub(crate) struct Admitted {
-    pub(crate) client: Box<str>,
+    pub(crate) caller: Caller,
     /// `x5t#S256` of what the connection has shown.
     certificate: Option<Box<str>>,
     pub(crate) body: Bytes,
@@ -109,7 +176,7 @@ impl Inner {
     async fn take_in(&self, in_force: &InForce, request: Request) -> Result<Begin, Problem> {
         let (parts, body) = request.into_parts();
         let caller = self.admit(in_force, &parts).await?;
-        self.read(in_force, &caller, &parts, body).await
+        self.read(in_force, caller, &parts, body).await
     }
 
     /// The body of a client's request, which is asked for again with it if it is signed; and what was answered under the same key, or
@@ -117,24 +184,23 @@ impl Inner {
     pub(crate) async fn read(
         &self,
         in_force: &InForce,
-        caller: &Caller,
+        caller: Caller,
         parts: &Parts,
         body: Body,
     ) -> Result<Begin, Problem> {
         let certificate = parts.extensions.get::<Peer>().and_then(|peer| peer.certificate.as_ref());
         let certificate: Option<Box<str>> = certificate.map(|certificate| certificate.x5t_s256().into());
         let body = body::read(&parts.headers, body).await?;
-        self.admit_signed(in_force, caller, &body)?;
-        let client = caller.client.clone();
+        self.admit_signed(in_force, &caller, &body)?;
         let Some(key) = idempotency_key(&parts.headers)? else {
-            return Ok(Begin::New(Admitted { client, certificate, body, ticket: None }));
+            return Ok(Begin::New(Admitted { caller, certificate, body, ticket: None }));
         };
         let path = parts.uri.path().as_bytes();
         let conflict = |status, error, detail| Err(Problem::new(status, error, detail));
         // What is bound to one certificate is no answer over another.
         let over = certificate.as_deref().unwrap_or_default().as_bytes();
-        match self.idempotency.begin(&client, key, &[path, over, &body], self.clock.now()) {
-            Begun::New(ticket) => Ok(Begin::New(Admitted { client, certificate, body, ticket: Some(ticket) })),
+        match self.idempotency.begin(&caller.client, key, &[path, over, &body], self.clock.now()) {
+            Begun::New(ticket) => Ok(Begin::New(Admitted { caller, certificate, body, ticket: Some(ticket) })),
             Begun::Answered(answer) => Ok(Begin::Answered(answer)),
             Begun::InProgress => {
                 let detail = "a request with this `Idempotency-Key` is being answered";
@@ -148,17 +214,27 @@ impl Inner {
         }
     }
 
-    fn decide(&self, in_force: &InForce, client: &str, asked: &policy::Request) -> Result<Granted, Problem> {
-        let granted = policy::decide(&in_force.policy, client, asked, self.clock.now()).map_err(|denied| {
-            tracing::info!(target: "countersign::service", client, reason = denied.code(), grant = denied.grant.as_deref(), "token denied");
-            Problem::from(denied)
-        })?;
-        in_force.count_grant(client, granted.grant())?;
-        Ok(granted)
+    fn weigh(&self, in_force: &InForce, client: &str, asked: policy::Request) -> Wish {
+        let decided = policy::decide(&in_force.policy, client, &asked, self.clock.now());
+        let counted = match &decided {
+            Ok(granted) => in_force.count_grant(client, granted.grant()),
+            Err(denied) => {
+                self.numbers.denied(denied.code());
+                tracing::info!(target: "countersign::service", client, reason = denied.code(), grant = denied.grant.as_deref(), "token denied");
+                Ok(())
+            }
+        };
+        Wish { asked, decided, counted }
     }
 
-    fn sign(&self, client: &str, granted: &Granted, asked: &policy::Request) -> Result<Answer, Problem> {
-        match self.minter.mint(granted.slot(), &granted.mint(client, asked)) {
+    fn make(&self, client: &str, wish: &Wish) -> Result<Answer, Problem> {
+        let Wish { asked, decided, counted } = wish;
+        let granted = decided.as_ref().map_err(|denied| Problem::from(denied.clone()))?;
+        counted.clone()?;
+        let begun = Instant::now();
+        let minted = self.minter.mint(granted.slot(), &granted.mint(client, asked));
+        self.numbers.signed(granted.slot(), minted.is_ok(), begun.elapsed());
+        match minted {
             Ok(minted) => {
                 let (kid, jti, exp) = (&*minted.kid, &*minted.jti, minted.expires_at.as_secs());
                 tracing::info!(target: "countersign::service", client, grant = granted.grant(), kid, jti, exp, "token signed");
@@ -169,6 +245,21 @@ impl Inner {
                 Err(error.into())
             }
         }
+    }
+
+    /// Before anything of it is told.
+    async fn write_down<'a>(
+        &self,
+        in_force: &InForce,
+        caller: &Caller,
+        begun: Instant,
+        decided: impl Iterator<Item = (&'a Wish, &'a Result<Answer, Problem>)>,
+    ) -> Result<(), Problem> {
+        let Some(audit) = &self.audit else { return Ok(()) };
+        let (revision, took) = (in_force.policy.revision(), begun.elapsed());
+        let case = Case { now: self.clock.now(), caller, revision, took };
+        let records: Vec<_> = decided.map(|(wish, made)| wish.record(audit, &case, made)).collect();
+        if records.is_empty() { Ok(()) } else { audit.record(records).await }
     }
 
     /// On a thread for work that takes long, of which as many run at once as there are cores.
@@ -190,11 +281,6 @@ fn over(certificate: Option<&str>, asked: policy::Request) -> policy::Request {
         Some(certificate) => asked.shown_certificate(certificate),
         None => asked,
     }
-}
-
-/// RSA: a fifth of a millisecond with 2048 bits, and more than one with 4096.
-fn is_slow(granted: &Granted) -> bool {
-    granted.rsa_bits().is_some()
 }
 
 pub(crate) fn keep(ticket: Option<Ticket>, answer: &Bytes, first_end: i64, now: UnixTime) {

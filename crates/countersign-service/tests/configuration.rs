@@ -14,12 +14,13 @@ use countersign_service::{Config, ENVIRONMENT_PREFIX, SETTINGS, Setting};
 const READER: &str = include_str!("../src/policy/document.rs");
 
 /// Where each of its structures stands in the document, which is the heading of its table. One that is new has to be put here.
-const PLACES: [(&str, &str); 10] = [
+const PLACES: [(&str, &str); 11] = [
     ("Document", "The document"),
     ("WorkloadIssuerEntry", "`workload_issuers.ISSUER`"),
     ("ProfileEntry", "`profiles.NAME`"),
     ("ClientEntry", "`clients.NAME`"),
     ("WorkloadEntry", "`clients.NAME.workloads`"),
+    ("CertificateEntry", "`clients.NAME.certificates`"),
     ("RateEntry", "`clients.NAME.rate`"),
     ("GrantEntry", "`clients.NAME.grants.NAME`"),
     ("SubjectEntry", "`clients.NAME.grants.NAME.subjects`"),
