@@ -15,6 +15,7 @@ use http::{HeaderValue, StatusCode};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
+use crate::admin::{self, MAX_ORDERS};
 use crate::authenticate::{ASSERTION_WINDOW, Authenticator, Caller, ClientKeys, SecretKey};
 use crate::idempotency::{BOUNDS, Idempotency};
 use crate::limit::{Limited, Limits};
@@ -29,7 +30,7 @@ use crate::tokens;
 pub struct TokenService(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
-    ring: Ring,
+    pub(crate) ring: Ring,
     pub(crate) minter: Minter,
     metadata: Metadata,
     pub(crate) clock: Arc<dyn Clock>,
@@ -40,6 +41,8 @@ pub(crate) struct Inner {
     pub(crate) idempotency: Arc<Idempotency>,
     /// For what takes long enough to be done elsewhere than where requests are taken in.
     pub(crate) signing: Arc<Semaphore>,
+    /// For what operators order.
+    pub(crate) orders: Arc<Semaphore>,
     /// The second after that in which it was made.
     born: UnixTime,
 }
@@ -141,8 +144,8 @@ impl ServiceBuilder {
         let in_force = InForce::new(self.policy, &self.ring, self.secrets.as_ref(), None)?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let now = self.clock.now();
-        let origin = || metadata::path_of(self.ring.issuer()).map_or("", |(origin, _)| origin);
-        let signed = Signed::new(self.base_url.as_deref().unwrap_or_else(origin), now).map_err(BuildError::BaseUrl)?;
+        let base_url = self.base_url.unwrap_or_else(|| signed::base_url_of(self.ring.issuer()));
+        let signed = Signed::new(&base_url, now).map_err(BuildError::BaseUrl)?;
         Ok(TokenService(Arc::new(Inner {
             // The length of a whole token is bounded by its profile.
             minter: self.ring.minter().max_payload_bytes(MAX_TOKEN_BYTES),
@@ -156,6 +159,7 @@ impl ServiceBuilder {
             signed,
             idempotency: Arc::new(Idempotency::new(BOUNDS)),
             signing: Arc::new(Semaphore::new(cores)),
+            orders: Arc::new(Semaphore::new(MAX_ORDERS)),
         })))
     }
 }
@@ -196,6 +200,7 @@ impl TokenService {
         let router =
             self.table().into_iter().fold(Router::new(), |router, (_, path, route)| router.route(&path, route));
         router
+            .merge(admin::router(self))
             .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here"))
             .method_not_allowed_fallback(async || {
                 let detail = "not with this method";
@@ -207,7 +212,8 @@ impl TokenService {
     /// Method and path of each route, as they are listed on the [crate's page](crate) and in [`OPENAPI`](crate::OPENAPI).
     #[must_use]
     pub fn routes(&self) -> Vec<(&'static str, String)> {
-        self.table().into_iter().map(|(method, path, _)| (method, path)).collect()
+        let admin = admin::ROUTES.into_iter().map(|(method, path)| (method, path.to_owned()));
+        self.table().into_iter().map(|(method, path, _)| (method, path)).chain(admin).collect()
     }
 
     fn table(&self) -> Vec<(&'static str, String, MethodRouter<Self>)> {
@@ -314,7 +320,7 @@ impl InForce {
         self.authenticator.client_keys()
     }
 
-    fn count(&self, client: &str) -> Result<(), Problem> {
+    pub(crate) fn count(&self, client: &str) -> Result<(), Problem> {
         self.limits.count(client).map_err(limited)
     }
 

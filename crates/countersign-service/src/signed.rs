@@ -15,6 +15,7 @@ use tower::layer::util::Stack;
 
 use crate::authenticate::{NO_CREDENTIALS, REFUSED, challenged};
 use crate::body::{BODY_TIME, MAX_BODY_BYTES};
+use crate::metadata;
 use crate::problem::Problem;
 use crate::service::{Inner, TokenService};
 
@@ -29,7 +30,6 @@ pub(crate) type Layer = Stack<SignedRequestLayer<ClientsInForce>, OnRefusalLayer
 
 /// For routes that only signed requests may come to, of clients that the policy in force has keys of. Behind it `Verified` is in the
 /// request's extensions, whose subject is the client, and the body is all there.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the routes that are there next"))]
 pub(crate) fn layer(service: &TokenService) -> Layer {
     let inner = &service.0;
     let verifier = Verifier::new(ClientsInForce(Arc::clone(inner)), policy(inner.issuer())).without_token_cache();
@@ -41,6 +41,14 @@ pub(crate) fn layer(service: &TokenService) -> Layer {
 /// What is demanded of the tokens.
 pub(crate) fn policy(issuer: &str) -> Policy {
     Policy::new().audience(issuer).signed_request_profile()
+}
+
+/// What the URLs of an issuer begin with, as a client's URL library writes them.
+pub(crate) fn base_url_of(issuer: &str) -> Box<str> {
+    let (origin, _) = metadata::path_of(issuer).unwrap_or_default();
+    let origin = origin.to_ascii_lowercase();
+    let default_port = if origin.starts_with("https:") { ":443" } else { ":80" };
+    origin.strip_suffix(default_port).unwrap_or(&origin).into()
 }
 
 /// Whether a token says that it is for one request. RFC 7515 §4.1.9.
@@ -210,7 +218,7 @@ mod tests {
         clock.store(NOW, Ordering::SeqCst);
         let handler = async |request: Request| {
             let client = request.extensions().get::<Verified>().unwrap().subject().unwrap().to_owned();
-            client + " " + &String::from_utf8(to_bytes(request.into_body(), 100).await.unwrap().to_vec()).unwrap()
+            client + " " + std::str::from_utf8(&to_bytes(request.into_body(), 100).await.unwrap()).unwrap()
         };
         let app = Router::new().route("/v1/order", post(handler)).route_layer(layer(&service));
         World { service, app, clock }
@@ -289,6 +297,22 @@ mod tests {
             assert_eq!(problem.code(), code, "{refusal:?}");
             assert_eq!(problem.into_response().status(), status, "{refusal:?}");
         }
+    }
+
+    #[test]
+    fn every_issuer_has_urls_that_can_be_signed() {
+        for (issuer, expected) in [
+            ("https://issuer.example", "https://issuer.example"),
+            ("https://Issuer.example/tenant", "https://issuer.example"),
+            ("https://issuer.example:443/", "https://issuer.example"),
+            ("http://127.0.0.1:80", "http://127.0.0.1"),
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("http://[::1]:443", "http://[::1]:443"),
+        ] {
+            assert_eq!(&*base_url_of(issuer), expected);
+            assert!(Signed::new(expected, UnixTime::from_secs(NOW)).is_ok(), "{expected}");
+        }
+        assert!(Signed::new("https://issuer.example/", UnixTime::from_secs(NOW)).is_err());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The service over real sockets.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
+mod admin;
 mod authentication;
 mod bench;
 mod connections;
