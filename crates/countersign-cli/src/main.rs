@@ -6,8 +6,10 @@
 //! - `exit.rs`: the codes, and how a command ends. `output.rs`: what is shown, and what must not reach a terminal as it is.
 //!   `usage.rs`: what is said of arguments that do not fit, without repeating them.
 //! - `input.rs`: what is read, and how much of it. `runtime.rs`: where futures run.
-//! - One module for each command: `token.rs`, `request.rs`, `jwks.rs`, `keys.rs` and `tick.rs` (with `ring.rs`: a ring in a directory), `serve.rs` with `config.rs` and `policy.rs`; `shell.rs` (completions, the man page).
+//! - One module for each command: `token.rs`, `request.rs`, `jwks.rs`, `keys.rs` and `tick.rs` (with `ring.rs`: a ring in a directory), `serve.rs` with `config.rs`, `policy.rs` and `audit.rs`; `shell.rs` (completions, the man page).
 
+#[cfg(unix)]
+mod audit;
 #[cfg(unix)]
 mod config;
 mod exit;
@@ -78,6 +80,9 @@ enum Command {
     /// Who may have which tokens signed: checked, explained.
     #[cfg(unix)]
     Policy(policy::Rules),
+    /// What the token service has decided: whether its log of that is whole.
+    #[cfg(unix)]
+    Audit(audit::Audit),
     /// Completions for a shell, on standard output.
     Completions(shell::Completions),
     /// The man page, on standard output; of all commands, below a directory, with `--directory`.
@@ -101,6 +106,8 @@ impl Command {
             Self::Config(command) => command.run(),
             #[cfg(unix)]
             Self::Policy(command) => command.run(screen),
+            #[cfg(unix)]
+            Self::Audit(command) => command.run(screen),
             Self::Completions(command) => command.run(),
             Self::Man(command) => command.run(),
         }

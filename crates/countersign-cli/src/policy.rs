@@ -1,11 +1,15 @@
 //! `countersign policy`: who may have which tokens signed, asked before anybody does.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use countersign::{Clock as _, SystemClock, UnixTime};
-use countersign_service::policy::{Denied, Granted, MAX_POLICY_BYTES, Policy, Request, decide};
+use countersign_service::policy::{
+    AdminRight, Denied, Granted, MAX_POLICY_BYTES, Policy, Request, decide, decide_admin,
+};
 use serde::Serialize;
+use serde_json::json;
 
 use crate::config::Source;
 use crate::exit::{self, Answer, Exit, Failure};
@@ -23,7 +27,7 @@ enum Command {
     /// Whether a policy can be put in force, as a whole, by a service with these settings.
     #[command(after_help = exit::HELP)]
     Check(Document),
-    /// What a client would be answered, and by which grant. Signs nothing.
+    /// What a client would be answered, and by which grant, or whether it has a right over the ring. Signs nothing.
     #[command(after_help = exit::HELP)]
     Explain(Explain),
 }
@@ -51,6 +55,10 @@ struct Explain {
     #[arg(long, value_name = "FILE", default_value = "-")]
     request: PathBuf,
 
+    /// Whether it has this right over the ring, in place of what it asks for: `keys:read`, `keys:rotate` or `keys:revoke`.
+    #[arg(long, value_name = "RIGHT", value_parser = right, conflicts_with = "request")]
+    admin: Option<AdminRight>,
+
     /// The time to judge it by, seconds since 1970, in place of the clock's.
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     now: Option<i64>,
@@ -61,6 +69,8 @@ struct Checked<'a> {
     good: bool,
     revision: &'a str,
     clients: Vec<&'a str>,
+    /// Who has rights over the ring, and which.
+    admin: BTreeMap<&'a str, Vec<&'static str>>,
 }
 
 #[derive(Serialize)]
@@ -89,8 +99,10 @@ impl Rules {
                 let policy = document.read()?;
                 let (revision, clients) = (policy.revision(), policy.clients().collect::<Vec<_>>());
                 let named = if revision.is_empty() { String::new() } else { format!(", revision {}", shown(revision)) };
-                let text = format!("good: {} clients{named}\n", clients.len());
-                Ok(Answer::new(Exit::Good, text, &Checked { good: true, revision, clients }))
+                let mut text = format!("good: {} clients{named}\n", clients.len());
+                let admin = administrators(&policy);
+                text.extend(admin.iter().map(|(client, rights)| format!("  {client}: {}\n", rights.join(", "))));
+                Ok(Answer::new(Exit::Good, text, &Checked { good: true, revision, clients, admin }))
             }
             Command::Explain(explain) => explain.run(screen),
         }
@@ -108,15 +120,33 @@ impl Document {
 impl Explain {
     fn run(self, screen: &Screen) -> Result<Answer, Failure> {
         let policy = self.document.read()?;
+        let now = self.now.map_or_else(|| SystemClock.now(), UnixTime::from_secs);
+        if let Some(right) = self.admin {
+            return Ok(match decide_admin(&policy, &self.client, right, now) {
+                Ok(()) => {
+                    let text = format!("granted: {} has the right {right}\n", shown(&self.client));
+                    Answer::new(Exit::Good, text, &json!({ "granted": true, "right": right.name() }))
+                }
+                Err(denied) => forbidden(&denied, screen),
+            });
+        }
         let request = input::document(&self.request, "the request", screen)?;
         let request = Request::from_json(&request);
         let request = request.map_err(|error| Failure::refused("invalid_request", error.to_string()))?;
-        let now = self.now.map_or_else(|| SystemClock.now(), UnixTime::from_secs);
         Ok(match decide(&policy, &self.client, &request, now) {
             Ok(granted) => allowed(&granted),
             Err(denied) => forbidden(&denied, screen),
         })
     }
+}
+
+fn administrators(policy: &Policy) -> BTreeMap<&str, Vec<&'static str>> {
+    let rights = |client| policy.admin_rights(client).map(AdminRight::name).collect::<Vec<_>>();
+    policy.clients().map(|client| (client, rights(client))).filter(|(_, rights)| !rights.is_empty()).collect()
+}
+
+fn right(text: &str) -> Result<AdminRight, &'static str> {
+    AdminRight::from_name(text).ok_or("a right is keys:read, keys:rotate or keys:revoke")
 }
 
 fn allowed(granted: &Granted) -> Answer {

@@ -24,8 +24,10 @@ use http::{Extensions, StatusCode};
 use self::listed::Listed;
 use self::order::{Order, What};
 use self::outcome::Outcome;
-use crate::authenticate::{NO_CREDENTIALS, challenged};
+use crate::audit::{Decision, OrderRecord, Record, Time};
+use crate::authenticate::{Caller, NO_CREDENTIALS, challenged};
 use crate::idempotency::Ticket;
+use crate::numbers;
 use crate::policy::{AdminRight, decide_admin};
 use crate::problem::Problem;
 use crate::service::{InForce, Inner, TokenService, no_store};
@@ -35,6 +37,11 @@ use crate::tokens::{Admitted, Begin, keep, unwritable};
 /// Method and path of each, as they are documented.
 pub(crate) const ROUTES: [(&str, &str); 3] =
     [("get", "/v1/keys"), ("post", "/v1/keys:rotate"), ("post", "/v1/keys/{kid}:revoke")];
+
+/// The path of a route as the router has it, which knows no `{kid}:revoke`.
+pub(crate) fn routed(path: &str) -> String {
+    path.replace("{kid}:revoke", "{kid}")
+}
 
 /// How long the answer to an order is waited for: the ring takes as long as it is in doubt what its store has done.
 const ORDER_TIME: Duration = Duration::from_secs(30);
@@ -48,14 +55,13 @@ pub(crate) fn router(service: &TokenService) -> Router<TokenService> {
     Router::new()
         .route("/v1/keys", get(list).route_layer(signed.clone()))
         .route("/v1/keys:rotate", post(rotate).route_layer(signed.clone()))
-        // The router knows no `{kid}:revoke`.
-        .route("/v1/keys/{kid}", post(revoke).route_layer(signed))
+        .route(&routed("/v1/keys/{kid}:revoke"), post(revoke).route_layer(signed))
 }
 
 /// `GET /v1/keys`.
 async fn list(State(service): State<TokenService>, request: Request) -> Result<Response, Problem> {
     let inner = &service.0;
-    inner.operator(&inner.in_force(), request.extensions(), AdminRight::ReadKeys)?;
+    inner.operator(&inner.in_force(), request.extensions(), AdminRight::ReadKeys).await?;
     let listed = Listed::of(&inner.ring);
     Ok(no_store(StatusCode::OK, serde_json::to_vec(&listed).map_err(|_| unwritable())?))
 }
@@ -65,17 +71,17 @@ async fn rotate(State(service): State<TokenService>, request: Request) -> Result
     let inner = &service.0;
     let in_force = inner.in_force();
     let (parts, body) = request.into_parts();
-    let operator = inner.operator(&in_force, &parts.extensions, AdminRight::RotateKeys)?;
-    let Admitted { body, ticket, .. } = match inner.read(operator.clone(), &parts, body).await? {
+    let operator = inner.operator(&in_force, &parts.extensions, AdminRight::RotateKeys).await?;
+    let Admitted { caller: operator, body, ticket } = match inner.read(operator, &parts, body).await? {
         Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
         Begin::New(admitted) => admitted,
     };
     let order = order::rotation(&body)?;
     // Whoever may replace keys may not therefore make worthless what they have signed.
     if let What::Emergency { .. } = order.what {
-        inner.permit(&in_force, &operator, AdminRight::RevokeKeys)?;
+        inner.permit(&in_force, &operator, AdminRight::RevokeKeys).await?;
     }
-    inner.carry_out(&operator, order, ticket).await
+    inner.carry_out(&in_force, operator, order, ticket).await
 }
 
 /// `POST /v1/keys/{kid}:revoke`.
@@ -91,35 +97,54 @@ async fn revoke(
     let Some(kid) = name.strip_suffix(":revoke") else {
         return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here"));
     };
-    let operator = inner.operator(&in_force, &parts.extensions, AdminRight::RevokeKeys)?;
-    let Admitted { body, ticket, .. } = match inner.read(operator.clone(), &parts, body).await? {
+    let operator = inner.operator(&in_force, &parts.extensions, AdminRight::RevokeKeys).await?;
+    let Admitted { caller: operator, body, ticket } = match inner.read(operator, &parts, body).await? {
         Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
         Begin::New(admitted) => admitted,
     };
     let order = order::revocation(&body, kid)?;
-    inner.carry_out(&operator, order, ticket).await
+    inner.carry_out(&in_force, operator, order, ticket).await
 }
 
 impl Inner {
     /// Who has signed the request, if that client has this right. The only way in.
-    fn operator(&self, in_force: &InForce, extensions: &Extensions, right: AdminRight) -> Result<Box<str>, Problem> {
+    async fn operator(
+        &self,
+        in_force: &InForce,
+        extensions: &Extensions,
+        right: AdminRight,
+    ) -> Result<Caller, Problem> {
         let client = extensions.get::<Verified>().and_then(Verified::subject);
         let client = client.ok_or(NO_CREDENTIALS).map_err(challenged)?;
-        in_force.count(client)?;
-        self.permit(in_force, client, right)?;
-        Ok(client.into())
+        let counted = in_force.count(client);
+        self.numbers.authenticated(Some(signed::METHOD), counted.as_ref().err().map(Problem::status));
+        counted?;
+        let caller = Caller { client: client.into(), method: signed::METHOD, once: None, signed: None };
+        self.permit(in_force, &caller, right).await?;
+        Ok(caller)
     }
 
-    fn permit(&self, in_force: &InForce, client: &str, right: AdminRight) -> Result<(), Problem> {
-        decide_admin(&in_force.policy, client, right, self.clock.now()).map_err(|denied| {
-            tracing::warn!(target: "countersign::service", client, reason = denied.code(), right = right.name(), "order denied");
-            Problem::from(denied)
-        })
+    async fn permit(&self, in_force: &InForce, caller: &Caller, right: AdminRight) -> Result<(), Problem> {
+        let Err(denied) = decide_admin(&in_force.policy, &caller.client, right, self.clock.now()) else {
+            return Ok(());
+        };
+        self.numbers.denied(denied.code());
+        tracing::warn!(target: "countersign::service", client = &*caller.client, reason = denied.code(), right = right.name(), "order denied");
+        if let Some(audit) = &self.audit {
+            let record = OrderRecord {
+                reason: Some(denied.code()),
+                right: Some(right.name()),
+                ..self.said(in_force, caller, Decision::Denied)
+            };
+            audit.record(vec![Record::Order(Box::new(record))]).await?;
+        }
+        Err(denied.into())
     }
 
     async fn carry_out(
         self: &Arc<Self>,
-        operator: &str,
+        in_force: &Arc<InForce>,
+        operator: Caller,
         order: Order,
         ticket: Option<Ticket>,
     ) -> Result<Response, Problem> {
@@ -129,24 +154,11 @@ impl Inner {
         }
         let busy = || Problem::unavailable("temporarily_unavailable", "too many orders are on their way");
         let turn = Arc::clone(&self.orders).try_acquire_owned().map_err(|_| busy())?;
-        let inner = Arc::clone(self);
-        let client: Box<str> = operator.into();
+        let (inner, in_force) = (Arc::clone(self), Arc::clone(in_force));
         // It goes on when whoever has asked has gone: what has come of it is kept, and is said in the log.
         let done = tokio::spawn(async move {
             let _turn = turn;
-            let Order { what, reason, .. } = &order;
-            let (kind, client) = (what.name(), &*client);
-            tracing::warn!(target: "countersign::service", client, order = kind, reason = &**reason, "order taken");
-            let outcome = inner.order(what).await;
-            match &outcome {
-                Ok(outcome) => {
-                    tracing::warn!(target: "countersign::service", client, order = kind, ?outcome, "order carried out");
-                }
-                Err(problem) => {
-                    tracing::warn!(target: "countersign::service", client, order = kind, reason = problem.code(), "order not carried out");
-                }
-            }
-            let answer = written(&outcome?)?;
+            let answer = inner.obey(&in_force, &operator, &order).await?;
             keep(ticket, &answer, i64::MAX, inner.clock.now());
             Ok(answer)
         });
@@ -157,6 +169,50 @@ impl Inner {
                 let detail = "it is not known yet whether the order is carried out; it goes on";
                 Err(Problem::unavailable("order_pending", detail))
             }
+        }
+    }
+
+    /// Written down before and after; what cannot be written down before is not done.
+    async fn obey(&self, in_force: &InForce, operator: &Caller, order: &Order) -> Result<Bytes, Problem> {
+        let (kind, client, why) = (order.what.name(), &*operator.client, &*order.reason);
+        let said = |decision| OrderRecord { order: Some(order.for_audit()), ..self.said(in_force, operator, decision) };
+        if let Some(audit) = &self.audit {
+            audit.insist(Record::Order(Box::new(said(Decision::Taken)))).await?;
+        }
+        tracing::warn!(target: "countersign::service", client, order = kind, reason = why, "order taken");
+        let outcome = self.order(&order.what).await;
+        numbers::ordered(kind, outcome.is_ok());
+        let mut record = said(if outcome.is_ok() { Decision::Done } else { Decision::Failed });
+        match &outcome {
+            Ok(outcome) => {
+                record.outcome = serde_json::to_value(outcome).ok();
+                tracing::warn!(target: "countersign::service", client, order = kind, ?outcome, "order carried out");
+            }
+            Err(problem) => {
+                record.reason = Some(problem.code());
+                tracing::warn!(target: "countersign::service", client, order = kind, reason = problem.code(), "order not carried out");
+            }
+        }
+        if let Some(audit) = &self.audit
+            && audit.insist(Record::Order(Box::new(record))).await.is_err()
+        {
+            // That it was taken is there, and it is done: to deny that would be the greater fault.
+            tracing::error!(target: "countersign::service", client, order = kind, "what has come of an order is not in the audit log");
+        }
+        written(&outcome?)
+    }
+
+    fn said(&self, in_force: &InForce, caller: &Caller, decision: Decision) -> OrderRecord {
+        OrderRecord {
+            time: Time(self.clock.now()),
+            client: caller.client.clone(),
+            method: caller.method,
+            policy: in_force.policy.revision().into(),
+            decision,
+            reason: None,
+            right: None,
+            order: None,
+            outcome: None,
         }
     }
 
@@ -172,7 +228,7 @@ impl Inner {
                 self.ring.compromise(which, *sign_at_once).await.map(Outcome::revoked)
             }
         }
-        .map(|outcome| outcome.as_it_is(&self.ring.status()))
+        .map(|outcome| outcome.told_of(&self.ring.status()))
         .map_err(|error| not_done(&error))
     }
 }

@@ -11,6 +11,7 @@ use countersign_issuer::{RingConfig, Slot};
 use serde::{Deserialize, Serialize, Serializer};
 use toml::{Table, Value};
 
+use crate::audit::WhenFull;
 use crate::metadata;
 use crate::serve::ConnectionLimits;
 
@@ -46,7 +47,7 @@ const fn setting(name: &'static str, kind: Kind, default: &'static str, about: &
 }
 
 /// All of them. Times are whole seconds.
-pub const SETTINGS: [Setting; 14] = [
+pub const SETTINGS: [Setting; 19] = [
     setting(
         "issuer",
         Kind::Text,
@@ -67,6 +68,31 @@ pub const SETTINGS: [Setting; 14] = [
     setting("rotation", Kind::Number, "86400", "how long a key signs"),
     setting("overlap", Kind::Number, "86400", "how long a key stays published after that"),
     setting("max_age", Kind::Number, "300", "how long the key set may be kept by those who fetch it"),
+    setting(
+        "audit_file",
+        Kind::Text,
+        "none",
+        "where each decision is written down, in lines that follow from each other",
+    ),
+    setting(
+        "audit_when_full",
+        Kind::Text,
+        "block",
+        "what becomes of a token that cannot be written down: block (503), or drop (it is signed, and counted)",
+    ),
+    setting(
+        "audit_subjects",
+        Kind::Text,
+        "plain",
+        "how `sub` is written down: plain, or hashed (under audit-subjects.key in `directory`)",
+    ),
+    setting(
+        "metrics_listen",
+        Kind::Text,
+        "`listen`, if that and `issuer` are on loopback, else off",
+        "where /metrics is served: an address and port of its own, or off",
+    ),
+    setting("revocations_file", Kind::Text, "none", "where revoked keys are told to verifiers that follow that file"),
     setting("connections", Kind::Number, "1024", "connections at once"),
     setting("head_time", Kind::Number, "10", "how long the head of a request may take"),
     setting("connection_time", Kind::Number, "300", "for how long a connection takes requests"),
@@ -91,6 +117,31 @@ pub struct Config {
     pub ring: RingConfig,
     /// What connections may do.
     pub limits: ConnectionLimits,
+    /// Where each decision is written down; `None`: nowhere.
+    pub audit_file: Option<PathBuf>,
+    /// What becomes of a token that cannot be.
+    pub audit_when_full: WhenFull,
+    /// Whether the audit log has hashes in place of subjects.
+    pub hashes_audit_subjects: bool,
+    /// Where `/metrics` is served.
+    pub metrics: MetricsAt,
+    /// Where verifiers hear of revoked keys that follow a file; `None`: from the key set only.
+    pub revocations_file: Option<PathBuf>,
+}
+
+/// Where `/metrics` is served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MetricsAt {
+    /// Beside everything else, if that and the issuer are on loopback; otherwise nowhere: what a service does is not the
+    /// world's to know, and something on loopback with an issuer that is not has a proxy in front, which hands on whatever
+    /// is asked.
+    #[default]
+    Loopback,
+    /// Here, and nothing else is.
+    Address(SocketAddr),
+    /// Nowhere.
+    Nowhere,
 }
 
 /// As they are written; those that are not there have their default, or no value.
@@ -107,6 +158,11 @@ struct Settings {
     rotation: Option<u32>,
     overlap: Option<u32>,
     max_age: Option<u32>,
+    audit_file: Option<PathBuf>,
+    audit_when_full: Option<String>,
+    audit_subjects: Option<String>,
+    metrics_listen: Option<String>,
+    revocations_file: Option<PathBuf>,
     connections: Option<u32>,
     head_time: Option<u32>,
     connection_time: Option<u32>,
@@ -217,6 +273,15 @@ impl Settings {
             rotation: seconds(timing.rotation),
             overlap: seconds(timing.overlap),
             max_age: seconds(timing.max_age),
+            audit_file: config.audit_file.clone(),
+            audit_when_full: Some(if config.audit_when_full == WhenFull::Drop { "drop" } else { "block" }.to_owned()),
+            audit_subjects: Some(if config.hashes_audit_subjects { "hashed" } else { "plain" }.to_owned()),
+            metrics_listen: match config.metrics {
+                MetricsAt::Loopback => None,
+                MetricsAt::Address(address) => Some(address.to_string()),
+                MetricsAt::Nowhere => Some("off".to_owned()),
+            },
+            revocations_file: config.revocations_file.clone(),
             connections: u32::try_from(limits.connections).ok(),
             head_time: seconds(limits.head_time),
             connection_time: seconds(limits.connection_time),
@@ -256,8 +321,42 @@ impl Settings {
             return Err(invalid("`connections`, `head_time` and `connection_time` must be more than 0"));
         }
         let directory = self.directory.unwrap_or_else(|| PathBuf::from("countersign-data"));
-        let (policy_file, secret_key_file) = (self.policy_file, self.secret_key_file);
-        Ok(Config { issuer, listen, directory, policy_file, secret_key_file, ring, limits })
+        let audit_when_full = match self.audit_when_full.as_deref() {
+            None | Some("block") => WhenFull::Block,
+            Some("drop") => WhenFull::Drop,
+            Some(_) => return Err(invalid("`audit_when_full` is neither `block` nor `drop`")),
+        };
+        let hashes_audit_subjects = match self.audit_subjects.as_deref() {
+            None | Some("plain") => false,
+            Some("hashed") => true,
+            Some(_) => return Err(invalid("`audit_subjects` is neither `plain` nor `hashed`")),
+        };
+        let metrics = match self.metrics_listen.as_deref() {
+            None => MetricsAt::Loopback,
+            Some("off") => MetricsAt::Nowhere,
+            Some(text) => {
+                let address: SocketAddr =
+                    text.parse().map_err(|_| invalid("`metrics_listen` is no address with a port, nor `off`"))?;
+                if address == listen && address.port() != 0 {
+                    return Err(invalid("`metrics_listen` is `listen`"));
+                }
+                MetricsAt::Address(address)
+            }
+        };
+        Ok(Config {
+            issuer,
+            listen,
+            directory,
+            policy_file: self.policy_file,
+            secret_key_file: self.secret_key_file,
+            ring,
+            limits,
+            audit_file: self.audit_file,
+            audit_when_full,
+            hashes_audit_subjects,
+            metrics,
+            revocations_file: self.revocations_file,
+        })
     }
 }
 
@@ -339,6 +438,11 @@ mod tests {
             ("rotation", "90000", "90001"),
             ("overlap", "90000", "90001"),
             ("max_age", "60", "61"),
+            ("audit_file", "'a'", "b"),
+            ("audit_when_full", "'block'", "drop"),
+            ("audit_subjects", "'plain'", "hashed"),
+            ("metrics_listen", "'127.0.0.1:9'", "off"),
+            ("revocations_file", "'a'", "b"),
             ("connections", "1", "2"),
             ("head_time", "1", "2"),
             ("connection_time", "1", "2"),
@@ -355,7 +459,7 @@ mod tests {
                 assert_eq!(Config::read(&config.to_toml(), NONE).unwrap(), config, "{name}");
             }
         }
-        assert_eq!(SETTINGS.len(), 14, "each of them is in the table above");
+        assert_eq!(SETTINGS.len(), 19, "each of them is in the table above");
     }
 
     #[test]
@@ -375,6 +479,12 @@ mod tests {
             "slots = ['RS256/1024']",
             "slots = ['ES256', 'ES256']",
             "max_lifetime = 86400",
+            "audit_when_full = 'fail'",
+            "audit_subjects = ''",
+            "metrics_listen = 'on'",
+            "metrics_listen = '127.0.0.1'",
+            "metrics_listen = '127.0.0.1:8080'",
+            "audit = 'a'",
             "connections = 0",
             "head_time = -1",
             "head_time = 0",

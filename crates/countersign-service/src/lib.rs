@@ -107,10 +107,26 @@
 //! | 409, 422 | `idempotency_key_in_use`, `idempotency_key_reused`; `order_refused`: the ring does not do that in the state it is in |
 //! | 413, 415 | `content_too_large`, `unsupported_media_type` |
 //! | 429 | `rate_limited`, with `Retry-After` |
-//! | 503 | `key_unavailable`, `signing_failed`, `temporarily_unavailable`, with `Retry-After`: nothing was signed; `order_failed`: not done, or the store does not say; `order_pending`: not known yet |
+//! | 503 | `key_unavailable`, `signing_failed`, `temporarily_unavailable`, `audit_unavailable`, with `Retry-After`: nothing was signed, and nothing done; `order_failed`: not done, or the store does not say; `order_pending`: not known yet |
 //!
 //! An answer to an `Idempotency-Key` is kept for five minutes, but not beyond the first `exp` of its tokens, and only if
 //! no part of it was a 503 or a 429.
+//!
+//! # What is told of it
+//!
+//! - Each decision is written down where [`ServiceBuilder::audit`] says (of a [`Server`], `audit_file`), in lines of which
+//!   none can be taken out unseen: [`audit`], and [`audit::check()`] or `countersign audit check`.
+//! - Everything is counted, for the recorder of the `metrics` crate, 0.24. A [`Server`] has one, and serves `/metrics`
+//!   where `metrics_listen` says; without it beside the rest, if that and the issuer are on loopback, and otherwise nowhere.
+//! - A key that is revoked is told to verifiers that follow a file, if a [`Server`] has a `revocations_file`; of a ring that
+//!   is kept elsewhere, [its builder](countersign_issuer::RingBuilder::revocations) says whom it tells. Others learn of it
+//!   from the key set, later: the answer to the order has both times.
+//! - What happens is in the log, as events of the crate `tracing`.
+//!
+//! The pages [OBSERVABILITY.md] and [REVOCATION.md] have the rest.
+//!
+//! [OBSERVABILITY.md]: https://github.com/countersign-rs/countersign/blob/main/OBSERVABILITY.md
+//! [REVOCATION.md]: https://github.com/countersign-rs/countersign/blob/main/REVOCATION.md
 //!
 //! # By itself
 //!
@@ -120,17 +136,17 @@
 //!
 //! # What is not there
 //!
-//! No route takes over keys or gives one up: whoever has the [`Ring`](countersign_issuer::Ring) orders that. A [`Server`]
-//! tells no feed of keys that are revoked: verifiers learn of it from the key set, in the time that the answer to the order
-//! has for those without a feed.
+//! No route takes over keys or gives one up: whoever has the [`Ring`](countersign_issuer::Ring) orders that.
 
 mod admin;
+pub mod audit;
 mod authenticate;
 mod body;
 mod config;
 mod idempotency;
 mod limit;
 mod metadata;
+mod numbers;
 pub mod policy;
 mod problem;
 mod serve;
@@ -143,7 +159,7 @@ mod wire;
 
 pub use authenticate::{ClientSecret, MAX_ASSERTION_LIFETIME, MIN_SECRET_BYTES, SecretKey};
 pub use body::{BODY_TIME, MAX_BODY_BYTES};
-pub use config::{Config, ConfigError, ENVIRONMENT_PREFIX, MAX_CONFIG_BYTES, SETTINGS, Setting};
+pub use config::{Config, ConfigError, ENVIRONMENT_PREFIX, MAX_CONFIG_BYTES, MetricsAt, SETTINGS, Setting};
 pub use serve::{ConnectionLimits, MAX_HEAD_BYTES, serve};
 #[cfg(unix)]
 pub use server::{FirstRun, Server, ServerError};

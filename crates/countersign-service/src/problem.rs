@@ -94,7 +94,6 @@ impl Problem {
         self.error
     }
 
-    #[cfg(test)]
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }

@@ -17,6 +17,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt as _;
 
+use crate::numbers::Open;
+
 /// The longest head of a request, bytes: an assertion has one or two thousand.
 pub const MAX_HEAD_BYTES: usize = 16 * 1024;
 
@@ -114,6 +116,7 @@ async fn connection(
     limits: ConnectionLimits,
     mut ending: watch::Receiver<()>,
 ) {
+    let _open = Open::new();
     // Answers are small and are sent at once.
     let _ = stream.set_nodelay(true);
     let service = TowerToHyperService::new(router.map_request(|request: Request<Incoming>| request.map(Body::new)));

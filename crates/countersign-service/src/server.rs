@@ -2,26 +2,37 @@
 
 use std::fmt;
 use std::fs::{self, File};
+use std::future::pending;
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::{Algorithm, SigningKey};
+use axum::Router;
+use axum::routing::get;
+use countersign::{Algorithm, FileSink, SigningKey};
 use countersign_issuer::{DirectoryStore, Kek, KekRing, KekSource, Ring};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval};
+use zeroize::Zeroizing;
 
+use crate::audit::{Audit, AuditOptions};
 use crate::authenticate::SecretKey;
-use crate::config::Config;
+use crate::config::{Config, MetricsAt};
+use crate::numbers;
 use crate::policy::{MAX_POLICY_BYTES, Policy};
 use crate::serve::{ConnectionLimits, serve};
 use crate::service::TokenService;
 
 /// How often is looked whether the policy has changed.
 const POLICY_POLL: Duration = Duration::from_secs(2);
+
+/// How often what was measured is put into buckets.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
 /// The client that the first run makes.
 const FIRST_CLIENT: &str = "first";
@@ -34,6 +45,7 @@ const FIRST_CLIENT: &str = "first";
 ///   kek              0600   what its private keys are sealed under
 ///   policy.toml      0600   made by the first run
 ///   client.pem       0600   the private key of the client in it; to be moved to where that client is
+///   audit-subjects.key 0600 what subjects are hashed under in the audit log, if they are
 /// ```
 pub struct Server {
     service: TokenService,
@@ -42,6 +54,7 @@ pub struct Server {
     policy_file: PathBuf,
     policy: String,
     first_run: Option<FirstRun>,
+    metrics: Option<Scraped>,
 }
 
 /// What the first run has made.
@@ -79,20 +92,27 @@ impl Server {
     pub async fn start(config: Config) -> Result<Self, ServerError> {
         let opened = tokio::task::spawn_blocking(move || Opened::open(config)).await;
         let opened = opened.map_err(|_| ServerError("opening ended early".into()))??;
-        let Opened { config, store, keks, policy_file, text, first_run, secret_key } = opened;
+        let Opened { config, store, keks, policy_file, text, first_run, secret_key, audit, revocations } = opened;
+        // Before the ring, which begins to count with its start.
+        let metrics = Scraped::of(&config).await?;
         let policy = Policy::parse(&text, &config.ring);
         let policy = policy.map_err(|error| failed("read", &policy_file, &error))?;
-        let ring = Ring::builder(&*config.issuer, config.ring, Arc::new(store), keks).start().await;
+        let mut ring = Ring::builder(&*config.issuer, config.ring, Arc::new(store), keks);
+        if let Some(sink) = revocations {
+            ring = ring.revocations(Arc::new(sink));
+        }
+        let ring = ring.start().await;
         let ring = ring.map_err(|error| ServerError(error.to_string().into()))?;
         let mut builder = TokenService::builder(ring, policy);
         if let Some(key) = secret_key {
             builder = builder.secret_key(key);
         }
+        if let Some(audit) = audit {
+            builder = builder.audit(audit);
+        }
         let service = builder.build().map_err(|error| ServerError(error.to_string().into()))?;
-        let listener = TcpListener::bind(config.listen).await;
-        let listener =
-            listener.map_err(|error| ServerError(format!("cannot listen on {}: {error}", config.listen).into()))?;
-        Ok(Self { service, listener, limits: config.limits, policy_file, policy: text, first_run })
+        let listener = listen(config.listen).await?;
+        Ok(Self { service, listener, limits: config.limits, policy_file, policy: text, first_run, metrics })
     }
 
     /// What is listened on.
@@ -101,6 +121,14 @@ impl Server {
     /// As the operating system says.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// Where `/metrics` is served by itself.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    pub fn metrics_addr(&self) -> io::Result<Option<SocketAddr>> {
+        self.metrics.as_ref().and_then(|metrics| metrics.listener.as_ref()).map(TcpListener::local_addr).transpose()
     }
 
     /// What this start has made, if it was the first.
@@ -118,11 +146,22 @@ impl Server {
     /// Serves until `shutdown`, and reads the policy again when its file changes. A policy that is not good changes nothing
     /// but the log.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
-        let serving = serve(self.listener, self.service.router(), self.limits, shutdown);
-        tokio::select! {
-            () = serving => {}
-            () = watch(&self.service, &self.policy_file, self.policy) => {}
+        let Self { service, listener, limits, policy_file, policy, metrics, .. } = self;
+        let (mut router, mut apart, mut handle) = (service.router(), None, None);
+        if let Some(Scraped { handle: shown, listener }) = metrics {
+            handle = Some(shown.clone());
+            match listener {
+                None => router = router.merge(scraped(shown)),
+                Some(listener) => apart = Some(serve(listener, scraped(shown), METRICS_LIMITS, pending())),
+            }
         }
+        tokio::select! {
+            () = serve(listener, router, limits, shutdown) => {}
+            () = watch(&service, &policy_file, policy) => {}
+            Some(()) = async { Some(apart?.await) } => {}
+            Some(()) = async { Some(keep_up(handle?).await) } => {}
+        }
+        service.write_all_down().await;
     }
 }
 
@@ -132,25 +171,88 @@ impl fmt::Debug for Server {
     }
 }
 
+/// `/metrics`, and where it is served.
+struct Scraped {
+    handle: PrometheusHandle,
+    /// `None`: beside everything else.
+    listener: Option<TcpListener>,
+}
+
+impl Scraped {
+    async fn of(config: &Config) -> Result<Option<Self>, ServerError> {
+        let address = match config.metrics {
+            MetricsAt::Address(address) => Some(address),
+            // An `http` issuer is on loopback.
+            MetricsAt::Loopback if config.listen.ip().is_loopback() && config.issuer.starts_with("http:") => None,
+            _ => return Ok(None),
+        };
+        let Some(handle) = numbers::recorder() else {
+            // Whoever has installed another one serves that.
+            return match address {
+                Some(_) => Err(ServerError("cannot serve metrics: another recorder is installed".into())),
+                None => Ok(None),
+            };
+        };
+        let listener = match address {
+            None => None,
+            Some(address) => Some(listen(address).await?),
+        };
+        Ok(Some(Self { handle, listener }))
+    }
+}
+
+/// Those of a few scrapers.
+const METRICS_LIMITS: ConnectionLimits = ConnectionLimits {
+    connections: 16,
+    head_time: Duration::from_secs(10),
+    connection_time: Duration::from_secs(300),
+    ending_time: Duration::from_secs(1),
+};
+
+/// `/metrics`, and nothing else.
+fn scraped(handle: PrometheusHandle) -> Router {
+    let shown =
+        async move || ([(CONTENT_TYPE, "text/plain; version=0.0.4"), (CACHE_CONTROL, "no-store")], handle.render());
+    Router::new().route("/metrics", get(shown))
+}
+
+/// Never ends: what is measured would otherwise be kept until somebody asks.
+async fn keep_up(handle: PrometheusHandle) {
+    let mut ticks = interval(METRICS_UPKEEP);
+    loop {
+        ticks.tick().await;
+        handle.run_upkeep();
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| ServerError(format!("cannot listen on {address}: {error}").into()))
+}
+
 /// Never ends.
 async fn watch(service: &TokenService, file: &Path, mut seen: String) {
     let mut ticks = interval(POLICY_POLL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_good = true;
     loop {
         ticks.tick().await;
         let path = file.to_owned();
         let read = tokio::task::spawn_blocking(move || read_policy(&path)).await;
         let Ok(Ok(text)) = read else {
             tracing::warn!(target: "countersign::service", "the policy cannot be read; the one in force stays");
+            numbers::policy_failing(true);
             continue;
         };
-        if text == seen {
-            continue;
+        if text != seen {
+            let reloaded = service.reload(&text);
+            if let Err(error) = &reloaded {
+                tracing::error!(target: "countersign::service", %error, "the policy is not good; the one in force stays");
+            }
+            is_good = reloaded.is_ok();
+            seen = text;
         }
-        if let Err(error) = service.reload(&text) {
-            tracing::error!(target: "countersign::service", %error, "the policy is not good; the one in force stays");
-        }
-        seen = text;
+        numbers::policy_failing(!is_good);
     }
 }
 
@@ -163,6 +265,8 @@ struct Opened {
     text: String,
     first_run: Option<FirstRun>,
     secret_key: Option<SecretKey>,
+    audit: Option<Audit>,
+    revocations: Option<FileSink>,
 }
 
 impl Opened {
@@ -181,7 +285,9 @@ impl Opened {
         };
         let policy_file = config.policy_file.clone().unwrap_or(usual);
         let text = read_policy(&policy_file).map_err(|error| failed("read", &policy_file, &error))?;
-        Ok(Self { config, store, keks, policy_file, text, first_run, secret_key })
+        let audit = config.audit_file.as_deref().map(|file| audit(&config, file)).transpose()?;
+        let revocations = config.revocations_file.as_deref().map(revocations).transpose()?;
+        Ok(Self { config, store, keks, policy_file, text, first_run, secret_key, audit, revocations })
     }
 }
 
@@ -221,17 +327,49 @@ fn kek(directory: &Path) -> Result<Kek, ServerError> {
     kek.map_err(|error| failed("use", &file, &error))
 }
 
+fn audit(config: &Config, file: &Path) -> Result<Audit, ServerError> {
+    let mut options = AuditOptions::new().when_full(config.audit_when_full);
+    if config.hashes_audit_subjects {
+        options = options.hash_subjects(&*subjects_key(&config.directory.join("audit-subjects.key"))?);
+    }
+    Audit::open(file, options).map_err(|error| failed("write the audit log", file, &error))
+}
+
+/// A new one if there is none: what was hashed under a lost one stays as it is.
+fn subjects_key(file: &Path) -> Result<Zeroizing<[u8; 32]>, ServerError> {
+    let mut key = Zeroizing::new([0; 32]);
+    if exists(file) {
+        let octets = private_file(file)?;
+        let octets = octets.as_slice().try_into().map_err(|_| failed("use", file, &"it has not 32 octets"))?;
+        *key = octets;
+    } else {
+        aws_lc_rs::rand::fill(&mut *key).map_err(|error| failed("make", file, &error))?;
+        write_new(file, &*key).map_err(|error| failed("write", file, &error))?;
+    }
+    Ok(key)
+}
+
+fn revocations(file: &Path) -> Result<FileSink, ServerError> {
+    FileSink::open(file).map_err(|error| failed("write", file, &error))
+}
+
 fn secret_key(file: &Path) -> Result<SecretKey, ServerError> {
+    let octets = private_file(file)?;
+    SecretKey::new(octets.trim_ascii()).ok_or_else(|| failed("use", file, &"it has less than 32 octets"))
+}
+
+/// A key that nobody else may read.
+fn private_file(file: &Path) -> Result<Zeroizing<Vec<u8>>, ServerError> {
     /// No key is longer.
     const MOST: u64 = 4_096;
-    let mut octets = zeroize::Zeroizing::new(Vec::with_capacity(MOST as usize));
+    let mut octets = Zeroizing::new(Vec::with_capacity(MOST as usize));
     let opened = File::open(file).map_err(|error| failed("read", file, &error))?;
     let mode = opened.metadata().map_err(|error| failed("read", file, &error))?.permissions();
     if std::os::unix::fs::PermissionsExt::mode(&mode) & 0o077 != 0 {
         return Err(failed("use", file, &"others may read it: chmod go= it"));
     }
     opened.take(MOST).read_to_end(&mut octets).map_err(|error| failed("read", file, &error))?;
-    SecretKey::new(octets.trim_ascii()).ok_or_else(|| failed("use", file, &"it has less than 32 octets"))
+    Ok(octets)
 }
 
 fn read_policy(file: &Path) -> io::Result<String> {

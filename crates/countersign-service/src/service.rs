@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get, get_service, post};
 use countersign::claims::{Replay, ReplayMemory};
@@ -16,10 +17,12 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::admin::{self, MAX_ORDERS};
+use crate::audit::{Audit, Record, Time};
 use crate::authenticate::{ASSERTION_WINDOW, Authenticator, Caller, ClientKeys, SecretKey};
 use crate::idempotency::{BOUNDS, Idempotency};
 use crate::limit::{Limited, Limits};
 use crate::metadata::{self, Metadata};
+use crate::numbers::Numbers;
 use crate::policy::{MAX_TOKEN_BYTES, Policy, PolicyError};
 use crate::problem::Problem;
 use crate::signed::{self, Signed};
@@ -43,6 +46,8 @@ pub(crate) struct Inner {
     pub(crate) signing: Arc<Semaphore>,
     /// For what operators order.
     pub(crate) orders: Arc<Semaphore>,
+    pub(crate) audit: Option<Audit>,
+    pub(crate) numbers: Numbers,
     /// The second after that in which it was made.
     born: UnixTime,
 }
@@ -61,6 +66,7 @@ pub struct ServiceBuilder {
     clock: Arc<dyn Clock>,
     secrets: Option<SecretKey>,
     base_url: Option<Box<str>>,
+    audit: Option<Audit>,
 }
 
 /// Why there is no service.
@@ -135,6 +141,16 @@ impl ServiceBuilder {
         self
     }
 
+    /// Where decisions are written down: each token that is signed or denied, and each order to the ring before it is
+    /// carried out. Nowhere unless it is said.
+    #[must_use]
+    pub fn audit(mut self, audit: Audit) -> Self {
+        self.audit = Some(audit);
+        self
+    }
+
+    /// Counts for the recorder of the `metrics` crate that is installed by then.
+    ///
     /// Within a tokio runtime, which fetches the keys of workload issuers.
     ///
     /// # Errors
@@ -146,6 +162,14 @@ impl ServiceBuilder {
         let now = self.clock.now();
         let base_url = self.base_url.unwrap_or_else(|| signed::base_url_of(self.ring.issuer()));
         let signed = Signed::new(&base_url, now).map_err(BuildError::BaseUrl)?;
+        if let Some(audit) = &self.audit {
+            let (issuer, policy) = (self.ring.issuer().into(), in_force.policy.revision().into());
+            audit.note(Record::Begin { time: Time(now), version: env!("CARGO_PKG_VERSION"), issuer, policy });
+        }
+        let paths = routes(&metadata, &self.ring).into_iter().map(|(_, path)| (admin::routed(&path), path));
+        let paths = paths.collect::<Vec<_>>();
+        let numbers = Numbers::new(self.ring.config(), paths.iter().map(|(path, route)| (&**path, &**route)));
+        numbers.loaded();
         Ok(TokenService(Arc::new(Inner {
             // The length of a whole token is bounded by its profile.
             minter: self.ring.minter().max_payload_bytes(MAX_TOKEN_BYTES),
@@ -160,6 +184,8 @@ impl ServiceBuilder {
             idempotency: Arc::new(Idempotency::new(BOUNDS)),
             signing: Arc::new(Semaphore::new(cores)),
             orders: Arc::new(Semaphore::new(MAX_ORDERS)),
+            audit: self.audit,
+            numbers,
         })))
     }
 }
@@ -192,13 +218,14 @@ impl TokenService {
     /// A service that signs with the keys of `ring` what `policy` allows.
     #[must_use]
     pub fn builder(ring: Ring, policy: Policy) -> ServiceBuilder {
-        ServiceBuilder { ring, policy, clock: Arc::new(SystemClock), secrets: None, base_url: None }
+        ServiceBuilder { ring, policy, clock: Arc::new(SystemClock), secrets: None, base_url: None, audit: None }
     }
 
     /// All [routes](Self::routes).
     pub fn router(&self) -> Router {
-        let router =
-            self.table().into_iter().fold(Router::new(), |router, (_, path, route)| router.route(&path, route));
+        let router = table(&self.0.metadata, &self.0.ring)
+            .into_iter()
+            .fold(Router::new(), |router, (_, path, route)| router.route(&path, route));
         router
             .merge(admin::router(self))
             .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here"))
@@ -206,33 +233,14 @@ impl TokenService {
                 let detail = "not with this method";
                 Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
             })
+            .layer(axum::middleware::from_fn_with_state(self.clone(), count))
             .with_state(self.clone())
     }
 
     /// Method and path of each route, as they are listed on the [crate's page](crate) and in [`OPENAPI`](crate::OPENAPI).
     #[must_use]
     pub fn routes(&self) -> Vec<(&'static str, String)> {
-        let admin = admin::ROUTES.into_iter().map(|(method, path)| (method, path.to_owned()));
-        self.table().into_iter().map(|(method, path, _)| (method, path)).chain(admin).collect()
-    }
-
-    fn table(&self) -> Vec<(&'static str, String, MethodRouter<Self>)> {
-        let Metadata { oauth, openid, path } = self.0.metadata.clone();
-        let alive = async || no_store(StatusCode::OK, json!({ "status": "ok" }).to_string());
-        vec![
-            ("post", "/v1/tokens".to_owned(), post(tokens::one)),
-            ("post", "/v1/tokens:batch".to_owned(), post(tokens::batch)),
-            ("get", "/.well-known/jwks.json".to_owned(), get_service(self.0.ring.jwks())),
-            (
-                "get",
-                format!("/.well-known/oauth-authorization-server{path}"),
-                get(async move || metadata::answer(oauth)),
-            ),
-            ("get", format!("{path}/.well-known/openid-configuration"), get(async move || metadata::answer(openid))),
-            ("get", "/openapi.json".to_owned(), get(async || metadata::answer(crate::OPENAPI.into()))),
-            ("get", "/livez".to_owned(), get(alive)),
-            ("get", "/readyz".to_owned(), get(ready)),
-        ]
+        routes(&self.0.metadata, &self.0.ring)
     }
 
     /// Puts another edition of the policy in force, if all of it is good; requests that are under way end under the one
@@ -241,13 +249,30 @@ impl TokenService {
     /// # Errors
     /// [`ReloadError`]; then nothing has changed.
     pub fn reload(&self, document: &str) -> Result<(), ReloadError> {
+        let reloaded = self.replace(document);
+        self.0.numbers.reloaded(reloaded.is_ok());
+        reloaded
+    }
+
+    fn replace(&self, document: &str) -> Result<(), ReloadError> {
         let Inner { ring, secrets, in_force, .. } = &*self.0;
         let policy = Policy::parse(document, ring.config()).map_err(ReloadError::Policy)?;
         let before = in_force.load_full();
         let next = InForce::new(policy, ring, secrets.as_ref(), Some(&before)).map_err(ReloadError::Service)?;
         tracing::info!(target: "countersign::service", revision = next.policy.revision(), "policy in force");
+        if let Some(audit) = &self.0.audit {
+            let policy = next.policy.revision().into();
+            audit.note(Record::Policy { time: Time(self.0.clock.now()), policy });
+        }
         in_force.store(Arc::new(next));
         Ok(())
+    }
+
+    /// Waits until everything is on the disk that was to be written down, as far as that goes.
+    pub(crate) async fn write_all_down(&self) {
+        if let Some(audit) = &self.0.audit {
+            audit.flush().await;
+        }
     }
 
     /// The [revision](Policy::revision) of the policy in force.
@@ -275,7 +300,17 @@ impl Inner {
     /// Who is asking, for the first time and not too often. Whoever has signed the request is [admitted](Self::admit_signed) when its
     /// body is there.
     pub(crate) async fn admit(&self, in_force: &InForce, head: &http::request::Parts) -> Result<Caller, Problem> {
-        let caller = in_force.authenticator.recognise(&in_force.policy, &head.headers, &*self.clock).await?;
+        let recognised = in_force.authenticator.recognise(&in_force.policy, &head.headers, &*self.clock).await;
+        let method = recognised.as_ref().ok().map(|caller| caller.method);
+        let admitted = recognised.and_then(|caller| self.take_once(in_force, caller, head));
+        let is_all = !admitted.as_ref().is_ok_and(|caller| caller.signed.is_some());
+        if is_all {
+            self.numbers.authenticated(method, admitted.as_ref().err().map(Problem::status));
+        }
+        admitted
+    }
+
+    fn take_once(&self, in_force: &InForce, caller: Caller, head: &http::request::Parts) -> Result<Caller, Problem> {
         tracing::debug!(target: "countersign::service", client = &*caller.client, method = caller.method, "client recognised");
         if let Some(verified) = &caller.signed {
             self.signed.begin(verified, head, self.clock.now())?;
@@ -309,9 +344,11 @@ impl Inner {
     /// The rest, of a request that its client has signed. Counted only now, or whoever has seen its token could use its rate up.
     pub(crate) fn admit_signed(&self, in_force: &InForce, caller: &Caller, body: &[u8]) -> Result<(), Problem> {
         let Some(verified) = &caller.signed else { return Ok(()) };
-        signed::check_body(verified, body)?;
-        in_force.count(&caller.client)?;
-        self.signed.use_up(verified, self.clock.now())
+        let used_up = signed::check_body(verified, body)
+            .and_then(|()| in_force.count(&caller.client))
+            .and_then(|()| self.signed.use_up(verified, self.clock.now()));
+        self.numbers.authenticated(Some(caller.method), used_up.as_ref().err().map(Problem::status));
+        used_up
     }
 }
 
@@ -337,6 +374,38 @@ fn limited(why: Limited) -> Problem {
         }
         Limited::Never => Problem::invalid("more tokens at once than the client's `rate` ever allows"),
     }
+}
+
+/// Method, path and what answers.
+type Table = Vec<(&'static str, String, MethodRouter<TokenService>)>;
+
+/// All but those of [`admin`].
+fn table(metadata: &Metadata, ring: &Ring) -> Table {
+    let Metadata { oauth, openid, path } = metadata.clone();
+    let alive = async || no_store(StatusCode::OK, json!({ "status": "ok" }).to_string());
+    vec![
+        ("post", "/v1/tokens".to_owned(), post(tokens::one)),
+        ("post", "/v1/tokens:batch".to_owned(), post(tokens::batch)),
+        ("get", "/.well-known/jwks.json".to_owned(), get_service(ring.jwks())),
+        ("get", format!("/.well-known/oauth-authorization-server{path}"), get(async move || metadata::answer(oauth))),
+        ("get", format!("{path}/.well-known/openid-configuration"), get(async move || metadata::answer(openid))),
+        ("get", "/openapi.json".to_owned(), get(async || metadata::answer(crate::OPENAPI.into()))),
+        ("get", "/livez".to_owned(), get(alive)),
+        ("get", "/readyz".to_owned(), get(ready)),
+    ]
+}
+
+fn routes(metadata: &Metadata, ring: &Ring) -> Vec<(&'static str, String)> {
+    let admin = admin::ROUTES.into_iter().map(|(method, path)| (method, path.to_owned()));
+    table(metadata, ring).into_iter().map(|(method, path, _)| (method, path)).chain(admin).collect()
+}
+
+/// Around every route.
+async fn count(State(service): State<TokenService>, request: Request, next: Next) -> Response {
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    service.0.numbers.answered(path.as_ref().map(MatchedPath::as_str), response.status());
+    response
 }
 
 /// Whether every slot signs, and which do not.

@@ -19,6 +19,9 @@ use crate::metadata;
 use crate::problem::Problem;
 use crate::service::{Inner, TokenService};
 
+/// How their clients have shown who they are.
+pub(crate) const METHOD: &str = "signed_request";
+
 /// What these requests are compared with, and which were there already. One for all routes, and for all policies.
 pub(crate) struct Signed {
     requests: SignedRequests,
@@ -35,7 +38,8 @@ pub(crate) fn layer(service: &TokenService) -> Layer {
     let verifier = Verifier::new(ClientsInForce(Arc::clone(inner)), policy(inner.issuer())).without_token_cache();
     let clock = Arc::clone(&inner.clock);
     let layer = RequireJwtLayer::new(verifier).clock(move || clock.now()).plain_http_refusals();
-    Stack::new(layer.signed_requests(inner.signed.requests.clone()), OnRefusalLayer::new(Problems))
+    let problems = Problems(Arc::clone(inner));
+    Stack::new(layer.signed_requests(inner.signed.requests.clone()), OnRefusalLayer::new(problems))
 }
 
 /// What is demanded of the tokens.
@@ -111,12 +115,14 @@ const FULL: &str = "too many signed requests are remembered";
 const TOO_OLD: &str = "the token was made before this process was there: make another";
 
 /// The layer's refusals as those of the routes without it.
-#[derive(Clone, Copy)]
-pub(crate) struct Problems;
+#[derive(Clone)]
+pub(crate) struct Problems(Arc<Inner>);
 
 impl RefusalResponse<Body> for Problems {
     fn respond(&self, refusal: &Refusal, response: Response<()>) -> Response<Body> {
         tracing::debug!(target: "countersign::service", reason = refusal.code(), "signed request refused");
+        let method = matches!(refusal, Refusal::Request(_)).then_some(METHOD);
+        self.0.numbers.authenticated(method, Some(refusal.status()));
         problem(refusal, response.status()).into_response()
     }
 }

@@ -1,7 +1,7 @@
 //! Tokens, one at a time and in batches.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -11,9 +11,11 @@ use countersign::UnixTime;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 
+use crate::audit::{self, Audit, Decision, Record, Time, TokenRecord};
+use crate::authenticate::Caller;
 use crate::body;
 use crate::idempotency::{Begun, KEPT_FOR, MAX_KEY, Ticket};
-use crate::policy::{self, Granted};
+use crate::policy::{self, Denied, Granted};
 use crate::problem::Problem;
 use crate::service::{InForce, Inner, TokenService, no_store};
 use crate::wire::{self, Answer, Answers, Item};
@@ -26,21 +28,27 @@ const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// `POST /v1/tokens`.
 pub(crate) async fn one(State(service): State<TokenService>, request: Request) -> Result<Response, Problem> {
+    let begun = Instant::now();
     let inner = &service.0;
     let in_force = inner.in_force();
-    let Admitted { client, body, ticket } = match inner.take_in(&in_force, request).await? {
+    let Admitted { caller, body, ticket } = match inner.take_in(&in_force, request).await? {
         Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
         Begin::New(admitted) => admitted,
     };
-    let asked = wire::request(&body)?;
-    let granted = inner.decide(&in_force, &client, &asked)?;
-    let answer = if is_slow(&granted) {
-        let shared = Arc::clone(inner);
-        let client = client.clone();
-        inner.elsewhere(move || shared.sign(&client, &granted, &asked)).await??
+    let wish = inner.judge(&in_force, &caller.client, wire::request(&body)?);
+    let (wish, made) = if wish.is_slow() {
+        let (shared, client) = (Arc::clone(inner), caller.client.clone());
+        let sign = move || {
+            let made = shared.make(&client, &wish);
+            (wish, made)
+        };
+        inner.elsewhere(sign).await?
     } else {
-        inner.sign(&client, &granted, &asked)?
+        let made = inner.make(&caller.client, &wish);
+        (wish, made)
     };
+    inner.write_down(&in_force, &caller, begun, [(&wish, &made)].into_iter()).await?;
+    let answer = made?;
     let body = Bytes::from(serde_json::to_vec(&answer).map_err(|_| unwritable())?);
     keep(ticket, &body, answer.expires_at(), inner.clock.now());
     Ok(no_store(StatusCode::OK, body))
@@ -48,43 +56,99 @@ pub(crate) async fn one(State(service): State<TokenService>, request: Request) -
 
 /// `POST /v1/tokens:batch`.
 pub(crate) async fn batch(State(service): State<TokenService>, request: Request) -> Result<Response, Problem> {
+    let begun = Instant::now();
     let inner = &service.0;
     let in_force = inner.in_force();
-    let Admitted { client, body, ticket } = match inner.take_in(&in_force, request).await? {
+    let Admitted { caller, body, ticket } = match inner.take_in(&in_force, request).await? {
         Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
         Begin::New(admitted) => admitted,
     };
     let asked = wire::batch(&body)?;
     // The first was counted already.
-    in_force.count_others(&client, asked.len())?;
-    let is_long = asked.len() > FEW;
-    let decided: Vec<_> = asked
-        .into_iter()
-        .map(|asked| {
-            let asked = asked?;
-            let granted = inner.decide(&in_force, &client, &asked)?;
-            Ok((granted, asked))
-        })
-        .collect();
-    let is_long = is_long || decided.iter().any(|one| one.as_ref().is_ok_and(|(granted, _)| is_slow(granted)));
-    let shared = Arc::clone(inner);
-    let sign = move || -> Vec<Result<Answer, Problem>> {
-        let sign = |one: Result<_, Problem>| one.and_then(|(granted, asked)| shared.sign(&client, &granted, &asked));
-        decided.into_iter().map(sign).collect()
+    in_force.count_others(&caller.client, asked.len())?;
+    let judge = |asked: Result<_, Problem>| asked.map(|asked| inner.judge(&in_force, &caller.client, asked));
+    let wishes: Vec<_> = asked.into_iter().map(judge).collect();
+    let is_long = wishes.len() > FEW || wishes.iter().flatten().any(Wish::is_slow);
+    let (shared, client) = (Arc::clone(inner), caller.client.clone());
+    let sign = move || -> Vec<(Option<Wish>, Result<Answer, Problem>)> {
+        let sign = |wish: Result<Wish, Problem>| match wish {
+            Ok(wish) => {
+                let made = shared.make(&client, &wish);
+                (Some(wish), made)
+            }
+            Err(problem) => (None, Err(problem)),
+        };
+        wishes.into_iter().map(sign).collect()
     };
     let results = if is_long { inner.elsewhere(sign).await? } else { sign() };
-    let items = results.iter().map(|result| match result {
+    let decided = results.iter().filter_map(|(wish, made)| Some((wish.as_ref()?, made)));
+    inner.write_down(&in_force, &caller, begun, decided).await?;
+    let items = results.iter().map(|(_, made)| match made {
         Ok(answer) => Item::Token(answer),
         Err(problem) => Item::Problem(problem.body()),
     });
     let answers = Answers { results: items.collect() };
     let body = Bytes::from(serde_json::to_vec(&answers).map_err(|_| unwritable())?);
-    let is_final = !results.iter().any(|result| result.as_ref().is_err_and(Problem::is_temporary));
-    let first_end = results.iter().flatten().map(Answer::expires_at).min();
+    let is_final = !results.iter().any(|(_, made)| made.as_ref().is_err_and(Problem::is_temporary));
+    let first_end = results.iter().flat_map(|(_, made)| made).map(Answer::expires_at).min();
     if is_final {
         keep(ticket, &body, first_end.unwrap_or(i64::MAX), inner.clock.now());
     }
     Ok(no_store(StatusCode::OK, body))
+}
+
+/// What is asked for, and whether it may be had.
+struct Wish {
+    asked: policy::Request,
+    decided: Result<Granted, Denied>,
+}
+
+impl Wish {
+    /// RSA: a fifth of a millisecond with 2048 bits, and more than one with 4096.
+    fn is_slow(&self) -> bool {
+        self.decided.as_ref().is_ok_and(|granted| granted.rsa_bits().is_some())
+    }
+
+    fn record(&self, audit: &Audit, case: &Case<'_>, made: &Result<Answer, Problem>) -> Record {
+        let Self { asked, decided } = self;
+        let (decision, reason) = match (decided, made) {
+            (Err(denied), _) => (Decision::Denied, Some(denied.code())),
+            (Ok(_), Err(problem)) => (Decision::Failed, Some(problem.code())),
+            (Ok(_), Ok(_)) => (Decision::Signed, None),
+        };
+        let grant = match decided {
+            Ok(granted) => Some(granted.grant().into()),
+            Err(denied) => denied.grant.clone(),
+        };
+        let (aud, aud_more) = audit::audiences(asked.named_audiences());
+        let made = made.as_ref().ok();
+        Record::Token(Box::new(TokenRecord {
+            time: Time(case.now),
+            client: case.caller.client.clone(),
+            method: case.caller.method,
+            policy: case.revision.into(),
+            decision,
+            reason,
+            grant,
+            profile: audit::cut(asked.named_profile()),
+            sub: audit.subject(asked.named_subject().unwrap_or(&case.caller.client)),
+            aud,
+            aud_more,
+            ttl_asked: asked.asked_lifetime().map(|time| time.as_secs()),
+            ttl: made.map(Answer::lifetime),
+            kid: made.map(|made| made.kid().into()),
+            jti: made.map(|made| made.jti().into()),
+            latency_us: u64::try_from(case.took.as_micros()).unwrap_or(u64::MAX),
+        }))
+    }
+}
+
+/// What is the same of all that one request asks for.
+struct Case<'a> {
+    now: UnixTime,
+    caller: &'a Caller,
+    revision: &'a str,
+    took: Duration,
 }
 
 pub(crate) enum Begin {
@@ -94,7 +158,7 @@ pub(crate) enum Begin {
 
 /// A request of a client that was recognised.
 pub(crate) struct Admitted {
-    pub(crate) client: Box<str>,
+    pub(crate) caller: Caller,
     pub(crate) body: Bytes,
     /// If its answer is to be kept.
     pub(crate) ticket: Option<Ticket>,
@@ -107,23 +171,23 @@ impl Inner {
         let caller = self.admit(in_force, &parts).await?;
         let body = body::read(&parts.headers, body).await?;
         self.admit_signed(in_force, &caller, &body)?;
-        self.begin(caller.client, &parts, body)
+        self.begin(caller, &parts, body)
     }
 
     /// The body of a client's request; and what was answered under the same key, or the right to answer.
-    pub(crate) async fn read(&self, client: Box<str>, parts: &Parts, body: Body) -> Result<Begin, Problem> {
+    pub(crate) async fn read(&self, caller: Caller, parts: &Parts, body: Body) -> Result<Begin, Problem> {
         let body = body::read(&parts.headers, body).await?;
-        self.begin(client, parts, body)
+        self.begin(caller, parts, body)
     }
 
-    fn begin(&self, client: Box<str>, parts: &Parts, body: Bytes) -> Result<Begin, Problem> {
+    fn begin(&self, caller: Caller, parts: &Parts, body: Bytes) -> Result<Begin, Problem> {
         let Some(key) = idempotency_key(&parts.headers)? else {
-            return Ok(Begin::New(Admitted { client, body, ticket: None }));
+            return Ok(Begin::New(Admitted { caller, body, ticket: None }));
         };
         let path = parts.uri.path().as_bytes();
         let conflict = |status, error, detail| Err(Problem::new(status, error, detail));
-        match self.idempotency.begin(&client, key, &[path, &body], self.clock.now()) {
-            Begun::New(ticket) => Ok(Begin::New(Admitted { client, body, ticket: Some(ticket) })),
+        match self.idempotency.begin(&caller.client, key, &[path, &body], self.clock.now()) {
+            Begun::New(ticket) => Ok(Begin::New(Admitted { caller, body, ticket: Some(ticket) })),
             Begun::Answered(answer) => Ok(Begin::Answered(answer)),
             Begun::InProgress => {
                 let detail = "a request with this `Idempotency-Key` is being answered";
@@ -137,15 +201,22 @@ impl Inner {
         }
     }
 
-    fn decide(&self, in_force: &InForce, client: &str, asked: &policy::Request) -> Result<Granted, Problem> {
-        policy::decide(&in_force.policy, client, asked, self.clock.now()).map_err(|denied| {
+    fn judge(&self, in_force: &InForce, client: &str, asked: policy::Request) -> Wish {
+        let decided = policy::decide(&in_force.policy, client, &asked, self.clock.now());
+        if let Err(denied) = &decided {
+            self.numbers.denied(denied.code());
             tracing::info!(target: "countersign::service", client, reason = denied.code(), grant = denied.grant.as_deref(), "token denied");
-            Problem::from(denied)
-        })
+        }
+        Wish { asked, decided }
     }
 
-    fn sign(&self, client: &str, granted: &Granted, asked: &policy::Request) -> Result<Answer, Problem> {
-        match self.minter.mint(granted.slot(), &granted.mint(client, asked)) {
+    fn make(&self, client: &str, wish: &Wish) -> Result<Answer, Problem> {
+        let Wish { asked, decided } = wish;
+        let granted = decided.as_ref().map_err(|denied| Problem::from(denied.clone()))?;
+        let begun = Instant::now();
+        let minted = self.minter.mint(granted.slot(), &granted.mint(client, asked));
+        self.numbers.signed(granted.slot(), minted.is_ok(), begun.elapsed());
+        match minted {
             Ok(minted) => {
                 let (kid, jti, exp) = (&*minted.kid, &*minted.jti, minted.expires_at.as_secs());
                 tracing::info!(target: "countersign::service", client, grant = granted.grant(), kid, jti, exp, "token signed");
@@ -156,6 +227,21 @@ impl Inner {
                 Err(error.into())
             }
         }
+    }
+
+    /// Before anything of it is told.
+    async fn write_down<'a>(
+        &self,
+        in_force: &InForce,
+        caller: &Caller,
+        begun: Instant,
+        decided: impl Iterator<Item = (&'a Wish, &'a Result<Answer, Problem>)>,
+    ) -> Result<(), Problem> {
+        let Some(audit) = &self.audit else { return Ok(()) };
+        let (revision, took) = (in_force.policy.revision(), begun.elapsed());
+        let case = Case { now: self.clock.now(), caller, revision, took };
+        let records: Vec<_> = decided.map(|(wish, made)| wish.record(audit, &case, made)).collect();
+        if records.is_empty() { Ok(()) } else { audit.record(records).await }
     }
 
     /// On a thread for work that takes long, of which as many run at once as there are cores.
@@ -169,11 +255,6 @@ impl Inner {
         });
         done.await.map_err(|_| unwritable())
     }
-}
-
-/// RSA: a fifth of a millisecond with 2048 bits, and more than one with 4096.
-fn is_slow(granted: &Granted) -> bool {
-    granted.rsa_bits().is_some()
 }
 
 pub(crate) fn keep(ticket: Option<Ticket>, answer: &Bytes, first_end: i64, now: UnixTime) {

@@ -212,6 +212,18 @@ impl Answer {
     pub(crate) fn expires_at(&self) -> i64 {
         self.exp
     }
+
+    pub(crate) fn lifetime(&self) -> i64 {
+        self.expires_in
+    }
+
+    pub(crate) fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    pub(crate) fn jti(&self) -> &str {
+        &self.jti
+    }
 }
 
 /// The answers to a batch, in the order of its requests.

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests, where a panic is the message")]
 
+#[cfg(unix)]
+mod audit;
 mod jwks;
 #[cfg(unix)]
 mod keys;

@@ -79,6 +79,24 @@ fn what_a_client_would_be_answered_is_told_with_the_grant_and_the_rule() {
 }
 
 #[test]
+fn rights_over_the_ring_are_listed_and_explained() {
+    let place = directory("policy-admin");
+    let text = POLICY.to_owned() + "[clients.ops]\nadmin = [\"keys:revoke\", \"keys:read\"]\n";
+    let file = written(&place, "policy.toml", &text);
+    let checked = run(&["policy", "check", &file]).ends(GOOD).out;
+    assert_eq!(checked, "good: 2 clients, revision 7\n  ops: keys:read, keys:revoke\n");
+    let document = run(&["--json", "policy", "check", &file]).ends(GOOD).json();
+    assert_eq!(document["admin"], serde_json::json!({ "ops": ["keys:read", "keys:revoke"] }));
+    let ask =
+        |client: &str, right: &str| run(&["--json", "policy", "explain", &file, "--client", client, "--admin", right]);
+    assert_eq!(ask("ops", "keys:read").ends(GOOD).json()["granted"], true);
+    assert_eq!(ask("ops", "keys:rotate").ends(REFUSED).json()["error"], "admin_right_missing");
+    assert_eq!(ask("web", "keys:read").ends(REFUSED).json()["error"], "admin_right_missing");
+    assert_eq!(ask("app", "keys:read").ends(REFUSED).json()["error"], "unauthorized_client");
+    ask("ops", "keys:all").ends(USAGE);
+}
+
+#[test]
 fn settings_are_shown_as_a_file_that_says_the_same() {
     let place = directory("config-show");
     let file =

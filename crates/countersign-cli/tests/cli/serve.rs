@@ -3,26 +3,30 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::{GOOD, UNAVAILABLE, USAGE, command, run};
 
-const ISSUER: &str = "http://127.0.0.1:8080";
+pub(crate) const ISSUER: &str = "http://127.0.0.1:8080";
 
-struct Served {
+pub(crate) struct Served {
     child: Child,
     address: String,
-    directory: PathBuf,
+    pub(crate) directory: PathBuf,
 }
 
 impl Served {
     fn new(name: &str) -> Self {
+        Self::begin(name, command(&["serve"]))
+    }
+
+    /// With a command that becomes the service.
+    pub(crate) fn begin(name: &str, mut command: Command) -> Self {
         let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         let _ = std::fs::remove_dir_all(&directory);
-        let mut command = command(&["serve"]);
         command.env("COUNTERSIGN_DIRECTORY", &directory).env("COUNTERSIGN_LISTEN", "127.0.0.1:0");
         let mut child = command.env("COUNTERSIGN_ISSUER", ISSUER).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -33,7 +37,7 @@ impl Served {
         Self { child, address, directory }
     }
 
-    fn send(&self, request: &str) -> (u16, String) {
+    pub(crate) fn send(&self, request: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
@@ -42,13 +46,13 @@ impl Served {
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
 
-    fn get(&self, path: &str) -> (u16, String) {
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
         self.send(&format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
     }
 
-    fn end(mut self) -> Option<i32> {
+    pub(crate) fn end(mut self) -> Option<i32> {
         let pid = self.child.id().to_string();
-        assert!(std::process::Command::new("kill").arg(pid).status().unwrap().success());
+        assert!(Command::new("kill").arg(pid).status().unwrap().success());
         let code = self.child.wait().unwrap().code();
         std::fs::remove_dir_all(&self.directory).unwrap();
         code

@@ -1,5 +1,7 @@
 use countersign::token::json::{Members, Raw};
+use serde_json::{Value, json};
 
+use crate::audit;
 use crate::problem::Problem;
 use crate::wire::{not_an_object, text, unknown_member, utf8};
 
@@ -25,6 +27,21 @@ pub(super) enum What {
     Emergency { slots: Vec<String>, sign_at_once: bool },
     /// The same of one key, whatever it is.
     Revoke { kid: String, sign_at_once: bool },
+}
+
+impl Order {
+    /// What is written down of it.
+    pub(super) fn for_audit(&self) -> Value {
+        let cut_all = |slots: &[String]| slots.iter().map(|slot| audit::cut(slot)).collect::<Vec<_>>();
+        let mut said = match &self.what {
+            What::Rotate { slots } => json!({ "slots": cut_all(slots) }),
+            What::Emergency { slots, sign_at_once } => json!({ "slots": cut_all(slots), "sign_at_once": sign_at_once }),
+            What::Revoke { kid, sign_at_once } => json!({ "kid": audit::cut(kid), "sign_at_once": sign_at_once }),
+        };
+        said["what"] = self.what.name().into();
+        said["reason"] = (*self.reason).into();
+        said
+    }
 }
 
 impl What {

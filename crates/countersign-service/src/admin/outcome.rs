@@ -54,9 +54,11 @@ impl Outcome {
         Self { revoked: done.kids, halted: done.halted, exposure_seconds, ..Self::default() }
     }
 
-    /// With the keys that sign now.
-    pub(super) fn as_it_is(self, status: &RingStatus) -> Self {
-        Self { signs: signing(status), ..self }
+    /// With the keys that sign now: where the next one may sign at once, it may by now.
+    pub(super) fn told_of(mut self, status: &RingStatus) -> Self {
+        self.signs = signing(status);
+        self.halted.retain(|slot| self.signs.get(slot).is_none_or(Option::is_none));
+        self
     }
 
     /// As this node sees the ring at this moment.

@@ -70,28 +70,31 @@ impl Denied {
 }
 
 impl Denial {
+    /// All [codes](Self::code), in order.
+    pub const CODES: [&str; 17] = [
+        "unauthorized_client",
+        "client_not_valid",
+        "profile_not_permitted",
+        "grant_not_valid",
+        "subject_not_permitted",
+        "audience_missing",
+        "invalid_target",
+        "invalid_scope",
+        "alg_not_permitted",
+        "key_size_not_permitted",
+        "ttl_exceeds_policy",
+        "claim_not_permitted",
+        "claim_type_not_permitted",
+        "claim_too_large",
+        "claim_value_not_permitted",
+        "claim_missing",
+        "admin_right_missing",
+    ];
+
     /// A stable name, for answers, metrics and logs.
     #[must_use]
     pub fn code(&self) -> &'static str {
-        match self {
-            Self::UnknownClient => "unauthorized_client",
-            Self::ClientNotValid => "client_not_valid",
-            Self::Profile => "profile_not_permitted",
-            Self::GrantNotValid => "grant_not_valid",
-            Self::Subject => "subject_not_permitted",
-            Self::NoAudience => "audience_missing",
-            Self::Audience => "invalid_target",
-            Self::Scope => "invalid_scope",
-            Self::Algorithm => "alg_not_permitted",
-            Self::KeySize => "key_size_not_permitted",
-            Self::Lifetime { .. } => "ttl_exceeds_policy",
-            Self::Claim(_) => "claim_not_permitted",
-            Self::ClaimType(..) => "claim_type_not_permitted",
-            Self::ClaimTooLarge(..) => "claim_too_large",
-            Self::ClaimValue(_) => "claim_value_not_permitted",
-            Self::ClaimMissing(_) => "claim_missing",
-            Self::AdminRight(_) => "admin_right_missing",
-        }
+        Self::CODES[usize::from(self.step())]
     }
 
     /// How far a request came that is refused for this.

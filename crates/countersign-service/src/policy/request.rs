@@ -85,6 +85,22 @@ impl Request {
         self
     }
 
+    pub(crate) fn named_profile(&self) -> &str {
+        &self.profile
+    }
+
+    pub(crate) fn named_subject(&self) -> Option<&str> {
+        self.subject.as_deref()
+    }
+
+    pub(crate) fn named_audiences(&self) -> &[Box<str>] {
+        &self.audiences
+    }
+
+    pub(crate) fn asked_lifetime(&self) -> Option<Duration> {
+        self.lifetime
+    }
+
     /// One more claim: its name, and its value as JSON.
     #[must_use]
     pub fn claim(mut self, name: impl Into<Box<str>>, json: impl Into<Box<str>>) -> Self {

@@ -11,7 +11,7 @@ use countersign::token::RsaBits;
 use countersign::{Algorithm, SigningKey, UnixTime};
 use countersign_issuer::{Clock, Kek, KekRing, MemoryStore, Now, Ring, RingConfig, Slot, SystemClock};
 use countersign_service::policy::Policy;
-use countersign_service::{SecretKey, TokenService};
+use countersign_service::{SecretKey, ServiceBuilder, TokenService};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -111,6 +111,13 @@ impl Bench {
     }
 
     pub(crate) async fn with(change: impl FnOnce(String) -> String) -> Self {
+        Self::built(change, |builder| builder).await
+    }
+
+    pub(crate) async fn built(
+        change: impl FnOnce(String) -> String,
+        more: impl FnOnce(ServiceBuilder) -> ServiceBuilder,
+    ) -> Self {
         let key = key("c1");
         let policy = change(POLICY.replace("JWKS", &jwks(&[&key])));
         let (store, ring_ahead) = (MemoryStore::new(), Arc::new(AtomicU64::new(0)));
@@ -121,11 +128,8 @@ impl Bench {
             move || system_time(ahead.load(Ordering::SeqCst))
         };
         let policy = Policy::parse(&policy, ring.config()).unwrap();
-        let service = TokenService::builder(ring.clone(), policy)
-            .clock(clock)
-            .secret_key(SecretKey::new(&[7; 32]).unwrap())
-            .build()
-            .unwrap();
+        let builder = TokenService::builder(ring.clone(), policy).clock(clock);
+        let service = more(builder.secret_key(SecretKey::new(&[7; 32]).unwrap())).build().unwrap();
         // Past the second that it was made in, to which its own assertions cannot be told from older ones.
         ahead.store(2, Ordering::SeqCst);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

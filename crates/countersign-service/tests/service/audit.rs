@@ -1,0 +1,256 @@
+//! What is written down of what was decided, and what becomes of decisions that cannot be.
+
+use std::fs;
+use std::path::PathBuf;
+
+use countersign_issuer::state::KeyState;
+use countersign_service::audit::{Audit, AuditOptions, WhenFull, check};
+use serde_json::{Value, json};
+
+use crate::admin::with_operators;
+use crate::bench::{Answer, Bench, bearer, orders};
+
+/// Gone with the test.
+struct Log(PathBuf);
+
+impl Log {
+    fn new(name: &str) -> Self {
+        let place = std::env::temp_dir().join(format!("countersign-audit-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&place);
+        fs::create_dir(&place).unwrap();
+        Self(place)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join("audit.jsonl")
+    }
+
+    async fn bench(&self, options: AuditOptions) -> Bench {
+        let audit = Audit::open(self.file(), options).unwrap();
+        let bench = Bench::built(with_operators, |builder| builder.audit(audit)).await;
+        // A process that has just begun takes no signed requests.
+        bench.advance(5);
+        bench
+    }
+
+    /// All lines, whose chain holds.
+    fn lines(&self) -> Vec<Value> {
+        let text = fs::read(self.file()).unwrap();
+        let report = check(&*text, None, None).unwrap();
+        assert_eq!((report.faults.len(), report.torn), (0, 0));
+        text.split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect()
+    }
+
+    /// The last of them.
+    fn last(&self) -> Value {
+        self.lines().pop().unwrap()
+    }
+
+    /// As if nothing could be written any more.
+    fn fill(&self) {
+        fs::rename(self.file(), self.0.join("full")).unwrap();
+        fs::create_dir(self.file()).unwrap();
+    }
+
+    fn make_room(&self) {
+        fs::remove_dir(self.file()).unwrap();
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+async fn order(bench: &Bench, client: &str, path: &str, body: &Value) -> Answer {
+    bench.post(path, &bearer(&bench.signed(client, "POST", path, &body.to_string())), body).await
+}
+
+#[tokio::test]
+async fn each_token_that_is_signed_or_denied_has_a_line_and_no_line_has_a_token_or_a_claim() {
+    let log = Log::new("tokens");
+    let bench = log.bench(AuditOptions::new()).await;
+    let body =
+        json!({ "profile": "access", "aud": "orders", "sub": "user:ada", "ttl": 60, "claims": { "tenant": "s3cret" } });
+    let told = bench.ask(&body).await.json();
+    let line = log.last();
+    for (member, value) in [
+        ("kind", json!("token")),
+        ("client", json!("web")),
+        ("method", json!("private_key_jwt")),
+        ("policy", json!("first")),
+        ("decision", json!("signed")),
+        ("grant", json!("orders")),
+        ("profile", json!("access")),
+        ("sub", json!("user:ada")),
+        ("aud", json!(["orders"])),
+        ("ttl_asked", json!(60)),
+        ("ttl", json!(60)),
+        ("kid", told["kid"].clone()),
+        ("jti", told["jti"].clone()),
+    ] {
+        assert_eq!(line[member], value, "{member}");
+    }
+    assert!(line["latency_us"].as_u64().unwrap() > 0 && line.get("reason").is_none());
+    assert!(line["time"].as_str().unwrap().ends_with('Z'));
+
+    let denied = json!({ "profile": "access", "aud": ["orders", "billing"], "sub": "user:\u{202e}", "ttl": 60 });
+    assert_eq!(bench.ask(&denied).await.status, 403);
+    let line = log.last();
+    assert_eq!(
+        (&line["decision"], &line["reason"], &line["grant"]),
+        (&json!("denied"), &json!("invalid_target"), &json!("orders"))
+    );
+    assert_eq!((&line["aud"], line.get("kid"), line.get("ttl")), (&json!(["orders", "billing"]), None, None));
+
+    let mut long = orders();
+    long["claims"] = json!({ "tenant": "x".repeat(4_000) });
+    assert_eq!(bench.ask(&long).await.status, 403);
+    let line = log.last();
+    assert_eq!((&line["decision"], &line["reason"]), (&json!("failed"), &json!("payload_too_large")));
+
+    // Of a batch, each that could be decided.
+    let before = log.lines().len();
+    let requests = json!({ "requests": [orders(), 7, denied, orders()] });
+    assert_eq!(bench.post("/v1/tokens:batch", &bearer(&bench.assertion()), &requests).await.status, 200);
+    let decisions: Vec<_> = log.lines()[before..].iter().map(|line| line["decision"].clone()).collect();
+    assert_eq!(decisions, [json!("signed"), json!("denied"), json!("signed")]);
+
+    // What is no request has none, nor has a stranger, nor an answer that is given again.
+    let before = log.lines().len();
+    assert_eq!(bench.ask(&json!([])).await.status, 400);
+    assert_eq!(bench.post("/v1/tokens", &bearer("a.b.c"), &orders()).await.status, 401);
+    let headers = || format!("{}Idempotency-Key: k\r\n", bearer(&bench.assertion()));
+    assert_eq!(bench.post("/v1/tokens", &headers(), &orders()).await.status, 200);
+    assert_eq!(bench.post("/v1/tokens", &headers(), &orders()).await.status, 200);
+    assert_eq!(log.lines().len(), before + 1);
+
+    let text = fs::read_to_string(log.file()).unwrap();
+    let token = told["token"].as_str().unwrap();
+    for secret in ["s3cret", token, token.rsplit('.').next().unwrap(), "xxxx", "eyJ"] {
+        assert!(!text.contains(secret), "{secret}");
+    }
+    assert_eq!(log.lines()[0]["kind"], "begin");
+    bench.service.reload("version = 1\nrevision = \"second\"").unwrap();
+    assert_eq!(bench.ask(&orders()).await.status, 401);
+    while log.last()["kind"] != "policy" {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(log.last()["policy"], "second");
+}
+
+#[tokio::test]
+async fn what_a_stranger_says_takes_no_more_than_its_place_in_a_line() {
+    let log = Log::new("bounds");
+    let bench = log.bench(AuditOptions::new()).await;
+    let many: Vec<_> = (0..200).map(|index| format!("{index}{}", "ä".repeat(100))).collect();
+    let body = json!({ "profile": "\"".repeat(5_000), "aud": many, "sub": "s".repeat(5_000) });
+    assert_eq!(bench.ask(&body).await.status, 403);
+    let line = log.last();
+    assert_eq!((line["aud"].as_array().unwrap().len(), &line["aud_more"]), (16, &json!(184)));
+    assert!(line.to_string().len() < 10_000);
+}
+
+#[tokio::test]
+async fn an_order_is_written_down_before_it_is_carried_out_and_after() {
+    let log = Log::new("orders");
+    let bench = log.bench(AuditOptions::new()).await;
+    let signs = bench.ask(&orders()).await.json()["kid"].as_str().unwrap().to_owned();
+    let path = format!("/v1/keys/{signs}:revoke");
+    let body = json!({ "reason": "INC-7: stolen" });
+    assert_eq!(order(&bench, "reader", &path, &body).await.status, 403);
+    let line = log.last();
+    assert_eq!(
+        (&line["kind"], &line["client"], &line["decision"], &line["reason"], &line["right"]),
+        (&json!("order"), &json!("reader"), &json!("denied"), &json!("admin_right_missing"), &json!("keys:revoke"))
+    );
+    let before = log.lines().len();
+    let answer = order(&bench, "ops", &path, &body).await.json();
+    let lines = log.lines();
+    let [taken, done] = &lines[before..] else { panic!("{lines:?}") };
+    for line in [taken, done] {
+        assert_eq!(
+            (&line["client"], &line["method"], &line["policy"]),
+            (&json!("ops"), &json!("signed_request"), &json!("first"))
+        );
+        let said = json!({ "what": "revoke", "kid": signs, "sign_at_once": false, "reason": "INC-7: stolen" });
+        assert_eq!(line["order"], said);
+    }
+    assert_eq!((&taken["decision"], taken.get("outcome")), (&json!("taken"), None));
+    assert_eq!((&done["decision"], &done["outcome"]), (&json!("done"), &answer));
+    // What is not done is said too; what is only asked is nothing to write down.
+    assert_eq!(order(&bench, "ops", "/v1/keys/none:revoke", &body).await.status, 404);
+    let line = log.last();
+    assert_eq!((&line["decision"], &line["reason"]), (&json!("failed"), &json!("unknown_key")));
+    let before = log.lines().len();
+    let dry = json!({ "mode": "standby", "reason": "drill", "dry_run": true });
+    assert_eq!(order(&bench, "ops", "/v1/keys:rotate", &dry).await.status, 200);
+    assert_eq!(log.lines().len(), before);
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_down_is_not_done() {
+    let log = Log::new("full");
+    let bench = log.bench(AuditOptions::new()).await;
+    let signs = bench.ask(&orders()).await.json()["kid"].as_str().unwrap().to_owned();
+    log.fill();
+    let unavailable = (503, "audit_unavailable".to_owned());
+    let answer = bench.ask(&orders()).await;
+    assert_eq!(answer.refusal(), unavailable);
+    assert!(!String::from_utf8_lossy(&answer.body).contains("eyJ"));
+    let batch = json!({ "requests": [orders(), orders()] });
+    assert_eq!(bench.post("/v1/tokens:batch", &bearer(&bench.assertion()), &batch).await.refusal(), unavailable);
+    assert_eq!(bench.ask(&json!({ "profile": "none", "aud": "a" })).await.refusal(), unavailable);
+    let headers = format!("{}Idempotency-Key: k\r\n", bearer(&bench.assertion()));
+    assert_eq!(bench.post("/v1/tokens", &headers, &orders()).await.refusal(), unavailable);
+    let path = format!("/v1/keys/{signs}:revoke");
+    assert_eq!(order(&bench, "ops", &path, &json!({ "reason": "x" })).await.refusal(), unavailable);
+    assert_eq!(bench.ring.fate(&signs), Some(KeyState::Active));
+    assert_eq!(bench.get("/livez").await.status, 200);
+    log.make_room();
+    // Nothing was kept of what was refused.
+    let headers = format!("{}Idempotency-Key: k\r\n", bearer(&bench.assertion()));
+    assert_eq!(bench.post("/v1/tokens", &headers, &orders()).await.status, 200);
+    assert_eq!(order(&bench, "ops", &path, &json!({ "reason": "x" })).await.status, 200);
+    assert_eq!(bench.ring.fate(&signs), Some(KeyState::Revoked));
+    // The new file goes on where the old one ended.
+    let old = check(&*fs::read(log.0.join("full")).unwrap(), None, None).unwrap();
+    let new = check(&*fs::read(log.file()).unwrap(), old.head, None).unwrap();
+    assert_eq!((new.faults.len(), new.dropped), (0, 0));
+}
+
+#[tokio::test]
+async fn where_that_is_wanted_tokens_are_signed_all_the_same_and_orders_are_not_carried_out() {
+    let log = Log::new("drop");
+    let bench = log.bench(AuditOptions::new().when_full(WhenFull::Drop)).await;
+    let signs = bench.ask(&orders()).await.json()["kid"].as_str().unwrap().to_owned();
+    while fs::read(log.file()).unwrap().is_empty() || log.last()["decision"] != "signed" {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    log.fill();
+    for _ in 0..3 {
+        assert_eq!(bench.ask(&orders()).await.status, 200);
+    }
+    let path = format!("/v1/keys/{signs}:revoke");
+    let refused = order(&bench, "ops", &path, &json!({ "reason": "x" })).await;
+    assert_eq!(refused.refusal(), (503, "audit_unavailable".to_owned()));
+    assert_eq!(bench.ring.fate(&signs), Some(KeyState::Active));
+    log.make_room();
+    assert_eq!(order(&bench, "ops", &path, &json!({ "reason": "x" })).await.status, 200);
+    let first = log.lines().remove(0);
+    assert_eq!((&first["dropped"], &first["decision"]), (&json!(3), &json!("taken")));
+}
+
+#[tokio::test]
+async fn subjects_are_hashed_where_that_is_wanted() {
+    let log = Log::new("hashed");
+    let bench = log.bench(AuditOptions::new().hash_subjects(&[1; 32])).await;
+    let body = json!({ "profile": "access", "aud": "orders", "sub": "user:ada" });
+    assert_eq!(bench.ask(&body).await.status, 200);
+    assert!(log.last()["sub"].as_str().unwrap().starts_with("hmac:"));
+    assert!(!fs::read_to_string(log.file()).unwrap().contains("ada"));
+}
