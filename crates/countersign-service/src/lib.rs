@@ -69,8 +69,9 @@
 //!
 //! # Keys
 //!
-//! Whoever has the [right](policy::AdminRight) in the policy sees the ring and gives it orders; each right stands for itself,
-//! and a client secret is not enough for any of them.
+//! Whoever has the [right](policy::AdminRight) in the policy sees the ring and gives it orders; each right stands for itself.
+//! Only **signed requests** are taken, also for `GET`: an assertion, a workload's token and a client secret are not enough.
+//! So they are made with `countersign request sign`, and a client of which the policy has no `jwks` has none of these rights.
 //!
 //! ```text
 //! POST /v1/keys:rotate                 keys:rotate

@@ -175,6 +175,8 @@ impl ServiceBuilder {
         let in_force = InForce::new(self.policy, &self.ring, self.secrets.as_ref(), None)?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let now = self.clock.now();
+        let base_url = self.base_url.unwrap_or_else(|| signed::base_url_of(self.ring.issuer()));
+        let signed = Signed::new(&base_url, now).map_err(BuildError::BaseUrl)?;
         if let Some(audit) = &self.audit {
             let (issuer, policy) = (self.ring.issuer().into(), in_force.policy.revision().into());
             audit.note(Record::Begin { time: Time(now), version: env!("CARGO_PKG_VERSION"), issuer, policy });
@@ -183,8 +185,6 @@ impl ServiceBuilder {
         let paths = paths.collect::<Vec<_>>();
         let numbers = Numbers::new(self.ring.config(), paths.iter().map(|(path, route)| (&**path, &**route)));
         numbers.loaded();
-        let origin = || metadata::path_of(self.ring.issuer()).map_or("", |(origin, _)| origin);
-        let signed = Signed::new(self.base_url.as_deref().unwrap_or_else(origin), now).map_err(BuildError::BaseUrl)?;
         Ok(TokenService(Arc::new(Inner {
             // The length of a whole token is bounded by its profile.
             minter: self.ring.minter().max_payload_bytes(MAX_TOKEN_BYTES),
@@ -251,7 +251,7 @@ impl TokenService {
             .into_iter()
             .fold(Router::new(), |router, (_, path, route)| router.route(&path, route));
         router
-            .merge(admin::router())
+            .merge(admin::router(self))
             .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here"))
             .method_not_allowed_fallback(async || {
                 let detail = "not with this method";
@@ -357,8 +357,24 @@ impl Inner {
             }
             _ => problem,
         });
-        self.numbers.authenticated(admitted.as_ref().map(|caller| caller.method).map_err(Problem::status));
+        let is_all = !admitted.as_ref().is_ok_and(|caller| caller.signed.is_some());
+        if is_all {
+            self.numbers.authenticated(admitted.as_ref().map(|caller| caller.method).map_err(Problem::status));
+        }
         admitted
+    }
+
+    /// Whether the certificate of the connection, if there is one, is no other client's.
+    pub(crate) fn agree(
+        &self,
+        in_force: &InForce,
+        caller: &Caller,
+        head: &http::request::Parts,
+    ) -> Result<(), Problem> {
+        let certificate = head.extensions.get::<Peer>().and_then(|peer| peer.certificate.as_deref());
+        certificate.map_or(Ok(()), |certificate| {
+            in_force.authenticator.certificates().agree(certificate, caller, self.clock.now())
+        })
     }
 
     async fn judge(
@@ -401,12 +417,11 @@ impl Inner {
     /// The rest, of a request that its client has signed. Counted only now, or whoever has seen its token could use its rate up.
     pub(crate) fn admit_signed(&self, in_force: &InForce, caller: &Caller, body: &[u8]) -> Result<(), Problem> {
         let Some(verified) = &caller.signed else { return Ok(()) };
-        let admit = || {
-            signed::check_body(verified, body)?;
-            in_force.count(&caller.client)?;
-            self.signed.use_up(verified, self.clock.now())
-        };
-        admit().inspect_err(|problem: &Problem| self.numbers.authenticated(Err(problem.status())))
+        let used_up = signed::check_body(verified, body)
+            .and_then(|()| in_force.count(&caller.client))
+            .and_then(|()| self.signed.use_up(verified, self.clock.now()));
+        self.numbers.authenticated(used_up.as_ref().map(|()| caller.method).map_err(Problem::status));
+        used_up
     }
 }
 
@@ -415,7 +430,7 @@ impl InForce {
         self.authenticator.client_keys()
     }
 
-    fn count(&self, client: &str) -> Result<(), Problem> {
+    pub(crate) fn count(&self, client: &str) -> Result<(), Problem> {
         self.limits.count(client).map_err(limited)
     }
 

@@ -172,26 +172,24 @@ pub(crate) struct Admitted {
 }
 
 impl Inner {
-    /// Who asks, before any of the body is read.
+    /// Who asks, before any of the body is read, and again with it if the request is signed.
     async fn take_in(&self, in_force: &InForce, request: Request) -> Result<Begin, Problem> {
         let (parts, body) = request.into_parts();
         let caller = self.admit(in_force, &parts).await?;
-        self.read(in_force, caller, &parts, body).await
-    }
-
-    /// The body of a client's request, which is asked for again with it if it is signed; and what was answered under the same key, or
-    /// the right to answer.
-    pub(crate) async fn read(
-        &self,
-        in_force: &InForce,
-        caller: Caller,
-        parts: &Parts,
-        body: Body,
-    ) -> Result<Begin, Problem> {
-        let certificate = parts.extensions.get::<Peer>().and_then(|peer| peer.certificate.as_ref());
-        let certificate: Option<Box<str>> = certificate.map(|certificate| certificate.x5t_s256().into());
         let body = body::read(&parts.headers, body).await?;
         self.admit_signed(in_force, &caller, &body)?;
+        self.begin(caller, &parts, body)
+    }
+
+    /// The body of a client's request; and what was answered under the same key, or the right to answer.
+    pub(crate) async fn read(&self, caller: Caller, parts: &Parts, body: Body) -> Result<Begin, Problem> {
+        let body = body::read(&parts.headers, body).await?;
+        self.begin(caller, parts, body)
+    }
+
+    fn begin(&self, caller: Caller, parts: &Parts, body: Bytes) -> Result<Begin, Problem> {
+        let certificate = parts.extensions.get::<Peer>().and_then(|peer| peer.certificate.as_ref());
+        let certificate: Option<Box<str>> = certificate.map(|certificate| certificate.x5t_s256().into());
         let Some(key) = idempotency_key(&parts.headers)? else {
             return Ok(Begin::New(Admitted { caller, certificate, body, ticket: None }));
         };
