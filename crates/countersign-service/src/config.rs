@@ -46,7 +46,7 @@ const fn setting(name: &'static str, kind: Kind, default: &'static str, about: &
 }
 
 /// All of them. Times are whole seconds.
-pub const SETTINGS: [Setting; 14] = [
+pub const SETTINGS: [Setting; 16] = [
     setting(
         "issuer",
         Kind::Text,
@@ -67,6 +67,18 @@ pub const SETTINGS: [Setting; 14] = [
     setting("rotation", Kind::Number, "86400", "how long a key signs"),
     setting("overlap", Kind::Number, "86400", "how long a key stays published after that"),
     setting("max_age", Kind::Number, "300", "how long the key set may be kept by those who fetch it"),
+    setting(
+        "intermediary",
+        Kind::Number,
+        "300",
+        "how much longer caches between them and here may keep it; 0 if there are none",
+    ),
+    setting(
+        "clock_error",
+        Kind::Number,
+        "30",
+        "how far any two clocks may be apart, here and where tokens are verified",
+    ),
     setting("connections", Kind::Number, "1024", "connections at once"),
     setting("head_time", Kind::Number, "10", "how long the head of a request may take"),
     setting("connection_time", Kind::Number, "300", "for how long a connection takes requests"),
@@ -107,6 +119,8 @@ struct Settings {
     rotation: Option<u32>,
     overlap: Option<u32>,
     max_age: Option<u32>,
+    intermediary: Option<u32>,
+    clock_error: Option<u32>,
     connections: Option<u32>,
     head_time: Option<u32>,
     connection_time: Option<u32>,
@@ -217,6 +231,8 @@ impl Settings {
             rotation: seconds(timing.rotation),
             overlap: seconds(timing.overlap),
             max_age: seconds(timing.max_age),
+            intermediary: seconds(timing.intermediary),
+            clock_error: seconds(timing.clock_error),
             connections: u32::try_from(limits.connections).ok(),
             head_time: seconds(limits.head_time),
             connection_time: seconds(limits.connection_time),
@@ -244,6 +260,8 @@ impl Settings {
         set(&mut ring.timing.rotation, self.rotation);
         set(&mut ring.timing.overlap, self.overlap);
         set(&mut ring.timing.max_age, self.max_age);
+        set(&mut ring.timing.intermediary, self.intermediary);
+        set(&mut ring.timing.clock_error, self.clock_error);
         ring.check().map_err(|error| invalid(error.to_string()))?;
         let mut limits = ConnectionLimits::default();
         if let Some(connections) = self.connections {
@@ -339,6 +357,8 @@ mod tests {
             ("rotation", "90000", "90001"),
             ("overlap", "90000", "90001"),
             ("max_age", "60", "61"),
+            ("intermediary", "0", "1"),
+            ("clock_error", "1", "2"),
             ("connections", "1", "2"),
             ("head_time", "1", "2"),
             ("connection_time", "1", "2"),
@@ -355,7 +375,7 @@ mod tests {
                 assert_eq!(Config::read(&config.to_toml(), NONE).unwrap(), config, "{name}");
             }
         }
-        assert_eq!(SETTINGS.len(), 14, "each of them is in the table above");
+        assert_eq!(SETTINGS.len(), 16, "each of them is in the table above");
     }
 
     #[test]
