@@ -379,6 +379,14 @@ mod tests {
     }
 
     #[test]
+    fn a_file_has_so_many_bytes() {
+        let file = |length: usize| format!("#{}", " ".repeat(length - 1));
+        assert!(Config::read(&file(MAX_CONFIG_BYTES), NONE).is_ok());
+        let error = Config::read(&file(MAX_CONFIG_BYTES + 1), NONE).unwrap_err();
+        assert_eq!(error.to_string(), "the file has more than 65536 bytes");
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         for file in [
             "listen = 8080",

@@ -29,6 +29,9 @@ fn whatever_is_out_of_the_ordinary_is_refused() {
     let deep = format!("{{\"profile\":\"p\",\"claims\":{}1{}}}", "{\"a\":".repeat(70), "}".repeat(70));
     let many = format!("{{\"profile\":\"p\",\"aud\":[{}]}}", vec!["\"a\""; 257].join(","));
     let scopes = format!("{{\"profile\":\"p\",\"scope\":\"{}\"}}", vec!["a"; 257].join(" "));
+    let claims: Vec<_> = (0..257).map(|n| format!("\"c{n}\":1")).collect();
+    let claims = |count: usize| format!("{{\"profile\":\"p\",\"claims\":{{{}}}}}", claims[..count].join(","));
+    assert_eq!(code_of(request(claims(256).as_bytes())), "read");
     for text in [
         "",
         "[]",
@@ -69,6 +72,7 @@ fn whatever_is_out_of_the_ordinary_is_refused() {
         &deep,
         &many,
         &scopes,
+        &claims(257),
     ] {
         assert_eq!(code_of(request(text.as_bytes())), "invalid_request", "{text}");
     }
