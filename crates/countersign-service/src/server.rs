@@ -116,13 +116,16 @@ impl Server {
     }
 
     /// Serves until `shutdown`, and reads the policy again when its file changes. A policy that is not good changes nothing
-    /// but the log.
+    /// but the log. What the ring is about to write at the end is written, if it takes no longer than a request may.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
         let serving = serve(self.listener, self.service.router(), self.limits, shutdown);
         tokio::select! {
             () = serving => {}
             () = watch(&self.service, &self.policy_file, self.policy) => {}
         }
+        // A key that is announced while its private part is in this process only would be lost with it, and the slot without
+        // a standby until it is given up.
+        self.service.ring().settled_within(self.limits.ending_time).await;
     }
 }
 
