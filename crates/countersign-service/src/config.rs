@@ -51,7 +51,7 @@ const fn setting(name: &'static str, kind: Kind, default: &'static str, about: &
 }
 
 /// All of them. Times are whole seconds.
-pub const SETTINGS: [Setting; 28] = [
+pub const SETTINGS: [Setting; 30] = [
     setting(
         "issuer",
         Kind::Text,
@@ -99,6 +99,18 @@ pub const SETTINGS: [Setting; 28] = [
     setting("rotation", Kind::Number, "86400", "how long a key signs"),
     setting("overlap", Kind::Number, "86400", "how long a key stays published after that"),
     setting("max_age", Kind::Number, "300", "how long the key set may be kept by those who fetch it"),
+    setting(
+        "intermediary",
+        Kind::Number,
+        "300",
+        "how much longer caches between them and here may keep it; 0 if there are none",
+    ),
+    setting(
+        "clock_error",
+        Kind::Number,
+        "30",
+        "how far any two clocks may be apart, here and where tokens are verified",
+    ),
     setting(
         "failed_authentications",
         Kind::Number,
@@ -228,6 +240,8 @@ struct Settings {
     rotation: Option<u32>,
     overlap: Option<u32>,
     max_age: Option<u32>,
+    intermediary: Option<u32>,
+    clock_error: Option<u32>,
     failed_authentications: Option<u32>,
     audit_file: Option<PathBuf>,
     audit_when_full: Option<String>,
@@ -367,6 +381,8 @@ impl Settings {
             rotation: seconds(timing.rotation),
             overlap: seconds(timing.overlap),
             max_age: seconds(timing.max_age),
+            intermediary: seconds(timing.intermediary),
+            clock_error: seconds(timing.clock_error),
             failed_authentications: Some(config.failed_authentications),
             audit_file: config.audit_file.clone(),
             audit_when_full: Some(if config.audit_when_full == WhenFull::Drop { "drop" } else { "block" }.to_owned()),
@@ -428,6 +444,8 @@ impl Settings {
         set(&mut ring.timing.rotation, self.rotation);
         set(&mut ring.timing.overlap, self.overlap);
         set(&mut ring.timing.max_age, self.max_age);
+        set(&mut ring.timing.intermediary, self.intermediary);
+        set(&mut ring.timing.clock_error, self.clock_error);
         ring.check().map_err(|error| invalid(error.to_string()))?;
         let mut limits = ConnectionLimits::default();
         if let Some(connections) = self.connections {
@@ -554,6 +572,8 @@ mod tests {
             ("rotation", "90000", "90001"),
             ("overlap", "90000", "90001"),
             ("max_age", "60", "61"),
+            ("intermediary", "0", "1"),
+            ("clock_error", "1", "2"),
             ("plain_http", "true", "false"),
             ("failed_authentications", "0", "2"),
             ("audit_file", "'a'", "b"),
@@ -587,7 +607,7 @@ mod tests {
             assert_eq!(Config::read("", [("COUNTERSIGN_STORE", "s3://rings/prod"), kek]).unwrap(), config);
         }
         // Those that go together only are in the test below.
-        assert_eq!(SETTINGS.len(), 24 + 1 + 3, "each of them is in the table above");
+        assert_eq!(SETTINGS.len(), 26 + 1 + 3, "each of them is in the table above");
     }
 
     #[test]
@@ -616,6 +636,14 @@ mod tests {
         for listen in ["127.0.0.1:80", "127.9.9.9:80", "[::1]:80"] {
             assert!(Config::read(&format!("listen = '{listen}'"), NONE).is_ok(), "{listen}");
         }
+    }
+
+    #[test]
+    fn a_file_has_so_many_bytes() {
+        let file = |length: usize| format!("#{}", " ".repeat(length - 1));
+        assert!(Config::read(&file(MAX_CONFIG_BYTES), NONE).is_ok());
+        let error = Config::read(&file(MAX_CONFIG_BYTES + 1), NONE).unwrap_err();
+        assert_eq!(error.to_string(), "the file has more than 65536 bytes");
     }
 
     #[test]

@@ -177,7 +177,8 @@ impl Server {
     }
 
     /// Serves until `shutdown`, and reads the policy and what TLS needs again when their files change. What is not good
-    /// changes nothing but the log.
+    /// changes nothing but the log. What the ring is about to write at the end is written, if it takes no longer than a
+    /// request may.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
         let Self { service, listener, limits, tls: secured, policy_file, policy, metrics, .. } = self;
         let tls = secured.as_ref().map(|secured| secured.tls.clone());
@@ -197,6 +198,9 @@ impl Server {
             Some(()) = async { Some(keep_up(handle?).await) } => {}
         }
         service.write_all_down().await;
+        // A key that is announced while its private part is in this process only would be lost with it, and the slot without
+        // a standby until it is given up.
+        service.ring().settled_within(limits.ending_time).await;
     }
 }
 

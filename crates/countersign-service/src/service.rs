@@ -312,6 +312,13 @@ impl TokenService {
     }
 }
 
+#[cfg(unix)]
+impl TokenService {
+    pub(crate) fn ring(&self) -> &Ring {
+        &self.0.ring
+    }
+}
+
 impl fmt::Debug for TokenService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenService").field("ring", &self.0.ring).finish_non_exhaustive()

@@ -200,8 +200,14 @@ fn confirmation(value: Raw<'_>) -> Result<Confirmation, Problem> {
         .ok_or_else(|| Problem::invalid("`cnf` must be one of `x5t#S256` and `jkt` with a SHA-256 in base64url"))
 }
 
+/// `60.0` is a whole number, to JSON Schema as to languages that have no others.
 fn number(value: Raw<'_>, otherwise: &'static str) -> Result<u32, Problem> {
-    let number = value.is_number().then(|| value.plain_text()?.parse().ok()).flatten();
+    let text = value.is_number().then(|| value.plain_text()).flatten();
+    let whole = text.map(|text| {
+        let parts = text.split_once('.').filter(|(_, fraction)| fraction.bytes().all(|digit| digit == b'0'));
+        parts.map_or(text, |(whole, _)| whole)
+    });
+    let number = whole.and_then(|whole| whole.parse().ok());
     number.filter(|number| *number > 0).ok_or_else(|| Problem::invalid(otherwise))
 }
 

@@ -3,6 +3,8 @@ use countersign_issuer::{RingConfig, Slot};
 
 use super::*;
 
+mod limits;
+
 const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
 
 fn ring() -> RingConfig {
