@@ -19,6 +19,9 @@ pub const MAX_CONFIG_BYTES: usize = 64 * 1024;
 /// What the variables of the environment begin with; behind it stands the name of a setting in capitals.
 pub const ENVIRONMENT_PREFIX: &str = "COUNTERSIGN_";
 
+/// A client in good faith fails once or twice when a key of its is exchanged; a site has some dozen of them.
+const FAILED_AUTHENTICATIONS: u32 = 60;
+
 /// A setting.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -46,15 +49,34 @@ const fn setting(name: &'static str, kind: Kind, default: &'static str, about: &
     Setting { name, default, about, kind }
 }
 
-/// All of them. Times are whole seconds.
-pub const SETTINGS: [Setting; 17] = [
+/// All of them, in the order in which they are shown; `CONFIGURATION.md` has them from here. Times are whole seconds.
+pub const SETTINGS: &[Setting] = &[
     setting(
         "issuer",
         Kind::Text,
-        "http:// and `listen`",
+        "https:// and `listen`, or http:// without TLS",
         "the `iss` of all tokens: an https URL; http on loopback only",
     ),
     setting("listen", Kind::Text, "127.0.0.1:8080", "the address and port that is listened on"),
+    setting(
+        "tls_certificate_file",
+        Kind::Text,
+        "none",
+        "the service's certificate and those between it and its authority (PEM); read again when it changes",
+    ),
+    setting("tls_key_file", Kind::Text, "none", "the private key of the certificate (PEM), which others may not read"),
+    setting(
+        "client_ca_file",
+        Kind::Text,
+        "none",
+        "who vouches for the certificates of clients (PEM); read again when it changes",
+    ),
+    setting(
+        "plain_http",
+        Kind::Flag,
+        "false",
+        "listen without TLS on an address that is not loopback: behind a proxy that has TLS",
+    ),
     setting("directory", Kind::Text, "countersign-data", "where the ring, its key-encryption key and the policy are"),
     setting("store", Kind::Text, "ring in `directory`", "where the ring is instead: s3://BUCKET/PREFIX, as AWS_… say"),
     setting(
@@ -76,7 +98,14 @@ pub const SETTINGS: [Setting; 17] = [
     setting("rotation", Kind::Number, "86400", "how long a key signs"),
     setting("overlap", Kind::Number, "86400", "how long a key stays published after that"),
     setting("max_age", Kind::Number, "300", "how long the key set may be kept by those who fetch it"),
+    setting(
+        "failed_authentications",
+        Kind::Number,
+        "60",
+        "how many times a minute an address is told that its credentials are not good; 0: no limit, as for a proxy's",
+    ),
     setting("connections", Kind::Number, "1024", "connections at once"),
+    setting("handshake_time", Kind::Number, "10", "how long a TLS handshake may take"),
     setting("head_time", Kind::Number, "10", "how long the head of a request may take"),
     setting("connection_time", Kind::Number, "300", "for how long a connection takes requests"),
     setting("ending_time", Kind::Number, "10", "how long requests under way are waited for at the end"),
@@ -90,6 +119,10 @@ pub struct Config {
     pub issuer: String,
     /// What is listened on.
     pub listen: SocketAddr,
+    /// Where what TLS needs is; `None`: plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// Whether plain HTTP is meant to be heard from elsewhere: there is a proxy in front.
+    pub plain_http: bool,
     /// Where everything is.
     pub directory: PathBuf,
     /// Where the ring is; `None`: `ring` in the directory.
@@ -105,8 +138,22 @@ pub struct Config {
     pub secret_key_file: Option<PathBuf>,
     /// Slots and times of the ring, checked.
     pub ring: RingConfig,
+    /// How many times a minute an address is told that its credentials are not good; 0: always.
+    pub failed_authentications: u32,
     /// What connections may do.
     pub limits: ConnectionLimits,
+}
+
+/// Where what TLS needs is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TlsFiles {
+    /// A chain in PEM.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// Who vouches for clients.
+    pub client_authorities: Option<PathBuf>,
 }
 
 /// As they are written; those that are not there have their default, or no value.
@@ -115,6 +162,10 @@ pub struct Config {
 struct Settings {
     issuer: Option<String>,
     listen: Option<String>,
+    tls_certificate_file: Option<PathBuf>,
+    tls_key_file: Option<PathBuf>,
+    client_ca_file: Option<PathBuf>,
+    plain_http: Option<bool>,
     directory: Option<PathBuf>,
     store: Option<String>,
     kek: Option<Vec<String>>,
@@ -126,7 +177,9 @@ struct Settings {
     rotation: Option<u32>,
     overlap: Option<u32>,
     max_age: Option<u32>,
+    failed_authentications: Option<u32>,
     connections: Option<u32>,
+    handshake_time: Option<u32>,
     head_time: Option<u32>,
     connection_time: Option<u32>,
     ending_time: Option<u32>,
@@ -243,6 +296,10 @@ impl Settings {
         Self {
             issuer: Some(config.issuer.clone()),
             listen: Some(config.listen.to_string()),
+            tls_certificate_file: config.tls.as_ref().map(|tls| tls.certificate.clone()),
+            tls_key_file: config.tls.as_ref().map(|tls| tls.key.clone()),
+            client_ca_file: config.tls.as_ref().and_then(|tls| tls.client_authorities.clone()),
+            plain_http: Some(config.plain_http),
             directory: Some(config.directory.clone()),
             store: config.store.as_ref().map(ToString::to_string),
             kek: (!config.kek.is_empty()).then(|| config.kek.clone()),
@@ -254,7 +311,9 @@ impl Settings {
             rotation: seconds(timing.rotation),
             overlap: seconds(timing.overlap),
             max_age: seconds(timing.max_age),
+            failed_authentications: Some(config.failed_authentications),
             connections: u32::try_from(limits.connections).ok(),
+            handshake_time: seconds(limits.handshake_time),
             head_time: seconds(limits.head_time),
             connection_time: seconds(limits.connection_time),
             ending_time: seconds(limits.ending_time),
@@ -264,7 +323,29 @@ impl Settings {
     fn check(self) -> Result<Config, ConfigError> {
         let listen = self.listen.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
         let listen: SocketAddr = listen.parse().map_err(|_| invalid("`listen` is no address with a port"))?;
-        let issuer = self.issuer.unwrap_or_else(|| format!("http://{listen}"));
+        let tls = match (self.tls_certificate_file, self.tls_key_file) {
+            (Some(certificate), Some(key)) => {
+                Some(TlsFiles { certificate, key, client_authorities: self.client_ca_file })
+            }
+            (None, None) if self.client_ca_file.is_none() => None,
+            _ => {
+                return Err(invalid(
+                    "`tls_certificate_file` and `tls_key_file` go together, and with `client_ca_file`",
+                ));
+            }
+        };
+        let plain_http = self.plain_http.unwrap_or_default();
+        if plain_http && tls.is_some() {
+            return Err(invalid("`plain_http` or TLS, not both"));
+        }
+        if tls.is_none() && !plain_http && !listen.ip().is_loopback() {
+            return Err(invalid(
+                "`listen` is not loopback, so it needs `tls_certificate_file` and `tls_key_file`; or \
+                 `plain_http = true`, behind a proxy that has TLS",
+            ));
+        }
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let issuer = self.issuer.unwrap_or_else(|| format!("{scheme}://{listen}"));
         let (origin, _) =
             metadata::path_of(&issuer).ok_or_else(|| invalid("`issuer` is no https URL without query and fragment"))?;
         if origin.strip_prefix("http://").is_some_and(|host| !is_loopback(host)) {
@@ -287,11 +368,14 @@ impl Settings {
         if let Some(connections) = self.connections {
             limits.connections = connections as usize;
         }
+        set(&mut limits.handshake_time, self.handshake_time);
         set(&mut limits.head_time, self.head_time);
         set(&mut limits.connection_time, self.connection_time);
         set(&mut limits.ending_time, self.ending_time);
-        if limits.connections == 0 || limits.head_time.is_zero() || limits.connection_time.is_zero() {
-            return Err(invalid("`connections`, `head_time` and `connection_time` must be more than 0"));
+        let times = [limits.handshake_time, limits.head_time, limits.connection_time];
+        if limits.connections == 0 || times.iter().any(Duration::is_zero) {
+            let names = "`connections`, `handshake_time`, `head_time` and `connection_time`";
+            return Err(invalid(format!("{names} must be more than 0")));
         }
         let directory = self.directory.unwrap_or_else(|| PathBuf::from("countersign-data"));
         let store = self.store.as_deref().map(store).transpose()?;
@@ -305,10 +389,13 @@ impl Settings {
             ));
         }
         let kek_group_may_read = self.kek_group_may_read.unwrap_or(false);
+        let failed_authentications = self.failed_authentications.unwrap_or(FAILED_AUTHENTICATIONS);
         let (policy_file, secret_key_file) = (self.policy_file, self.secret_key_file);
         Ok(Config {
             issuer,
             listen,
+            tls,
+            plain_http,
             directory,
             store,
             kek,
@@ -316,6 +403,7 @@ impl Settings {
             policy_file,
             secret_key_file,
             ring,
+            failed_authentications,
             limits,
         })
     }
@@ -345,6 +433,7 @@ fn invalid(text: impl Into<Box<str>>) -> ConfigError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     const NONE: [(&str, &str); 0] = [];
 
@@ -361,6 +450,7 @@ mod tests {
 
     #[test]
     fn each_setting_can_be_given_in_the_file_and_in_the_environment_which_prevails() {
+        let mut tried = BTreeSet::new();
         for (name, value, other) in [
             ("issuer", "'https://a.example'", "https://b.example/x"),
             ("listen", "'127.0.0.1:1'", "[::1]:2"),
@@ -374,7 +464,10 @@ mod tests {
             ("rotation", "90000", "90001"),
             ("overlap", "90000", "90001"),
             ("max_age", "60", "61"),
+            ("plain_http", "true", "false"),
+            ("failed_authentications", "0", "2"),
             ("connections", "1", "2"),
+            ("handshake_time", "1", "2"),
             ("head_time", "1", "2"),
             ("connection_time", "1", "2"),
             ("ending_time", "1", "2"),
@@ -385,7 +478,7 @@ mod tests {
             let by_both = Config::read(&file, [(&*variable, other)]).unwrap();
             assert_ne!(by_file, by_both, "{name}");
             assert_eq!(Config::read("", [(&*variable, other)]).unwrap(), by_both, "{name}");
-            assert!(SETTINGS.iter().any(|setting| setting.name == name));
+            assert!(tried.insert(name));
             for config in [by_file, by_both] {
                 assert_eq!(Config::read(&config.to_toml(), NONE).unwrap(), config, "{name}");
             }
@@ -398,12 +491,50 @@ mod tests {
             assert_eq!(Config::read(&config.to_toml(), NONE).unwrap(), config);
             assert_eq!(Config::read("", [("COUNTERSIGN_STORE", "s3://rings/prod"), kek]).unwrap(), config);
         }
-        assert_eq!(SETTINGS.len(), 16 + 1, "each of them is in the table above, or below it");
+        // Those that go together only, above and in the test below.
+        let together = ["store", "tls_certificate_file", "tls_key_file", "client_ca_file"];
+        let all = SETTINGS.iter().map(|setting| setting.name).filter(|name| !together.contains(name));
+        assert_eq!(all.collect::<BTreeSet<_>>(), tried, "each of them is in the table above");
+    }
+
+    #[test]
+    fn tls_needs_both_of_its_files_and_makes_the_issuer_https() {
+        let file = "listen = '0.0.0.0:443'\ntls_certificate_file = 'c'\ntls_key_file = 'k'\nclient_ca_file = 'a'";
+        let config = Config::read(file, NONE).unwrap();
+        let tls = config.tls.as_ref().unwrap();
+        assert_eq!(config.issuer, "https://0.0.0.0:443");
+        assert_eq!((&tls.certificate, &tls.key), (&PathBuf::from("c"), &PathBuf::from("k")));
+        assert_eq!(tls.client_authorities, Some(PathBuf::from("a")));
+        assert_eq!(Config::read(&config.to_toml(), NONE).unwrap(), config);
+        for name in ["TLS_CERTIFICATE_FILE", "TLS_KEY_FILE", "CLIENT_CA_FILE"] {
+            let other = Config::read(file, [(format!("COUNTERSIGN_{name}"), "other")]).unwrap();
+            assert_ne!(other, config, "{name}");
+            assert_eq!(Config::read(&other.to_toml(), NONE).unwrap(), other);
+        }
+    }
+
+    #[test]
+    fn without_tls_nobody_elsewhere_is_listened_to_unless_that_is_said() {
+        for listen in ["0.0.0.0:80", "[::]:80", "192.0.2.1:80", "[2001:db8::1]:80"] {
+            let file = format!("listen = '{listen}'\nissuer = 'https://a.example'\n");
+            assert!(Config::read(&file, NONE).unwrap_err().to_string().contains("plain_http"), "{listen}");
+            assert!(Config::read(&file, [("COUNTERSIGN_PLAIN_HTTP", "true")]).unwrap().tls.is_none());
+        }
+        for listen in ["127.0.0.1:80", "127.9.9.9:80", "[::1]:80"] {
+            assert!(Config::read(&format!("listen = '{listen}'"), NONE).is_ok(), "{listen}");
+        }
     }
 
     #[test]
     fn what_makes_no_sense_is_refused() {
         for file in [
+            "tls_certificate_file = 'a'",
+            "tls_key_file = 'a'",
+            "client_ca_file = 'a'",
+            "tls_key_file = 'a'\nclient_ca_file = 'a'",
+            "plain_http = true\ntls_certificate_file = 'a'\ntls_key_file = 'a'",
+            "plain_http = 1",
+            "handshake_time = 0",
             "listen = 8080",
             "listen = '127.0.0.1'",
             "isuer = 'https://a.example'",
@@ -434,6 +565,7 @@ mod tests {
         }
         assert!(Config::read("", [("COUNTERSIGN_LISTN", "x")]).is_err());
         assert!(Config::read("", [("COUNTERSIGN_HEAD_TIME", "1s")]).is_err());
+        assert!(Config::read("", [("COUNTERSIGN_PLAIN_HTTP", "yes")]).is_err());
         assert!(Config::read("", [("COUNTERSIGN_CONFIG", "x"), ("PATH", "y")]).is_ok());
         for (host, expected) in
             [("localhost:80", true), ("[::1]:80", true), ("[::1]", true), ("127.9.9.9", true), ("10.0.0.1", false)]

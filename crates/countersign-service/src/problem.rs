@@ -90,9 +90,18 @@ impl Problem {
         self
     }
 
-    #[cfg(test)]
     pub(crate) fn code(&self) -> &'static str {
         self.error
+    }
+
+    #[cfg(test)]
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Whether credentials were shown that are none.
+    pub(crate) fn blames_credentials(&self) -> bool {
+        matches!(self.status, StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED)
     }
 
     /// Whether the same may succeed later.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,15 +16,17 @@ use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::authenticate::SecretKey;
-use crate::config::Config;
+use crate::certificate::thumbprint;
+use crate::config::{Config, TlsFiles};
 use crate::place::RingPlace;
 use crate::policy::{MAX_POLICY_BYTES, Policy};
-use crate::serve::{ConnectionLimits, serve};
+use crate::serve::{ConnectionLimits, accept};
 use crate::service::TokenService;
+use crate::tls::{MAX_PEM_BYTES, Tls, TlsPem};
 use crate::writers::check_writers;
 
-/// How often is looked whether the policy has changed.
-const POLICY_POLL: Duration = Duration::from_secs(2);
+/// How often is looked whether the policy, or what TLS needs, has changed.
+const POLL: Duration = Duration::from_secs(2);
 
 /// The client that the first run makes.
 const FIRST_CLIENT: &str = "first";
@@ -44,9 +47,17 @@ pub struct Server {
     service: TokenService,
     listener: TcpListener,
     limits: ConnectionLimits,
+    tls: Option<SecuredBy>,
     policy_file: PathBuf,
     policy: String,
     first_run: Option<FirstRun>,
+}
+
+struct SecuredBy {
+    tls: Tls,
+    files: TlsFiles,
+    /// What of them was read last.
+    seen: Thumbprint,
 }
 
 /// What the first run has made.
@@ -84,7 +95,7 @@ impl Server {
     pub async fn start(config: Config) -> Result<Self, ServerError> {
         let opened = tokio::task::spawn_blocking(move || Opened::open(config)).await;
         let opened = opened.map_err(|_| ServerError("opening ended early".into()))??;
-        let Opened { config, place, store, keks, policy_file, text, first_run, secret_key } = opened;
+        let Opened { config, place, store, keks, policy_file, text, first_run, secret_key, pem } = opened;
         let policy = Policy::parse(&text, &config.ring);
         let policy = policy.map_err(|error| failed("read", &policy_file, &error))?;
         let ring = Ring::builder(&*config.issuer, config.ring, store, keks).start().await;
@@ -99,11 +110,22 @@ impl Server {
         if let Some(key) = secret_key {
             builder = builder.secret_key(key);
         }
+        if let Some(per_minute) = NonZeroU32::new(config.failed_authentications) {
+            builder = builder.failed_authentications(per_minute);
+        }
         let service = builder.build().map_err(|error| ServerError(error.to_string().into()))?;
+        let tls = match config.tls.zip(pem) {
+            Some((files, pem)) => {
+                let tls = Tls::new(&pem, service.pinned_certificates());
+                let tls = tls.map_err(|error| failed("use", &files.certificate, &error))?;
+                Some(SecuredBy { tls, files, seen: thumbprint_of(&pem) })
+            }
+            None => None,
+        };
         let listener = TcpListener::bind(config.listen).await;
         let listener =
             listener.map_err(|error| ServerError(format!("cannot listen on {}: {error}", config.listen).into()))?;
-        Ok(Self { service, listener, limits: config.limits, policy_file, policy: text, first_run })
+        Ok(Self { service, listener, limits: config.limits, tls, policy_file, policy: text, first_run })
     }
 
     /// What is listened on.
@@ -126,13 +148,15 @@ impl Server {
         &self.service
     }
 
-    /// Serves until `shutdown`, and reads the policy again when its file changes. A policy that is not good changes nothing
-    /// but the log.
+    /// Serves until `shutdown`, and reads the policy and what TLS needs again when their files change. What is not good
+    /// changes nothing but the log.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
-        let serving = serve(self.listener, self.service.router(), self.limits, shutdown);
+        let tls = self.tls.as_ref().map(|secured| secured.tls.clone());
+        let serving = accept(self.listener, tls, self.service.router(), self.limits, shutdown);
         tokio::select! {
             () = serving => {}
             () = watch(&self.service, &self.policy_file, self.policy) => {}
+            () = watch_tls(self.tls) => {}
         }
     }
 }
@@ -145,7 +169,7 @@ impl fmt::Debug for Server {
 
 /// Never ends.
 async fn watch(service: &TokenService, file: &Path, mut seen: String) {
-    let mut ticks = interval(POLICY_POLL);
+    let mut ticks = interval(POLL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
@@ -169,6 +193,35 @@ async fn watch(service: &TokenService, file: &Path, mut seen: String) {
     }
 }
 
+/// Never ends. A certificate and a key that were written one after the other are a pair at the next look.
+async fn watch_tls(secured: Option<SecuredBy>) {
+    let Some(SecuredBy { tls, files, mut seen }) = secured else { return std::future::pending().await };
+    let mut ticks = interval(POLL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let paths = files.clone();
+        let read = tokio::task::spawn_blocking(move || read_pem(&paths)).await;
+        let pem = match read {
+            Ok(Ok(pem)) => pem,
+            Ok(Err(error)) => {
+                tracing::warn!(target: "countersign::service", %error, "TLS: what is in force stays");
+                continue;
+            }
+            Err(_) => continue,
+        };
+        let next = thumbprint_of(&pem);
+        if next == seen {
+            continue;
+        }
+        seen = next;
+        match tls.reload(&pem) {
+            Ok(()) => tracing::info!(target: "countersign::service", "TLS: another certificate in force"),
+            Err(error) => tracing::error!(target: "countersign::service", %error, "TLS: what is in force stays"),
+        }
+    }
+}
+
 /// What is opened before anything runs. Blocks.
 struct Opened {
     config: Config,
@@ -179,6 +232,7 @@ struct Opened {
     text: String,
     first_run: Option<FirstRun>,
     secret_key: Option<SecretKey>,
+    pem: Option<TlsPem>,
 }
 
 impl Opened {
@@ -188,6 +242,7 @@ impl Opened {
             make_directory(directory).map_err(|error| failed("make", directory, &error))?;
         }
         let secret_key = config.secret_key_file.as_deref().map(secret_key).transpose()?;
+        let pem = config.tls.as_ref().map(read_pem).transpose()?;
         let keks = KekRing::new(keks(&config)?).map_err(|error| ServerError(error.to_string().into()))?;
         let place = config.store.clone().unwrap_or_else(|| RingPlace::Directory(directory.join("ring")));
         let store = place.open().map_err(|error| ServerError(format!("cannot open {place}: {error}").into()))?;
@@ -198,7 +253,7 @@ impl Opened {
         };
         let policy_file = config.policy_file.clone().unwrap_or(usual);
         let text = read_policy(&policy_file).map_err(|error| failed("read", &policy_file, &error))?;
-        Ok(Self { config, place, store, keks, policy_file, text, first_run, secret_key })
+        Ok(Self { config, place, store, keks, policy_file, text, first_run, secret_key, pem })
     }
 }
 
@@ -264,6 +319,42 @@ fn secret_key(file: &Path) -> Result<SecretKey, ServerError> {
     opened.take(MOST).read_to_end(&mut octets).map_err(|error| failed("read", file, &error))?;
     SecretKey::new(octets.trim_ascii()).ok_or_else(|| failed("use", file, &"it has less than 32 octets"))
 }
+
+fn read_pem(files: &TlsFiles) -> Result<TlsPem, ServerError> {
+    let certificates = read_at_most(&files.certificate, MAX_PEM_BYTES, |_| Ok(()))?;
+    let key = read_at_most(&files.key, MAX_PEM_BYTES, |mode| match mode & 0o037 {
+        0 => Ok(()),
+        _ => Err("others may read it: chmod o=,g-wx it"),
+    })?;
+    let mut pem = TlsPem::new(&**certificates, &**key);
+    if let Some(file) = &files.client_authorities {
+        pem = pem.client_authorities(&**read_at_most(file, MAX_PEM_BYTES, |_| Ok(()))?);
+    }
+    Ok(pem)
+}
+
+/// All of a file, in a vector that does not grow, if its mode will do.
+fn read_at_most(
+    file: &Path,
+    most: usize,
+    check: impl FnOnce(u32) -> Result<(), &'static str>,
+) -> Result<zeroize::Zeroizing<Vec<u8>>, ServerError> {
+    let mut octets = zeroize::Zeroizing::new(Vec::with_capacity(most + 1));
+    let opened = File::open(file).map_err(|error| failed("read", file, &error))?;
+    let metadata = opened.metadata().map_err(|error| failed("read", file, &error))?;
+    let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions());
+    check(mode).map_err(|why| failed("use", file, &why))?;
+    opened.take(most as u64 + 1).read_to_end(&mut octets).map_err(|error| failed("read", file, &error))?;
+    if octets.len() > most { Err(failed("use", file, &"it is too long")) } else { Ok(octets) }
+}
+
+/// Of everything that was read, so that of the key nothing is kept.
+fn thumbprint_of(pem: &TlsPem) -> Thumbprint {
+    let authorities = pem.client_authorities.as_deref().unwrap_or_default();
+    [&*pem.certificates, &**pem.key, authorities].map(thumbprint)
+}
+
+type Thumbprint = [[u8; 32]; 3];
 
 fn read_policy(file: &Path) -> io::Result<String> {
     check_writers(file).map_err(io::Error::other)?;

@@ -14,12 +14,13 @@ use countersign_service::{Config, ENVIRONMENT_PREFIX, SETTINGS, Setting};
 const READER: &str = include_str!("../src/policy/document.rs");
 
 /// Where each of its structures stands in the document, which is the heading of its table. One that is new has to be put here.
-const PLACES: [(&str, &str); 10] = [
+const PLACES: [(&str, &str); 11] = [
     ("Document", "The document"),
     ("WorkloadIssuerEntry", "`workload_issuers.ISSUER`"),
     ("ProfileEntry", "`profiles.NAME`"),
     ("ClientEntry", "`clients.NAME`"),
     ("WorkloadEntry", "`clients.NAME.workloads`"),
+    ("CertificateEntry", "`clients.NAME.certificates`"),
     ("RateEntry", "`clients.NAME.rate`"),
     ("GrantEntry", "`clients.NAME.grants.NAME`"),
     ("SubjectEntry", "`clients.NAME.grants.NAME.subjects`"),
@@ -101,7 +102,7 @@ fn a_default_that_is_a_value_is_the_one_in_force() {
     let derived = ["issuer"];
     for setting in SETTINGS {
         let is_sentence = derived.contains(&setting.name) || !values.contains_key(setting.name);
-        assert_ne!(is_value(&setting), is_sentence, "`{}`: {} is not in force", setting.name, setting.default);
+        assert_ne!(is_value(setting), is_sentence, "`{}`: {} is not in force", setting.name, setting.default);
     }
 }
 

@@ -1,6 +1,6 @@
 //! `countersign token sign`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use countersign::claims::{Clock as _, UnixTime};
@@ -160,21 +160,7 @@ impl Sign {
     fn key(&self, screen: &Screen) -> Result<SigningKey, Failure> {
         let Source { key: path, alg, kid, .. } = &self.source;
         let path = path.as_deref().ok_or_else(|| Failure::usage("with which key? Give --key"))?;
-        let octets = input::private_key(path, screen)?;
-        let unusable = |error: &dyn std::fmt::Display| {
-            Failure::refused("key_unusable", format!("{} cannot be used: {error}", path.display()))
-        };
-        let is_jwk = octets.trim_ascii_start().starts_with(b"{");
-        let key = if is_jwk {
-            SigningKey::from_jwk(octets.trim_ascii(), *alg).map_err(|error| unusable(&error))?
-        } else {
-            let algorithm = alg.ok_or_else(|| Failure::usage("PEM does not say what to sign with: give --alg"))?;
-            SigningKey::from_pem(&*octets, algorithm).map_err(|error| unusable(&error))?
-        };
-        Ok(match kid {
-            Some(kid) => key.with_kid(kid.as_str()),
-            None => key,
-        })
+        signing_key(path, *alg, kid.as_deref(), screen)
     }
 
     fn claims(&self, screen: &Screen) -> Result<Claims, Failure> {
@@ -221,6 +207,30 @@ impl Sign {
         }
         Ok(())
     }
+}
+
+/// The private key in a file.
+pub(crate) fn signing_key(
+    path: &Path,
+    alg: Option<Algorithm>,
+    kid: Option<&str>,
+    screen: &Screen,
+) -> Result<SigningKey, Failure> {
+    let octets = input::private_key(path, screen)?;
+    let unusable = |error: &dyn std::fmt::Display| {
+        Failure::refused("key_unusable", format!("{} cannot be used: {error}", path.display()))
+    };
+    let is_jwk = octets.trim_ascii_start().starts_with(b"{");
+    let key = if is_jwk {
+        SigningKey::from_jwk(octets.trim_ascii(), alg).map_err(|error| unusable(&error))?
+    } else {
+        let algorithm = alg.ok_or_else(|| Failure::usage("PEM does not say what to sign with: give --alg"))?;
+        SigningKey::from_pem(&*octets, algorithm).map_err(|error| unusable(&error))?
+    };
+    Ok(match kid {
+        Some(kid) => key.with_kid(kid),
+        None => key,
+    })
 }
 
 impl Claims {

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::ClaimKind;
+use super::{AdminRight, ClaimKind};
 
 /// Why nothing is signed, and by which grant. Names rules, and claims by their names; never what a request or a
 /// document says.
@@ -53,6 +53,8 @@ pub enum Denial {
     ClaimValue(Box<str>),
     /// A claim that has to be there.
     ClaimMissing(Box<str>),
+    /// The client lacks a right over the ring: asked of nothing that is to be signed.
+    AdminRight(AdminRight),
 }
 
 impl Denied {
@@ -88,6 +90,7 @@ impl Denial {
             Self::ClaimTooLarge(..) => "claim_too_large",
             Self::ClaimValue(_) => "claim_value_not_permitted",
             Self::ClaimMissing(_) => "claim_missing",
+            Self::AdminRight(_) => "admin_right_missing",
         }
     }
 
@@ -110,6 +113,7 @@ impl Denial {
             Self::ClaimTooLarge(..) => 13,
             Self::ClaimValue(_) => 14,
             Self::ClaimMissing(_) => 15,
+            Self::AdminRight(_) => 16,
         }
     }
 }
@@ -147,6 +151,7 @@ impl fmt::Display for Denial {
             Self::ClaimTooLarge(name, most) => write!(f, "the claim `{name}` may have {most} bytes at most"),
             Self::ClaimValue(name) => write!(f, "the grant does not allow this value of the claim `{name}`"),
             Self::ClaimMissing(name) => write!(f, "the grant demands the claim `{name}`"),
+            Self::AdminRight(right) => write!(f, "the client does not have the right `{right}`"),
         }
     }
 }

@@ -1,11 +1,17 @@
 //! The service over real sockets.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
+mod admin;
 mod authentication;
 mod bench;
 mod connections;
+mod http2;
 mod limits;
 mod openapi;
+mod peers;
+mod pki;
 #[cfg(unix)]
 mod server;
+mod signed;
+mod tls;
 mod tokens;
