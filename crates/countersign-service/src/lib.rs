@@ -35,7 +35,7 @@
 //! | `GET /.well-known/oauth-authorization-server` | metadata (RFC 8414), at the path of the issuer's if it has one |
 //! | `GET /.well-known/openid-configuration` | of OpenID Connect Discovery what verifiers want to know: this is no OpenID provider |
 //! | `GET /openapi.json` | all of this for machines ([`OPENAPI`]) |
-//! | `GET /livez`, `GET /readyz` | whether the process answers, and whether every slot signs |
+//! | `GET /livez`, `GET /readyz` | whether the process answers, and whether every slot signs, with what the ring does not succeed with |
 //!
 //! # A request
 //!
@@ -135,10 +135,10 @@
 //!
 //! # By itself
 //!
-//! [`Server`] (Unix) is all of this over a directory, with a [`Config`] out of a file and the environment; its first run
-//! makes what it needs. `countersign serve` is that as a process. [`serve()`] is for whoever has a ring that is kept
-//! elsewhere. [`serve_tls`] is for whoever has a
-//! certificate too.
+//! [`Server`] (Unix) is all of this over a directory, or with its ring in S3 (feature `s3`; [`RingPlace`]), with a [`Config`]
+//! out of a file and the environment; its first run makes what it needs. `countersign serve` is that as a process, and
+//! `CONFIGURATION.md` its settings. [`serve()`] is for whoever has a ring that is kept elsewhere, and [`serve_tls`] for whoever
+//! has a certificate too.
 //!
 //! Over [`Tls`] they speak HTTP/2 with those who choose it in the handshake, and HTTP/1.1 with all others; the certificate
 //! is exchanged while connections come. Without TLS there is HTTP/1.1 only, and a [`Server`] listens so on loopback only,
