@@ -278,14 +278,11 @@ fn kek(directory: &Path) -> Result<Kek, ServerError> {
 
 fn secret_key(file: &Path) -> Result<SecretKey, ServerError> {
     /// No key is longer.
-    const MOST: u64 = 4_096;
-    let mut octets = zeroize::Zeroizing::new(Vec::with_capacity(MOST as usize));
-    let opened = File::open(file).map_err(|error| failed("read", file, &error))?;
-    let mode = opened.metadata().map_err(|error| failed("read", file, &error))?.permissions();
-    if std::os::unix::fs::PermissionsExt::mode(&mode) & 0o077 != 0 {
-        return Err(failed("use", file, &"others may read it: chmod go= it"));
-    }
-    opened.take(MOST).read_to_end(&mut octets).map_err(|error| failed("read", file, &error))?;
+    const MOST: usize = 4_096;
+    let octets = read_at_most(file, MOST, |mode| match mode & 0o077 {
+        0 => Ok(()),
+        _ => Err("others may read it: chmod go= it"),
+    })?;
     SecretKey::new(octets.trim_ascii()).ok_or_else(|| failed("use", file, &"it has less than 32 octets"))
 }
 
