@@ -452,15 +452,11 @@ fn secret_key(file: &Path) -> Result<SecretKey, ServerError> {
 /// A key that nobody else may read.
 fn private_file(file: &Path) -> Result<Zeroizing<Vec<u8>>, ServerError> {
     /// No key is longer.
-    const MOST: u64 = 4_096;
-    let mut octets = Zeroizing::new(Vec::with_capacity(MOST as usize));
-    let opened = File::open(file).map_err(|error| failed("read", file, &error))?;
-    let mode = opened.metadata().map_err(|error| failed("read", file, &error))?.permissions();
-    if std::os::unix::fs::PermissionsExt::mode(&mode) & 0o077 != 0 {
-        return Err(failed("use", file, &"others may read it: chmod go= it"));
-    }
-    opened.take(MOST).read_to_end(&mut octets).map_err(|error| failed("read", file, &error))?;
-    Ok(octets)
+    const MOST: usize = 4_096;
+    read_at_most(file, MOST, |mode| match mode & 0o077 {
+        0 => Ok(()),
+        _ => Err("others may read it: chmod go= it"),
+    })
 }
 
 fn read_pem(files: &TlsFiles) -> Result<TlsPem, ServerError> {

@@ -198,6 +198,35 @@ async fn nobody_is_let_in_with_a_certificate_that_nobody_vouches_for() {
 }
 
 #[tokio::test]
+async fn over_http_2_a_client_is_known_by_its_certificate_too_and_a_long_body_ends_its_request_only() {
+    let secured = Secured::new(&entry("dns", "{ san_dns = \"dns.internal\" }", "")).await;
+    let identity = secured.clients.identity(&["dns.internal"]);
+    let config = client(&secured.server, Some(&identity), &["h2"], BOTH);
+    let stream = secure(config, TcpStream::connect(secured.address).await.unwrap()).await.unwrap();
+    let (requests, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let ask = async |body: Vec<u8>| {
+        let request = http::Request::post("https://localhost/v1/tokens").header("content-type", "application/json");
+        let mut requests = requests.clone().ready().await.unwrap();
+        let (answer, mut sent) = requests.send_request(request.body(()).unwrap(), false).unwrap();
+        // Some of it may find the stream at its end already.
+        let _ = sent.send_data(body.into(), true);
+        let (head, mut body) = answer.await.unwrap().into_parts();
+        assert!(!head.headers.contains_key("connection"));
+        let mut octets = Vec::new();
+        while let Some(Ok(data)) = body.data().await {
+            octets.extend(data);
+        }
+        let answer: Value = serde_json::from_slice(&octets).unwrap();
+        (head.status.as_u16(), answer["error"].as_str().map(str::to_owned))
+    };
+    for _ in 0..2 {
+        assert_eq!(ask(orders().to_string().into_bytes()).await, (200, None));
+        assert_eq!(ask(vec![b' '; 70_000]).await, (413, Some("content_too_large".to_owned())));
+    }
+}
+
+#[tokio::test]
 async fn a_certificate_and_other_credentials_are_of_one_client() {
     let text = entry("dns", "{ san_dns = \"dns.internal\" }", "")
         + "[clients.web2]\ncertificates = [{ san_dns = \"web2.internal\" }]\n";
