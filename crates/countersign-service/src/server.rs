@@ -245,6 +245,7 @@ const METRICS_LIMITS: ConnectionLimits = ConnectionLimits {
     connections: 16,
     handshake_time: Duration::from_secs(10),
     head_time: Duration::from_secs(10),
+    ping_time: Duration::from_secs(10),
     connection_time: Duration::from_secs(300),
     ending_time: Duration::from_secs(1),
 };
