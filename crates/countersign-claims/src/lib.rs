@@ -46,6 +46,8 @@
 //! Whether a token has been revoked before its time is asked of [`Revocations`](revocation::Revocations); the module [`revocation`] has what the
 //! two sides say to each other.
 //!
+//! A token that a client signs for one request, and for no other, is in [`signed_request`].
+//!
 //! [countersign]: https://docs.rs/countersign
 
 mod error;
@@ -54,10 +56,12 @@ mod pointer;
 mod policy;
 mod registered;
 mod remembered;
+mod replay;
 mod requirement;
 pub mod revocation;
 mod rules;
 mod scopes;
+pub mod signed_request;
 mod stripes;
 mod time;
 mod typed;
@@ -70,6 +74,7 @@ pub use pointer::ClaimPointer;
 pub use policy::{DEFAULT_LEEWAY, MAX_LEEWAY, Policy};
 #[doc(hidden)]
 pub use remembered::Remembered;
+pub use replay::{Replay, ReplayMemory};
 pub use requirement::{
     ClaimRule, Denied, MAX_ACR_VALUES, MAX_RULES, Requirement, Scalar, StepUp, acr, all, any, any_scope,
     authenticated_within, claim, client_id, client_id_in, predicate, scope, scopes, subject,

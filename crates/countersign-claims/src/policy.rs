@@ -11,6 +11,7 @@ use crate::pointer::ClaimPointer;
 use crate::registered::{Registered, Unread};
 use crate::revocation::Level;
 use crate::scopes::{ScopeRules, is_scope_token};
+use crate::signed_request;
 use crate::time::UnixTime;
 use crate::typed;
 use crate::value::{self, Place};
@@ -48,7 +49,8 @@ pub struct Policy {
     /// Where the names stand that many tokens are revoked by; only there if it is elsewhere than by default.
     level_claims: Option<Arc<LevelClaims>>,
     access_token_profile: bool,
-    client_authentication: bool,
+    /// The only kind of token that is taken, where a client speaks for itself.
+    own: Option<OwnKind>,
     allow_missing_exp: bool,
     accept_unbound_cnf: bool,
     accept_id_tokens: bool,
@@ -62,7 +64,23 @@ pub struct Policy {
 /// be accepted beside these, whatever the configuration.
 const CLIENT_AUTHENTICATION_TYPE: &str = "client-authentication+jwt";
 
-const FOREIGN_TYPES: [&str; 12] = [
+/// What a client signs for itself: no other token is taken beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OwnKind {
+    ClientAuthentication,
+    SignedRequest,
+}
+
+impl OwnKind {
+    fn typ(self) -> &'static str {
+        match self {
+            Self::ClientAuthentication => CLIENT_AUTHENTICATION_TYPE,
+            Self::SignedRequest => signed_request::TYPE,
+        }
+    }
+}
+
+const FOREIGN_TYPES: [&str; 13] = [
     "dpop+jwt",
     "logout+jwt",
     "secevent+jwt",
@@ -70,6 +88,7 @@ const FOREIGN_TYPES: [&str; 12] = [
     "token-introspection+jwt",
     "oauth-authz-req+jwt",
     CLIENT_AUTHENTICATION_TYPE,
+    signed_request::TYPE,
     "entity-statement+jwt",
     "trust-mark+jwt",
     "kb+jwt",
@@ -299,7 +318,24 @@ impl Policy {
     /// accepts the token has to see to.
     #[must_use]
     pub fn client_authentication_profile(mut self) -> Self {
-        self.client_authentication = true;
+        self.set_own(OwnKind::ClientAuthentication);
+        self
+    }
+
+    /// Judges the tokens that clients sign for single requests ([`signed_request`]) **instead of** access tokens: `typ` must be
+    /// `request+jwt`, `iss` and `sub` be the same, the client, whose key it must be
+    /// ([`issuer_of_key`](Self::issuer_of_key)); `aud` must be the audience that is set, and nothing beside it; `iat`, `exp`
+    /// and `jti` must be there, and no more than [`signed_request::MAX_LIFETIME`] lie between the two. The leeway is
+    /// [`signed_request::LEEWAY`], unless another is set. Needs one audience, the receiving service's identifier.
+    ///
+    /// That is all that can be said without the request: [`signed_request::check_head`] and
+    /// [`check_body`](signed_request::check_body) compare with that, and
+    /// [`SingleUse`](signed_request::SingleUse) sees to it that none comes twice.
+    #[must_use]
+    pub fn signed_request_profile(mut self) -> Self {
+        self.set_own(OwnKind::SignedRequest);
+        self.issuer_of_key = true;
+        self.leeway.get_or_insert(signed_request::LEEWAY);
         self
     }
 
@@ -358,6 +394,12 @@ impl Policy {
         self.leeway.unwrap_or(DEFAULT_LEEWAY)
     }
 
+    /// Whether it judges what clients sign for single requests ([`signed_request_profile`](Self::signed_request_profile)).
+    #[must_use]
+    pub fn judges_signed_requests(&self) -> bool {
+        self.own == Some(OwnKind::SignedRequest)
+    }
+
     /// Whether no audience is set: then tokens that the issuer made for other services pass.
     #[must_use]
     pub fn accepts_any_audience(&self) -> bool {
@@ -376,13 +418,16 @@ impl Policy {
             if unset && self.deny_unbound {
                 return Err(ConfigError::Unbound(what));
             }
-            if unset && (self.access_token_profile || self.client_authentication && what == "audience") {
+            if unset && (self.access_token_profile || self.own.is_some() && what == "audience") {
                 return Err(ConfigError::ProfileNeeds(what));
             }
         }
-        if self.client_authentication && (self.access_token_profile || self.allow_missing_exp || !self.types.is_empty())
-        {
-            let text = "the profile of client authentication goes with no other profile and type, and needs `exp`";
+        if self.own.is_some() && (self.access_token_profile || self.allow_missing_exp || !self.types.is_empty()) {
+            let text = "the profiles of client authentication and of signed requests go with no other profile and type, and need `exp`";
+            return Err(ConfigError::Other(text.into()));
+        }
+        if self.judges_signed_requests() && self.audiences.len() != 1 {
+            let text = "a request is signed for one service: set one audience, its identifier";
             return Err(ConfigError::Other(text.into()));
         }
         if self.allow_missing_exp && self.max_lifetime.is_some() {
@@ -510,6 +555,14 @@ impl Policy {
         self.check_profile(registered, payload)
     }
 
+    fn set_own(&mut self, own: OwnKind) {
+        if self.own.replace(own).is_some_and(|earlier| earlier != own) {
+            let text =
+                "client authentication and signed requests are two kinds of token, and one policy judges one of them";
+            self.fault.get_or_insert(ConfigError::Other(text.into()));
+        }
+    }
+
     fn scope_rules_mut(&mut self) -> &mut ScopeRules {
         Arc::make_mut(self.scope_rules.get_or_insert_default())
     }
@@ -517,8 +570,8 @@ impl Policy {
     /// Is this an access token at all? (RFC 8725 §3.11 and §3.12)
     pub(crate) fn check_kind(&self, claims: &Registered, typ: Option<&str>) -> Result<(), ClaimError> {
         let accepted = match typ.map(without_application) {
-            typ if self.client_authentication => {
-                typ.is_some_and(|typ| typ.eq_ignore_ascii_case(CLIENT_AUTHENTICATION_TYPE))
+            typ if self.own.is_some() => {
+                typ.zip(self.own).is_some_and(|(typ, own)| typ.eq_ignore_ascii_case(own.typ()))
             }
             None => !self.access_token_profile,
             Some(typ) if typ.eq_ignore_ascii_case("at+jwt") => true,
@@ -630,8 +683,9 @@ impl Policy {
 
     /// RFC 9068 §2.2; `exp` has been demanded already, unless that was lifted.
     pub(crate) fn check_profile(&self, claims: &Registered, payload: &str) -> Result<(), ClaimError> {
-        if self.client_authentication {
-            return self.check_client_authentication(claims, payload);
+        if let Some(own) = self.own {
+            self.check_client(claims, payload)?;
+            return if own == OwnKind::SignedRequest { check_request_lifetime(claims) } else { Ok(()) };
         }
         if !self.access_token_profile {
             return Ok(());
@@ -653,7 +707,7 @@ impl Policy {
     }
 
     /// RFC 7523 §3; which audience it has was asked before.
-    fn check_client_authentication(&self, claims: &Registered, payload: &str) -> Result<(), ClaimError> {
+    fn check_client(&self, claims: &Registered, payload: &str) -> Result<(), ClaimError> {
         let missing = |claim| ClaimError::Missing(Cow::Borrowed(claim));
         let iss = claims.get(claims.iss.ok_or(missing("iss"))?, payload);
         let sub = claims.get(claims.sub.ok_or(missing("sub"))?, payload);
@@ -719,9 +773,21 @@ impl fmt::Debug for Policy {
             .field("max_age", &self.max_age)
             .field("max_lifetime", &self.max_lifetime)
             .field("access_token_profile", &self.access_token_profile)
-            .field("client_authentication", &self.client_authentication)
+            .field("own", &self.own)
             .finish_non_exhaustive()
     }
+}
+
+/// Whatever [`Policy::max_lifetime`] says.
+fn check_request_lifetime(claims: &Registered) -> Result<(), ClaimError> {
+    let missing = |claim| ClaimError::Missing(Cow::Borrowed(claim));
+    let issued_at = claims.iat.ok_or(missing("iat"))?;
+    let expires_at = claims.exp.ok_or(missing("exp"))?;
+    let max_lifetime = signed_request::MAX_LIFETIME;
+    if expires_at > issued_at.saturating_add(max_lifetime) {
+        return Err(ClaimError::LivesTooLong { issued_at, expires_at, max_lifetime });
+    }
+    Ok(())
 }
 
 /// What is said of a payload that could not be taken apart. It is found out first: a name that stands twice outweighs whatever is wrong with a value.

@@ -38,6 +38,9 @@ async fn serve(config: Config, screen: &Screen) -> Result<Answer, Failure> {
     let ends = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let issuer = config.issuer.clone();
     let scheme = if config.tls.is_some() { "https" } else { "http" };
+    for warning in config.ring.warnings() {
+        screen.warn(&warning.to_string());
+    }
     let server = Server::start(config).await;
     let server = server.map_err(|error| Failure::unavailable("cannot_serve", error.to_string()))?;
     if let Some(first) = server.first_run() {

@@ -1,10 +1,10 @@
 //! `countersign token`: `token/checks.rs` is what a token is held to and where the keys are, `token/verify.rs`, `token/explain.rs`,
 //! `token/decode.rs` and `token/sign.rs` are the commands.
 
-mod checks;
+pub(crate) mod checks;
 mod decode;
 mod explain;
-mod sign;
+pub(crate) mod sign;
 mod verify;
 
 use clap::{Args, Subcommand};

@@ -48,7 +48,7 @@ use crate::seal::KekRing;
 use crate::serve::JwksService;
 use crate::signer::Signer;
 use crate::source::RingKeys;
-use crate::state::SlotMode;
+use crate::state::{KeyState, SlotMode};
 use crate::step::{Command, Compromised, Exposure, NotSigning, Reply, Role};
 use crate::store::KeyStore;
 
@@ -181,6 +181,13 @@ impl Ring {
         RingStatus::of(&self.shared.desk.load(), &report, &self.shared.config, self.shared.clock.now())
     }
 
+    /// How far that key has come, also if there is no more than its [tombstone](crate::state::Tombstone); `None` if there
+    /// is none, or nothing was read yet.
+    #[must_use]
+    pub fn fate(&self, kid: &str) -> Option<KeyState> {
+        self.shared.desk.load().ring.as_ref()?.fate(kid)
+    }
+
     /// Makes the standbys of all slots sign, in one write. A slot without a standby follows as soon as it has one: that
     /// is written down, and whichever node is there then sees to it.
     ///
@@ -297,8 +304,9 @@ impl Ring {
         (!missing.is_empty()).then_some(NotReady(missing))
     }
 
-    /// I9.
-    fn exposure(&self) -> Exposure {
+    /// For how long tokens of a key that is revoked now may still be accepted somewhere (I9).
+    #[must_use]
+    pub fn exposure(&self) -> Exposure {
         let timing = &self.shared.config.timing;
         let desk = self.shared.desk.load();
         let without_feed = desk.ring.as_ref().map_or(timing.announcement(), |ring| ring.terms.announcement());

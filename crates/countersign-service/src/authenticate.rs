@@ -1,10 +1,10 @@
 //! Who is asking. Everything but secrets is a token that the project's own verifier judges: an assertion that the
-//! client has signed (RFC 7523 as updated by RFC 10070), or a token of somebody else's about the workload that it is.
-//! Both come as bearer tokens. Certificates are TLS's (RFC 8705): here is only said whose they are.
+//! client has signed (RFC 7523 as updated by RFC 10070), one that it has signed for this request, or a token of somebody
+//! else's about the workload that it is. All come as bearer tokens. Certificates are TLS's (RFC 8705): here is only said
+//! whose they are.
 
 mod certificate;
 mod keys;
-mod replay;
 mod secret;
 
 use std::collections::HashMap;
@@ -21,12 +21,12 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use self::certificate::Certificates;
-use self::keys::ClientKeys;
-pub(crate) use self::replay::{MAX_REMEMBERED, MAX_REMEMBERED_OF_ONE, Replay, ReplayCache};
+pub(crate) use self::keys::ClientKeys;
 pub use self::secret::{ClientSecret, MIN_SECRET_BYTES, SecretKey};
 use crate::policy::{Policy, WorkloadKeys};
 use crate::problem::Problem;
 use crate::serve::Peer;
+use crate::signed;
 
 /// The longest life of an assertion: it is made for one request.
 pub const MAX_ASSERTION_LIFETIME: Duration = Duration::from_secs(300);
@@ -41,6 +41,8 @@ pub(crate) struct Caller {
     pub(crate) method: &'static str,
     /// Of an assertion: its `jti`, until when it could be offered again, and when it was made if it says so.
     pub(crate) once: Option<Once>,
+    /// Of a signed request: the token, which has to be compared with it.
+    pub(crate) signed: Option<Verified>,
 }
 
 #[derive(Debug)]
@@ -53,6 +55,7 @@ pub(crate) struct Once {
 /// What follows from a policy for the recognition of clients.
 pub(crate) struct Authenticator {
     assertions: Verifier<ClientKeys>,
+    requests: Verifier<ClientKeys>,
     workloads: HashMap<Box<str>, Arc<Workloads>>,
     secrets: Option<SecretKey>,
     certificates: Certificates,
@@ -69,20 +72,23 @@ impl Authenticator {
     pub(crate) fn new(policy: &Policy, issuer: &str, secrets: Option<&SecretKey>, before: Option<&Self>) -> Self {
         let rules = ClaimsPolicy::new().audience(issuer).issuer_of_key().client_authentication_profile();
         // Each comes once, so there is nothing to remember.
-        let assertions = Verifier::new(ClientKeys::of(policy), rules).without_token_cache();
+        let keys = ClientKeys::of(policy);
+        let assertions = Verifier::new(keys.clone(), rules).without_token_cache();
+        let requests = Verifier::new(keys, signed::policy(issuer)).without_token_cache();
         let workloads = policy.workload_issuers().map(|(name, from)| {
             let known = before.and_then(|before| before.workloads.get(name)).filter(|known| known.from == *from);
             let workloads = known.map_or_else(|| Arc::new(Workloads::new(name, from, issuer)), Arc::clone);
             (name.into(), workloads)
         });
         let secrets = secrets.filter(|_| policy.allows_basic()).cloned();
-        Self { assertions, workloads: workloads.collect(), secrets, certificates: Certificates::of(policy) }
+        Self { assertions, requests, workloads: workloads.collect(), secrets, certificates: Certificates::of(policy) }
     }
 
     /// Whether what it was made of goes together: asked before it is put in force.
     pub(crate) fn check(&self) -> Result<(), Box<str>> {
         let text = |error: &dyn std::error::Error| error.to_string().into_boxed_str();
         self.assertions.check().map_err(|error| text(&error))?;
+        self.requests.check().map_err(|error| text(&error))?;
         self.workloads.values().try_for_each(|workloads| {
             workloads.verifier.keys().check().map_err(|error| text(&error))?;
             workloads.verifier.check().map_err(|error| text(&error))
@@ -92,6 +98,10 @@ impl Authenticator {
     /// Clients that are known by a certificate.
     pub(crate) fn certificates(&self) -> &Certificates {
         &self.certificates
+    }
+
+    pub(crate) fn client_keys(&self) -> &ClientKeys {
+        self.requests.keys()
     }
 
     /// Who says so in these headers, or by the certificate of the connection; where there are both, neither is another's.
@@ -139,17 +149,27 @@ impl Authenticator {
     }
 
     async fn bearer(&self, policy: &Policy, token: &str, clock: &dyn Clock) -> Result<Caller, Problem> {
-        // Whose verifier is asked follows from who it says it is from; that this is so the verifier finds out.
-        let workloads = {
+        // Whose verifier is asked follows from who it says it is from, and from what it says it is; that this is so the
+        // verifier finds out.
+        let (workloads, is_request) = {
             let mut scratch = HeaderScratch::new();
             let token = UnverifiedToken::parse(token, DEFAULT_MAX_TOKEN_BYTES, &mut scratch).map_err(Refusal::from);
             let token = token.map_err(|refusal| refused(&refusal))?;
-            token.with_unverified_issuer(|issuer| issuer.find_in(&self.workloads).map(Arc::clone)).flatten()
+            let workloads = token.with_unverified_issuer(|issuer| issuer.find_in(&self.workloads).map(Arc::clone));
+            (workloads.flatten(), token.header().typ().is_some_and(signed::is_type))
         };
         match workloads {
             Some(workloads) => workloads.recognise(policy, token, clock).await,
+            None if is_request => self.request(token, clock.now()),
             None => self.assertion(token, clock.now()),
         }
+    }
+
+    /// Whose request it is, if it is the one that the token was made for.
+    fn request(&self, token: &str, now: UnixTime) -> Result<Caller, Problem> {
+        let verified = self.requests.verify(token, now).map_err(|refusal| refused(&refusal))?;
+        let client = verified.subject().ok_or(REFUSED).map_err(challenged)?.into();
+        Ok(Caller { client, method: "signed_request", once: None, signed: Some(verified) })
     }
 
     fn assertion(&self, token: &str, now: UnixTime) -> Result<Caller, Problem> {
@@ -168,7 +188,7 @@ impl Authenticator {
         }
         let until = expires_at.saturating_add(DEFAULT_LEEWAY);
         let once = Once { jti: jti.into(), until, issued_at };
-        Ok(Caller { client: client.into(), method: "private_key_jwt", once: Some(once) })
+        Ok(Caller { client: client.into(), method: "private_key_jwt", once: Some(once), signed: None })
     }
 
     /// RFC 6749 §2.3.1. Neither names nor secrets have characters that would have to be escaped.
@@ -180,7 +200,7 @@ impl Authenticator {
         let (client, secret) = text.split_once(':').ok_or(MALFORMED).map_err(Problem::invalid)?;
         let tags = policy.credentials_of(client).map(|credentials| &*credentials.secrets);
         if key.is_one_of(client, secret, tags.unwrap_or_default()) {
-            Ok(Caller { client: client.into(), method: "client_secret_basic", once: None })
+            Ok(Caller { client: client.into(), method: "client_secret_basic", once: None, signed: None })
         } else {
             Err(wrong())
         }
@@ -227,21 +247,21 @@ fn client_of(policy: &Policy, verified: &Verified) -> Result<Caller, Problem> {
     };
     let mut clients = policy.credentials().filter(|(_, credentials)| is_one(credentials)).map(|(client, _)| client);
     match (clients.next(), clients.next()) {
-        (Some(client), None) => Ok(Caller { client: client.into(), method: "workload", once: None }),
+        (Some(client), None) => Ok(Caller { client: client.into(), method: "workload", once: None, signed: None }),
         (None, _) => Err(challenged("no client is this workload")),
         // Whose grants would count?
         (Some(_), Some(_)) => Err(challenged("more than one client is this workload")),
     }
 }
 
-const NO_CREDENTIALS: &str = "credentials are missing";
+pub(crate) const NO_CREDENTIALS: &str = "credentials are missing";
 const MALFORMED: &str = "`Authorization` is malformed";
-const REFUSED: &str = "the credentials are not accepted";
+pub(crate) const REFUSED: &str = "the credentials are not accepted";
 
 const BASIC: &str = "Basic realm=\"countersign\"";
 
 /// RFC 6750 §3: who has shown nothing is told no error.
-fn challenged(detail: &'static str) -> Problem {
+pub(crate) fn challenged(detail: &'static str) -> Problem {
     let challenge = if detail == NO_CREDENTIALS { "Bearer" } else { "Bearer error=\"invalid_token\"" };
     Problem::unknown_client(detail, challenge)
 }

@@ -19,23 +19,30 @@ pub const BODY_TIME: Duration = Duration::from_secs(10);
 /// A body of JSON.
 pub(crate) async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     check_type(headers)?;
-    let too_large = || {
-        let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "content_too_large", "the body is too large");
-        problem.most(MAX_BODY_BYTES as u64).ending_the_connection()
-    };
     // As it is announced, before any of it has come.
     if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
-        return Err(too_large());
+        return Err(too_large(MAX_BODY_BYTES));
     }
     match tokio::time::timeout(BODY_TIME, Limited::new(body, MAX_BODY_BYTES).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Problem::invalid("the body did not come to its end").ending_the_connection()),
-        Err(_) => {
-            let problem = Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the body took too long");
-            Err(problem.ending_the_connection())
-        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(MAX_BODY_BYTES)),
+        Ok(Err(_)) => Err(incomplete()),
+        Err(_) => Err(too_slow()),
     }
+}
+
+pub(crate) fn too_large(most: usize) -> Problem {
+    let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "content_too_large", "the body is too large");
+    problem.most(most as u64).ending_the_connection()
+}
+
+pub(crate) fn incomplete() -> Problem {
+    Problem::invalid("the body did not come to its end").ending_the_connection()
+}
+
+pub(crate) fn too_slow() -> Problem {
+    let problem = Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the body took too long");
+    problem.ending_the_connection()
 }
 
 fn check_type(headers: &HeaderMap) -> Result<(), Problem> {

@@ -5,13 +5,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use countersign::Algorithm;
-use countersign::token::RsaBits;
-use countersign_issuer::{RingConfig, Slot};
+use countersign_issuer::{KekSource, ParseError, RingConfig, Slot};
 use serde::{Deserialize, Serialize, Serializer};
 use toml::{Table, Value};
 
 use crate::metadata;
+use crate::place::RingPlace;
 use crate::serve::ConnectionLimits;
 
 /// The longest file, bytes: some dozen settings and what is written beside them.
@@ -51,7 +50,7 @@ const fn setting(name: &'static str, kind: Kind, default: &'static str, about: &
 }
 
 /// All of them. Times are whole seconds.
-pub const SETTINGS: [Setting; 20] = [
+pub const SETTINGS: [Setting; 23] = [
     setting(
         "issuer",
         Kind::Text,
@@ -79,6 +78,14 @@ pub const SETTINGS: [Setting; 20] = [
         "listen without TLS on an address that is not loopback: behind a proxy that has TLS",
     ),
     setting("directory", Kind::Text, "countersign-data", "where the ring, its key-encryption key and the policy are"),
+    setting("store", Kind::Text, "ring in `directory`", "where the ring is instead: s3://BUCKET/PREFIX, as AWS_… say"),
+    setting(
+        "kek",
+        Kind::Texts,
+        "file: and kek in `directory`",
+        "what private keys are sealed under: file:PATH, env:NAME or command:PROGRAM ARGUMENTS; the first seals, the others open",
+    ),
+    setting("kek_group_may_read", Kind::Flag, "false", "whether the group of a file of `kek` may read it (0640)"),
     setting(
         "policy_file",
         Kind::Text,
@@ -86,7 +93,7 @@ pub const SETTINGS: [Setting; 20] = [
         "who may have what signed; read again when it changes",
     ),
     setting("secret_key_file", Kind::Text, "none", "32 octets or more, which client secrets are hashed under"),
-    setting("slots", Kind::Texts, "ES256", "what is signed with: ES256, RS256/4096, or name=RS256/4096"),
+    setting("slots", Kind::Texts, "ES256", "what is signed with: ES256, RS256:4096, or name=RS256:4096"),
     setting("max_lifetime", Kind::Number, "3600", "the longest life of a token"),
     setting("rotation", Kind::Number, "86400", "how long a key signs"),
     setting("overlap", Kind::Number, "86400", "how long a key stays published after that"),
@@ -118,6 +125,13 @@ pub struct Config {
     pub plain_http: bool,
     /// Where everything is.
     pub directory: PathBuf,
+    /// Where the ring is; `None`: `ring` in the directory.
+    pub store: Option<RingPlace>,
+    /// What private keys are sealed under, each as [`KekSource`] reads it; none: the file `kek` in the directory, which the
+    /// first run makes.
+    pub kek: Vec<String>,
+    /// Whether the group of such a file may read it.
+    pub kek_group_may_read: bool,
     /// The policy; `None`: `policy.toml` in the directory, which the first run makes.
     pub policy_file: Option<PathBuf>,
     /// What client secrets are hashed under.
@@ -153,6 +167,9 @@ struct Settings {
     client_ca_file: Option<PathBuf>,
     plain_http: Option<bool>,
     directory: Option<PathBuf>,
+    store: Option<String>,
+    kek: Option<Vec<String>>,
+    kek_group_may_read: Option<bool>,
     policy_file: Option<PathBuf>,
     secret_key_file: Option<PathBuf>,
     slots: Option<Vec<String>>,
@@ -190,7 +207,7 @@ impl Config {
     /// ```
     /// use countersign_service::Config;
     ///
-    /// let config = Config::read("slots = [\"ES256\", \"RS256/4096\"]", [("COUNTERSIGN_LISTEN", "127.0.0.1:9000")])?;
+    /// let config = Config::read("slots = [\"ES256\", \"RS256:4096\"]", [("COUNTERSIGN_LISTEN", "127.0.0.1:9000")])?;
     /// assert_eq!(config.issuer, "http://127.0.0.1:9000");
     /// assert_eq!(config.ring.slots[1].name, "rs256-4096");
     /// # Ok::<(), countersign_service::ConfigError>(())
@@ -220,7 +237,7 @@ impl Config {
     /// use countersign_service::Config;
     ///
     /// const NONE: [(&str, &str); 0] = [];
-    /// let config = Config::read("slots = [\"RS256/4096\"]", NONE)?;
+    /// let config = Config::read("slots = [\"RS256:4096\"]", NONE)?;
     /// assert_eq!(Config::read(&config.to_toml(), NONE)?, config);
     /// # Ok::<(), countersign_service::ConfigError>(())
     /// ```
@@ -244,6 +261,17 @@ impl Serialize for Config {
 }
 
 impl Setting {
+    /// What it is in the file.
+    #[must_use]
+    pub const fn form(&self) -> &'static str {
+        match self.kind {
+            Kind::Text => "text",
+            Kind::Texts => "list of texts",
+            Kind::Number => "whole number",
+            Kind::Flag => "`true` or `false`",
+        }
+    }
+
     fn value(&self, text: &str) -> Result<Value, ConfigError> {
         Ok(match self.kind {
             Kind::Text => Value::String(text.to_owned()),
@@ -273,9 +301,12 @@ impl Settings {
             client_ca_file: config.tls.as_ref().and_then(|tls| tls.client_authorities.clone()),
             plain_http: Some(config.plain_http),
             directory: Some(config.directory.clone()),
+            store: config.store.as_ref().map(ToString::to_string),
+            kek: (!config.kek.is_empty()).then(|| config.kek.clone()),
+            kek_group_may_read: Some(config.kek_group_may_read),
             policy_file: config.policy_file.clone(),
             secret_key_file: config.secret_key_file.clone(),
-            slots: Some(config.ring.slots.iter().map(text_of).collect()),
+            slots: Some(config.ring.slots.iter().map(ToString::to_string).collect()),
             max_lifetime: seconds(timing.max_lifetime),
             rotation: seconds(timing.rotation),
             overlap: seconds(timing.overlap),
@@ -321,7 +352,8 @@ impl Settings {
             return Err(invalid("`issuer` must be an https URL: whoever fetches keys over http takes anybody's"));
         }
         let slots = self.slots.unwrap_or_else(|| vec!["ES256".to_owned()]);
-        let mut ring = RingConfig::new(slots.iter().map(|text| slot(text)).collect::<Result<Vec<_>, _>>()?);
+        let slots = slots.iter().map(|text| text.parse()).collect::<Result<Vec<Slot>, _>>();
+        let mut ring = RingConfig::new(slots.map_err(|error: ParseError| invalid(format!("`slots`: {error}")))?);
         let set = |to: &mut Duration, seconds: Option<u32>| {
             if let Some(seconds) = seconds {
                 *to = Duration::from_secs(seconds.into());
@@ -347,6 +379,17 @@ impl Settings {
         }
         let directory = self.directory.unwrap_or_else(|| PathBuf::from("countersign-data"));
         let failed_authentications = self.failed_authentications.unwrap_or(FAILED_AUTHENTICATIONS);
+        let store = self.store.as_deref().map(store).transpose()?;
+        let kek = self.kek.unwrap_or_default();
+        for source in &kek {
+            source.parse::<KekSource>().map_err(|error| invalid(format!("`kek`: {error}")))?;
+        }
+        if store.is_some() && kek.is_empty() {
+            return Err(invalid(
+                "`store` needs `kek`: all nodes of a ring have the same, and it is not where the ring is",
+            ));
+        }
+        let kek_group_may_read = self.kek_group_may_read.unwrap_or(false);
         let (policy_file, secret_key_file) = (self.policy_file, self.secret_key_file);
         Ok(Config {
             issuer,
@@ -354,6 +397,9 @@ impl Settings {
             tls,
             plain_http,
             directory,
+            store,
+            kek,
+            kek_group_may_read,
             policy_file,
             secret_key_file,
             ring,
@@ -363,44 +409,17 @@ impl Settings {
     }
 }
 
-/// `ALG`, `ALG/BITS`, or either with `NAME=` in front.
-fn slot(text: &str) -> Result<Slot, ConfigError> {
-    let wrong = || invalid("one of `slots` is not like ES256, RS256/4096 or name=RS256/4096");
-    let (name, key) = text.split_once('=').map_or((None, text), |(name, key)| (Some(name), key));
-    let (algorithm, bits) = key.split_once('/').map_or((key, None), |(algorithm, bits)| (algorithm, Some(bits)));
-    let algorithm = Algorithm::from_name(algorithm).filter(|one| !one.is_symmetric()).ok_or_else(wrong)?;
-    let is_rsa = matches!(algorithm.name().as_bytes(), [b'R' | b'P', b'S', ..]);
-    let bits = match (is_rsa, bits) {
-        (false, None) => None,
-        (true, None | Some("2048")) => Some((RsaBits::B2048, 2_048)),
-        (true, Some("3072")) => Some((RsaBits::B3072, 3_072)),
-        (true, Some("4096")) => Some((RsaBits::B4096, 4_096)),
-        _ => return Err(wrong()),
-    };
-    let usual = algorithm.name().to_ascii_lowercase();
-    let usual = bits.map_or_else(|| usual.clone(), |(_, bits)| format!("{usual}-{bits}"));
-    let name = name.map_or(usual, str::to_owned);
-    Ok(match bits {
-        Some((bits, _)) => Slot::rsa(name, algorithm, bits),
-        None => Slot::new(name, algorithm),
-    })
+/// Where a ring is that is not in the directory.
+fn store(text: &str) -> Result<RingPlace, ConfigError> {
+    let Ok(place) = text.parse();
+    if !matches!(place, RingPlace::S3 { .. }) {
+        return Err(invalid("`store` is not like s3://BUCKET/PREFIX; for a directory there is `directory`"));
+    }
+    place.flaw().map_or(Ok(place), |flaw| Err(invalid(format!("`store`: {flaw}"))))
 }
 
-/// What [`slot`] reads.
-fn text_of(slot: &Slot) -> String {
-    let Slot { name, algorithm, rsa_bits, .. } = slot;
-    let bits = match rsa_bits {
-        None => "",
-        Some(RsaBits::B2048) => "/2048",
-        Some(RsaBits::B3072) => "/3072",
-        Some(RsaBits::B4096) => "/4096",
-        // None that `slot` makes.
-        Some(_) => "/?",
-    };
-    format!("{name}={}{bits}", algorithm.name())
-}
-
-fn is_loopback(host: &str) -> bool {
+/// Whether a host, with its port if there is one, is this machine whatever resolves names.
+pub(crate) fn is_loopback(host: &str) -> bool {
     let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
     let name = name.map_or(host, |(name, _)| name);
     let address = name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
@@ -434,9 +453,11 @@ mod tests {
             ("issuer", "'https://a.example'", "https://b.example/x"),
             ("listen", "'127.0.0.1:1'", "[::1]:2"),
             ("directory", "'a'", "b"),
+            ("kek", "['env:A']", "file:/a b, env:B"),
+            ("kek_group_may_read", "false", "true"),
             ("policy_file", "'a'", "b"),
             ("secret_key_file", "'a'", "b"),
-            ("slots", "['ES256']", "EdDSA, k=RS256/4096"),
+            ("slots", "['ES256']", "EdDSA, k=RS256:4096"),
             ("max_lifetime", "60", "61"),
             ("rotation", "90000", "90001"),
             ("overlap", "90000", "90001"),
@@ -460,8 +481,16 @@ mod tests {
                 assert_eq!(Config::read(&config.to_toml(), NONE).unwrap(), config, "{name}");
             }
         }
+        #[cfg(feature = "s3")]
+        {
+            let kek = ("COUNTERSIGN_KEK", "env:A");
+            let config = Config::read("store = 's3://rings/prod/'", [kek]).unwrap();
+            assert_eq!(config.store, Some("s3://rings/prod".parse().unwrap()));
+            assert_eq!(Config::read(&config.to_toml(), NONE).unwrap(), config);
+            assert_eq!(Config::read("", [("COUNTERSIGN_STORE", "s3://rings/prod"), kek]).unwrap(), config);
+        }
         // Those that go together only are in the test below.
-        assert_eq!(SETTINGS.len(), 17 + 3, "each of them is in the table above");
+        assert_eq!(SETTINGS.len(), 19 + 1 + 3, "each of them is in the table above");
     }
 
     #[test]
@@ -512,9 +541,17 @@ mod tests {
             "slots = []",
             "slots = ['HS256']",
             "slots = ['none']",
-            "slots = ['ES256/2048']",
-            "slots = ['RS256/1024']",
+            "slots = ['ES256:2048']",
+            "slots = ['RS256:1024']",
             "slots = ['ES256', 'ES256']",
+            "slots = ['RS256/4096']",
+            "store = 's3://rings'",
+            "store = 's3://Rings'\nkek = ['env:A']",
+            "store = 'gs://rings'\nkek = ['env:A']",
+            "store = '/rings'\nkek = ['env:A']",
+            "kek = ['/run/secrets/kek']",
+            "kek = 'env:A'",
+            "kek_group_may_read = 'yes'",
             "max_lifetime = 86400",
             "connections = 0",
             "head_time = -1",
@@ -526,11 +563,6 @@ mod tests {
         assert!(Config::read("", [("COUNTERSIGN_HEAD_TIME", "1s")]).is_err());
         assert!(Config::read("", [("COUNTERSIGN_PLAIN_HTTP", "yes")]).is_err());
         assert!(Config::read("", [("COUNTERSIGN_CONFIG", "x"), ("PATH", "y")]).is_ok());
-        for (slot_text, name) in
-            [("ES256", "es256"), ("PS384", "ps384-2048"), ("k=RS256/3072", "k"), ("Ed25519", "ed25519")]
-        {
-            assert_eq!(slot(slot_text).unwrap().name, name);
-        }
         for (host, expected) in
             [("localhost:80", true), ("[::1]:80", true), ("[::1]", true), ("127.9.9.9", true), ("10.0.0.1", false)]
         {

@@ -29,6 +29,8 @@
 //! |---|---|
 //! | `POST /v1/tokens` | a token, for a client whose [`policy`] allows it |
 //! | `POST /v1/tokens:batch` | up to [`MAX_BATCH`] of them, each answered for itself |
+//! | `GET /v1/keys` | every key of the ring and how far it has come, for [those who may know](#keys) |
+//! | `POST /v1/keys:rotate`, `POST /v1/keys/{kid}:revoke` | orders to the ring, of [those who may give them](#keys) |
 //! | `GET /.well-known/jwks.json` | the public keys ([`JwksService`](countersign_issuer::JwksService)) |
 //! | `GET /.well-known/oauth-authorization-server` | metadata (RFC 8414), at the path of the issuer's if it has one |
 //! | `GET /.well-known/openid-configuration` | of OpenID Connect Discovery what verifiers want to know: this is no OpenID provider |
@@ -56,9 +58,43 @@
 //! `Authorization` beside it, it must not be another client's; one that nobody is known by is no identity, but tokens can
 //! be bound to it.
 //!
+//! A **signed request** does in place of it: a JWT that the client signs with the same key for this one request, method, URL and
+//! body, so that whoever sees it can ask for nothing else with it. Its rules are on the page of
+//! [`signed_request`](countersign::claims::signed_request); `aud` is the issuer, and the URL begins with
+//! [`ServiceBuilder::base_url`].
+//!
 //! Which assertions were used is remembered by each process for itself: of several behind one address each takes an
 //! assertion once. For as long after its start as an assertion may live, a process takes only those that say (`iat`) that
 //! they were made since.
+//!
+//! # Keys
+//!
+//! Whoever has the [right](policy::AdminRight) in the policy sees the ring and gives it orders; each right stands for itself,
+//! and a client secret is not enough for any of them.
+//!
+//! ```text
+//! POST /v1/keys:rotate                 keys:rotate
+//! { "mode": "standby", "reason": "INC-7" }                               (slots, dry_run)
+//!
+//! POST /v1/keys:rotate                 keys:rotate and keys:revoke
+//! { "mode": "emergency", "reason": "INC-7" }                             (slots, sign_at_once, dry_run)
+//!
+//! POST /v1/keys/{kid}:revoke           keys:revoke
+//! { "reason": "INC-7" }                                                  (sign_at_once, dry_run)
+//! ```
+//!
+//! - `standby`, for keys that are merely old: the standbys sign, or will as soon as there are any, and no token is refused.
+//!   `emergency`, for keys that somebody else may have: those that sign are revoked, and the standbys sign in their place.
+//!   `slots` are all unless they are named.
+//! - The answer says which slots were rotated and which will be, which keys are revoked, which slots do not sign for now
+//!   (`halted`), which key signs in each, and for how long verifiers may still accept tokens of what was revoked
+//!   (`exposure_seconds`).
+//! - A slot without a standby halts in an emergency until all verifiers can have the next key (640 s by default);
+//!   `sign_at_once` has that key sign as soon as it is published, which verifiers accept that look for a key they lack.
+//! - `dry_run` is answered with what would be done, as far as this node sees it, and does nothing.
+//! - An order that was taken goes on when its client has gone. Under an `Idempotency-Key` it is given once: an emergency
+//!   that is ordered again otherwise revokes the key that has taken over. While it is on its way its key is in use (409); if
+//!   it takes more than 30 s the answer is 503, `order_pending`.
 //!
 //! # Refusals
 //!
@@ -69,13 +105,13 @@
 //! |---|---|
 //! | 400 | `invalid_request` |
 //! | 401 | `invalid_client` |
-//! | 403 | those of the [policy](policy::Denial), and `payload_too_large`: the token would be longer than its profile allows |
-//! | 404, 405 | `not_found`, `method_not_allowed` |
+//! | 403 | those of the [policy](policy::Denial), of which `admin_right_missing` is about [keys](#keys), and `payload_too_large`: the token would be longer than its profile allows |
+//! | 404, 405 | `not_found`, `method_not_allowed`; `unknown_key`, `unknown_slot` |
 //! | 408 | `request_timeout`: the body did not come in time |
-//! | 409, 422 | `idempotency_key_in_use`, `idempotency_key_reused` |
+//! | 409, 422 | `idempotency_key_in_use`, `idempotency_key_reused`; `order_refused`: the ring does not do that in the state it is in |
 //! | 413, 415 | `content_too_large`, `unsupported_media_type` |
 //! | 429 | `rate_limited` (a client, a grant, or an address with too many failures), `temporarily_unavailable`, with `Retry-After` |
-//! | 503 | `key_unavailable`, `signing_failed`, `temporarily_unavailable`, with `Retry-After`: nothing was signed |
+//! | 503 | `key_unavailable`, `signing_failed`, `temporarily_unavailable`, with `Retry-After`: nothing was signed; `order_failed`: not done, or the store does not say; `order_pending`: not known yet |
 //!
 //! An answer to an `Idempotency-Key` is kept for five minutes, but not beyond the first `exp` of its tokens, and only if
 //! no part of it was a 503 or a 429.
@@ -94,11 +130,11 @@
 //!
 //! # What is not there
 //!
-//! No route rotates or revokes keys: whoever has the [`Ring`](countersign_issuer::Ring) orders that, and for a
-//! [`Server`] `countersign keys` does, on the same directory while it runs. A [`Server`] tells no feed of keys that are
-//! revoked: verifiers learn of it from the key set, in the time that the answer to the order has for those without a
-//! feed.
+//! No route takes over keys or gives one up: whoever has the [`Ring`](countersign_issuer::Ring) orders that. A [`Server`]
+//! tells no feed of keys that are revoked: verifiers learn of it from the key set, in the time that the answer to the order
+//! has for those without a feed.
 
+mod admin;
 mod authenticate;
 mod body;
 mod certificate;
@@ -106,20 +142,25 @@ mod config;
 mod idempotency;
 mod limit;
 mod metadata;
+mod place;
 pub mod policy;
 mod problem;
 mod serve;
 #[cfg(unix)]
 mod server;
 mod service;
+mod signed;
 mod tls;
 mod tokens;
 mod wire;
+#[cfg(unix)]
+mod writers;
 
 pub use authenticate::{ClientSecret, MAX_ASSERTION_LIFETIME, MIN_SECRET_BYTES, SecretKey};
 pub use body::{BODY_TIME, MAX_BODY_BYTES};
 pub use certificate::ClientCertificate;
 pub use config::{Config, ConfigError, ENVIRONMENT_PREFIX, MAX_CONFIG_BYTES, SETTINGS, Setting, TlsFiles};
+pub use place::RingPlace;
 pub use serve::{
     ConnectionLimits, MAX_HEAD_BYTES, MAX_HEADERS, MAX_RESET_STREAMS, MAX_STREAMS, Peer, serve, serve_tls,
 };
@@ -128,6 +169,8 @@ pub use server::{FirstRun, Server, ServerError};
 pub use service::{BuildError, ReloadError, ServiceBuilder, TokenService};
 pub use tls::{MAX_PEM_BYTES, PinnedCertificates, Tls, TlsError, TlsPem};
 pub use wire::{MAX_BATCH, MalformedRequest};
+#[cfg(unix)]
+pub use writers::{WritableByOthers, check_writers};
 
 /// What is served, as an OpenAPI document (3.1).
 pub const OPENAPI: &str = include_str!("../openapi.json");

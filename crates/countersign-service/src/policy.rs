@@ -52,6 +52,14 @@
 //! 4514 writes it (`openssl x509 -subject -nameopt RFC2253,utf8,-esc_msb`). One that the client has signed itself is known
 //! by its `sha256` (`x5t#S256`) and nothing else. No two clients have one name, and whoever has names of two is neither.
 //!
+//! Whoever keeps the ring has **rights** of its own beside grants: no grant gives one, and no right signs anything.
+//!
+//! ```toml
+//! [clients.ops]
+//! jwks = '{"keys":[…]}'
+//! admin = ["keys:read", "keys:rotate", "keys:revoke"]                 # AdminRight; without it, none
+//! ```
+//!
 //! - What no grant allows is denied. A request has to fit into **one** grant as a whole; what two grants allow between
 //!   them, nobody may ask for.
 //! - `sub` is the client itself if the request names none, and there is no token without `aud`.
@@ -60,6 +68,7 @@
 //! - Unknown members, profiles and slots, lists that can never be satisfied, and claims that belong to the issuer make
 //!   the whole document invalid: there is no policy that is in force in part.
 
+mod admin;
 mod claim;
 mod confirmation;
 mod credentials;
@@ -70,13 +79,14 @@ mod grant;
 mod read;
 mod request;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use countersign::UnixTime;
 use countersign::token::Algorithm;
 use countersign_issuer::RingConfig;
 
+pub use admin::{AdminRight, decide_admin};
 pub use claim::{ClaimKind, DEFAULT_MAX_CLAIM_BYTES, MAX_CLAIM_BYTES};
 use confirmation::Binding;
 pub use confirmation::Confirmation;
@@ -142,6 +152,7 @@ struct SlotFacts {
 struct Client {
     window: Window,
     credentials: Credentials,
+    admin: BTreeSet<AdminRight>,
     /// By name.
     grants: Vec<Grant>,
 }
@@ -176,6 +187,16 @@ impl Policy {
     /// The names of all clients.
     pub fn clients(&self) -> impl Iterator<Item = &str> {
         self.clients.keys().map(|name| &**name)
+    }
+
+    /// What this client may do to the ring; nothing, if there is no such client.
+    pub fn admin_rights(&self, client: &str) -> impl Iterator<Item = AdminRight> {
+        self.clients.get(client).into_iter().flat_map(|client| client.admin.iter().copied())
+    }
+
+    fn valid_client(&self, client: &str, now: UnixTime) -> Result<&Client, Denied> {
+        let entry = self.clients.get(client).ok_or(Denied::of_client(Denial::UnknownClient))?;
+        if entry.window.contains(now) { Ok(entry) } else { Err(Denied::of_client(Denial::ClientNotValid)) }
     }
 
     /// By what each client is known.
@@ -217,10 +238,7 @@ impl Policy {
 /// # Errors
 /// [`Denied`].
 pub fn decide(policy: &Policy, client: &str, request: &Request, now: UnixTime) -> Result<Granted, Denied> {
-    let entry = policy.clients.get(client).ok_or(Denied::of_client(Denial::UnknownClient))?;
-    if !entry.window.contains(now) {
-        return Err(Denied::of_client(Denial::ClientNotValid));
-    }
+    let entry = policy.valid_client(client, now)?;
     let mut nearest: Option<Denied> = None;
     for grant in &entry.grants {
         match decide_by(policy, grant, client, request, now) {

@@ -1,4 +1,4 @@
-//! A service that runs by itself, on one machine with a directory.
+//! A service that runs by itself.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::{Algorithm, SigningKey};
-use countersign_issuer::{DirectoryStore, Kek, KekRing, KekSource, Ring};
+use countersign_issuer::{Kek, KekRing, KekSource, KeyStore, Ring, StartError};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval};
@@ -18,10 +18,12 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::authenticate::SecretKey;
 use crate::certificate::thumbprint;
 use crate::config::{Config, TlsFiles};
+use crate::place::RingPlace;
 use crate::policy::{MAX_POLICY_BYTES, Policy};
 use crate::serve::{ConnectionLimits, accept};
 use crate::service::TokenService;
 use crate::tls::{MAX_PEM_BYTES, Tls, TlsPem};
+use crate::writers::check_writers;
 
 /// How often is looked whether the policy, or what TLS needs, has changed.
 const POLL: Duration = Duration::from_secs(2);
@@ -29,7 +31,8 @@ const POLL: Duration = Duration::from_secs(2);
 /// The client that the first run makes.
 const FIRST_CLIENT: &str = "first";
 
-/// The whole service on one machine: a ring, a policy and a listener, over a directory. `countersign serve` is this.
+/// The whole service: a ring, a policy and a listener, over a directory, or with the ring in S3, where several of them have one
+/// between them. `countersign serve` is this.
 ///
 /// ```text
 /// <directory>        0700
@@ -38,6 +41,8 @@ const FIRST_CLIENT: &str = "first";
 ///   policy.toml      0600   made by the first run
 ///   client.pem       0600   the private key of the client in it; to be moved to where that client is
 /// ```
+///
+/// What is elsewhere by the [`Config`] is not made here, and where all is, nor is the directory.
 pub struct Server {
     service: TokenService,
     listener: TcpListener,
@@ -90,11 +95,17 @@ impl Server {
     pub async fn start(config: Config) -> Result<Self, ServerError> {
         let opened = tokio::task::spawn_blocking(move || Opened::open(config)).await;
         let opened = opened.map_err(|_| ServerError("opening ended early".into()))??;
-        let Opened { config, store, keks, policy_file, text, first_run, secret_key, pem } = opened;
+        let Opened { config, place, store, keks, policy_file, text, first_run, secret_key, pem } = opened;
         let policy = Policy::parse(&text, &config.ring);
         let policy = policy.map_err(|error| failed("read", &policy_file, &error))?;
-        let ring = Ring::builder(&*config.issuer, config.ring, Arc::new(store), keks).start().await;
-        let ring = ring.map_err(|error| ServerError(error.to_string().into()))?;
+        let ring = Ring::builder(&*config.issuer, config.ring, store, keks).start().await;
+        let ring = ring.map_err(|error| match error {
+            StartError::State(why) => {
+                let issuer = &config.issuer;
+                ServerError(format!("the ring in {place} cannot be opened for {issuer} with `kek`: {why}").into())
+            }
+            error => ServerError(error.to_string().into()),
+        })?;
         let mut builder = TokenService::builder(ring, policy);
         if let Some(key) = secret_key {
             builder = builder.secret_key(key);
@@ -164,9 +175,13 @@ async fn watch(service: &TokenService, file: &Path, mut seen: String) {
         ticks.tick().await;
         let path = file.to_owned();
         let read = tokio::task::spawn_blocking(move || read_policy(&path)).await;
-        let Ok(Ok(text)) = read else {
-            tracing::warn!(target: "countersign::service", "the policy cannot be read; the one in force stays");
-            continue;
+        let text = match read {
+            Ok(Ok(text)) => text,
+            Ok(Err(error)) => {
+                tracing::warn!(target: "countersign::service", %error, "the policy cannot be read; the one in force stays");
+                continue;
+            }
+            Err(_) => continue,
         };
         if text == seen {
             continue;
@@ -210,7 +225,8 @@ async fn watch_tls(secured: Option<SecuredBy>) {
 /// What is opened before anything runs. Blocks.
 struct Opened {
     config: Config,
-    store: DirectoryStore,
+    place: RingPlace,
+    store: Arc<dyn KeyStore>,
     keks: KekRing,
     policy_file: PathBuf,
     text: String,
@@ -222,13 +238,14 @@ struct Opened {
 impl Opened {
     fn open(config: Config) -> Result<Self, ServerError> {
         let directory = &config.directory;
-        make_directory(directory).map_err(|error| failed("make", directory, &error))?;
+        if config.store.is_none() || config.policy_file.is_none() {
+            make_directory(directory).map_err(|error| failed("make", directory, &error))?;
+        }
         let secret_key = config.secret_key_file.as_deref().map(secret_key).transpose()?;
         let pem = config.tls.as_ref().map(read_pem).transpose()?;
-        let kek = kek(directory)?;
-        let keks = KekRing::new([kek]).map_err(|error| ServerError(error.to_string().into()))?;
-        let ring = directory.join("ring");
-        let store = DirectoryStore::open(&ring).map_err(|error| failed("open", &ring, &error))?;
+        let keks = KekRing::new(keks(&config)?).map_err(|error| ServerError(error.to_string().into()))?;
+        let place = config.store.clone().unwrap_or_else(|| RingPlace::Directory(directory.join("ring")));
+        let store = place.open().map_err(|error| ServerError(format!("cannot open {place}: {error}").into()))?;
         let usual = directory.join("policy.toml");
         let first_run = match &config.policy_file {
             None if !exists(&usual) => Some(first_run(&config, &usual)?),
@@ -236,7 +253,7 @@ impl Opened {
         };
         let policy_file = config.policy_file.clone().unwrap_or(usual);
         let text = read_policy(&policy_file).map_err(|error| failed("read", &policy_file, &error))?;
-        Ok(Self { config, store, keks, policy_file, text, first_run, secret_key, pem })
+        Ok(Self { config, place, store, keks, policy_file, text, first_run, secret_key, pem })
     }
 }
 
@@ -264,6 +281,20 @@ fn first_run(config: &Config, policy_file: &Path) -> Result<FirstRun, ServerErro
     );
     write_new(policy_file, text.as_bytes()).map_err(|error| failed("write", policy_file, &error))?;
     Ok(FirstRun { client: FIRST_CLIENT, key_file, policy_file: policy_file.to_owned() })
+}
+
+/// Those that are named, or else the directory's own.
+fn keks(config: &Config) -> Result<Vec<Kek>, ServerError> {
+    if config.kek.is_empty() {
+        return Ok(vec![kek(&config.directory)?]);
+    }
+    let load = |text: &String| {
+        let failed = |error: &dyn fmt::Display| ServerError(format!("`kek`: {error}").into());
+        let source: KekSource = text.parse().map_err(|error| failed(&error))?;
+        let source = if config.kek_group_may_read { source.group_may_read() } else { source };
+        source.load().map_err(|error| failed(&error))
+    };
+    config.kek.iter().map(load).collect()
 }
 
 /// A new one only for a ring that does not exist: keys that are sealed under a lost one would be lost too.
@@ -323,6 +354,7 @@ fn thumbprint_of(pem: &TlsPem) -> Thumbprint {
 type Thumbprint = [[u8; 32]; 3];
 
 fn read_policy(file: &Path) -> io::Result<String> {
+    check_writers(file).map_err(io::Error::other)?;
     let mut text = String::new();
     // One byte more than is allowed, so that what is too long is found to be.
     File::open(file)?.take(MAX_POLICY_BYTES as u64 + 1).read_to_string(&mut text)?;

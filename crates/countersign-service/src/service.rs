@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get, get_service, post};
+use countersign::claims::{Replay, ReplayMemory};
 use countersign::{Clock, PeerLimit, SystemClock, UnixTime};
 use countersign_issuer::{Minter, Ring};
 use http::header::{AUTHORIZATION, CACHE_CONTROL};
@@ -15,15 +17,15 @@ use http::{HeaderValue, StatusCode};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use crate::authenticate::{
-    ASSERTION_WINDOW, Authenticator, Caller, MAX_REMEMBERED, MAX_REMEMBERED_OF_ONE, Replay, ReplayCache, SecretKey,
-};
+use crate::admin::{self, MAX_ORDERS};
+use crate::authenticate::{ASSERTION_WINDOW, Authenticator, Caller, ClientKeys, SecretKey};
 use crate::idempotency::{BOUNDS, Idempotency};
 use crate::limit::{Limited, Limits};
 use crate::metadata::{self, Metadata};
 use crate::policy::{MAX_TOKEN_BYTES, Policy, PolicyError};
 use crate::problem::Problem;
 use crate::serve::Peer;
+use crate::signed::{self, Signed};
 use crate::tls::PinnedCertificates;
 use crate::tokens;
 
@@ -32,17 +34,20 @@ use crate::tokens;
 pub struct TokenService(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
-    ring: Ring,
+    pub(crate) ring: Ring,
     pub(crate) minter: Minter,
     metadata: Metadata,
     pub(crate) clock: Arc<dyn Clock>,
     secrets: Option<SecretKey>,
     in_force: ArcSwap<InForce>,
-    replays: ReplayCache,
+    replays: ReplayMemory,
+    pub(crate) signed: Signed,
     pub(crate) idempotency: Arc<Idempotency>,
     failures: Option<PeerLimit>,
     /// For what takes long enough to be done elsewhere than where requests are taken in.
     pub(crate) signing: Arc<Semaphore>,
+    /// For what operators order.
+    pub(crate) orders: Arc<Semaphore>,
     /// The second after that in which it was made.
     born: UnixTime,
 }
@@ -60,6 +65,7 @@ pub struct ServiceBuilder {
     policy: Policy,
     clock: Arc<dyn Clock>,
     secrets: Option<SecretKey>,
+    base_url: Option<Box<str>>,
     failures: Option<NonZeroU32>,
 }
 
@@ -74,6 +80,8 @@ pub enum BuildError {
     NoSecretKey,
     /// What the policy says of workload issuers cannot be used.
     Workloads(Box<str>),
+    /// Clients cannot sign requests for what they would know the service as.
+    BaseUrl(Box<str>),
 }
 
 impl fmt::Display for BuildError {
@@ -82,6 +90,7 @@ impl fmt::Display for BuildError {
             Self::NotAnIssuer => f.write_str("the issuer is no `https` URL without query and fragment"),
             Self::NoSecretKey => f.write_str("`allow_client_secret_basic` needs a key to hash the secrets under"),
             Self::Workloads(text) => write!(f, "`workload_issuers`: {text}"),
+            Self::BaseUrl(text) => f.write_str(text),
         }
     }
 }
@@ -124,6 +133,14 @@ impl ServiceBuilder {
         self
     }
 
+    /// What the URLs of this service begin with, as its clients see them and [sign](countersign::claims::signed_request) them:
+    /// such as `https://issuer.example`. Scheme, host and port of the issuer unless it is said.
+    #[must_use]
+    pub fn base_url(mut self, url: impl Into<Box<str>>) -> Self {
+        self.base_url = Some(url.into());
+        self
+    }
+
     /// How many times a minute, and at once, a [`Peer`](crate::Peer) is told that its credentials are not good; after
     /// that it is told to wait, and no more (429). Good ones are taken from it all the same, and unlock nothing. As often as it
     /// likes unless it is said; whom no [`Peer`](crate::Peer) is known of are counted as one.
@@ -142,6 +159,8 @@ impl ServiceBuilder {
         let in_force = InForce::new(self.policy, &self.ring, self.secrets.as_ref(), None)?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let now = self.clock.now();
+        let origin = || metadata::path_of(self.ring.issuer()).map_or("", |(origin, _)| origin);
+        let signed = Signed::new(self.base_url.as_deref().unwrap_or_else(origin), now).map_err(BuildError::BaseUrl)?;
         Ok(TokenService(Arc::new(Inner {
             // The length of a whole token is bounded by its profile.
             minter: self.ring.minter().max_payload_bytes(MAX_TOKEN_BYTES),
@@ -151,10 +170,12 @@ impl ServiceBuilder {
             clock: self.clock,
             secrets: self.secrets,
             in_force: ArcSwap::from_pointee(in_force),
-            replays: ReplayCache::new(MAX_REMEMBERED, MAX_REMEMBERED_OF_ONE),
+            replays: ReplayMemory::default(),
+            signed,
             idempotency: Arc::new(Idempotency::new(BOUNDS)),
             failures: self.failures.map(|per_minute| PeerLimit::per_minute(per_minute, |_, _| None)),
             signing: Arc::new(Semaphore::new(cores)),
+            orders: Arc::new(Semaphore::new(MAX_ORDERS)),
         })))
     }
 }
@@ -187,7 +208,7 @@ impl TokenService {
     /// A service that signs with the keys of `ring` what `policy` allows.
     #[must_use]
     pub fn builder(ring: Ring, policy: Policy) -> ServiceBuilder {
-        ServiceBuilder { ring, policy, clock: Arc::new(SystemClock), secrets: None, failures: None }
+        ServiceBuilder { ring, policy, clock: Arc::new(SystemClock), secrets: None, base_url: None, failures: None }
     }
 
     /// All [routes](Self::routes).
@@ -195,6 +216,7 @@ impl TokenService {
         let router =
             self.table().into_iter().fold(Router::new(), |router, (_, path, route)| router.route(&path, route));
         router
+            .merge(admin::router())
             .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here"))
             .method_not_allowed_fallback(async || {
                 let detail = "not with this method";
@@ -206,7 +228,8 @@ impl TokenService {
     /// Method and path of each route, as they are listed on the [crate's page](crate) and in [`OPENAPI`](crate::OPENAPI).
     #[must_use]
     pub fn routes(&self) -> Vec<(&'static str, String)> {
-        self.table().into_iter().map(|(method, path, _)| (method, path)).collect()
+        let admin = admin::ROUTES.into_iter().map(|(method, path)| (method, path.to_owned()));
+        self.table().into_iter().map(|(method, path, _)| (method, path)).chain(admin).collect()
     }
 
     fn table(&self) -> Vec<(&'static str, String, MethodRouter<Self>)> {
@@ -278,19 +301,20 @@ impl PinnedCertificates for Pinned {
 }
 
 impl Inner {
+    pub(crate) fn issuer(&self) -> &str {
+        self.ring.issuer()
+    }
+
     pub(crate) fn in_force(&self) -> Arc<InForce> {
         self.in_force.load_full()
     }
 
-    /// Who is asking, for the first time and not too often.
-    pub(crate) async fn admit(
-        &self,
-        in_force: &InForce,
-        headers: &http::HeaderMap,
-        peer: Option<&Peer>,
-    ) -> Result<Caller, Problem> {
-        let has_shown = headers.contains_key(AUTHORIZATION) || peer.is_some_and(|peer| peer.certificate.is_some());
-        let admitted = self.judge(in_force, headers, peer).await;
+    /// Who is asking, for the first time and not too often. Whoever has signed the request is [admitted](Self::admit_signed) when its
+    /// body is there.
+    pub(crate) async fn admit(&self, in_force: &InForce, head: &http::request::Parts) -> Result<Caller, Problem> {
+        let peer = head.extensions.get::<Peer>();
+        let has_shown = head.headers.contains_key(AUTHORIZATION) || peer.is_some_and(|peer| peer.certificate.is_some());
+        let admitted = self.judge(in_force, head, peer).await;
         admitted.map_err(|problem| match &self.failures {
             Some(limit) if has_shown && problem.blames_credentials() => {
                 match limit.refuse(peer.map(|peer| peer.address.ip())) {
@@ -308,11 +332,15 @@ impl Inner {
     async fn judge(
         &self,
         in_force: &InForce,
-        headers: &http::HeaderMap,
+        head: &http::request::Parts,
         peer: Option<&Peer>,
     ) -> Result<Caller, Problem> {
-        let caller = in_force.authenticator.recognise(&in_force.policy, headers, peer, &*self.clock).await?;
+        let caller = in_force.authenticator.recognise(&in_force.policy, &head.headers, peer, &*self.clock).await?;
         tracing::debug!(target: "countersign::service", client = &*caller.client, method = caller.method, "client recognised");
+        if let Some(verified) = &caller.signed {
+            self.signed.begin(verified, head, self.clock.now())?;
+            return Ok(caller);
+        }
         let Some(once) = &caller.once else {
             in_force.count(&caller.client)?;
             return Ok(caller);
@@ -332,14 +360,26 @@ impl Inner {
         // have its client refused.
         in_force.count(&caller.client)?;
         self.replays.admit(&caller.client, &once.jti, once.until, now).map_err(|why| match why {
-            Replay::Used => used(),
             Replay::Full => Problem::unavailable("temporarily_unavailable", "too many assertions are remembered"),
+            _ => used(),
         })?;
         Ok(caller)
+    }
+
+    /// The rest, of a request that its client has signed. Counted only now, or whoever has seen its token could use its rate up.
+    pub(crate) fn admit_signed(&self, in_force: &InForce, caller: &Caller, body: &[u8]) -> Result<(), Problem> {
+        let Some(verified) = &caller.signed else { return Ok(()) };
+        signed::check_body(verified, body)?;
+        in_force.count(&caller.client)?;
+        self.signed.use_up(verified, self.clock.now())
     }
 }
 
 impl InForce {
+    pub(crate) fn client_keys(&self) -> &ClientKeys {
+        self.authenticator.client_keys()
+    }
+
     fn count(&self, client: &str) -> Result<(), Problem> {
         self.limits.count(client).map_err(limited)
     }
@@ -363,21 +403,33 @@ fn limited(why: Limited) -> Problem {
     }
 }
 
-/// Whether every slot signs, and which do not.
+/// Whether every slot signs, which do not, and what the ring's operator has to know, which says what will not sign for ever.
 async fn ready(State(service): State<TokenService>) -> Response {
+    let Inner { ring, clock, born, .. } = &*service.0;
     // What is made in the second of the start cannot be told from what was made before.
-    let has_begun = service.0.clock.now() >= service.0.born;
-    match service.0.ring.ready_within(Duration::ZERO).await {
-        Ok(()) if !has_begun => {
-            no_store(StatusCode::SERVICE_UNAVAILABLE, json!({ "status": "not ready", "slots": {} }).to_string())
-        }
-        Ok(()) => no_store(StatusCode::OK, json!({ "status": "ready" }).to_string()),
-        Err(missing) => {
-            let slots: serde_json::Map<_, _> =
-                missing.0.into_iter().map(|(slot, reason)| (slot, reason.to_string().into())).collect();
-            no_store(StatusCode::SERVICE_UNAVAILABLE, json!({ "status": "not ready", "slots": slots }).to_string())
-        }
+    let has_begun = clock.now() >= *born;
+    let slots: serde_json::Map<_, _> = match ring.ready_within(Duration::ZERO).await {
+        Ok(()) => serde_json::Map::new(),
+        Err(missing) => missing.0.into_iter().map(|(slot, reason)| (slot, reason.to_string().into())).collect(),
+    };
+    let (status, text) = match has_begun && slots.is_empty() {
+        true => (StatusCode::OK, "ready"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+    };
+    let mut body = json!({ "status": text });
+    if text != "ready" {
+        body["slots"] = slots.into();
     }
+    let told = ring.status();
+    let failing: Vec<_> = told.failing.keys().map(|work| work.code()).collect();
+    let alarms: BTreeSet<_> = told.alarms.iter().map(|alarm| alarm.code()).collect();
+    if !failing.is_empty() {
+        body["failing"] = json!(failing);
+    }
+    if !alarms.is_empty() {
+        body["alarms"] = json!(alarms);
+    }
+    no_store(status, body.to_string())
 }
 
 pub(crate) fn no_store(status: StatusCode, body: impl Into<axum::body::Body>) -> Response {

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use countersign::UnixTime;
+use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 
+use crate::authenticate::Caller;
 use crate::body;
 use crate::idempotency::{Begun, KEPT_FOR, MAX_KEY, Ticket};
 use crate::policy::{self, Granted};
@@ -86,29 +89,43 @@ pub(crate) async fn batch(State(service): State<TokenService>, request: Request)
     Ok(no_store(StatusCode::OK, body))
 }
 
-enum Begin {
+pub(crate) enum Begin {
     Answered(Bytes),
     New(Admitted),
 }
 
 /// A request of a client that was recognised.
-struct Admitted {
-    client: Box<str>,
+pub(crate) struct Admitted {
+    pub(crate) client: Box<str>,
     /// `x5t#S256` of what the connection has shown.
     certificate: Option<Box<str>>,
-    body: Bytes,
+    pub(crate) body: Bytes,
     /// If its answer is to be kept.
-    ticket: Option<Ticket>,
+    pub(crate) ticket: Option<Ticket>,
 }
 
 impl Inner {
-    /// Who asks, before any of the body is read; and what was answered under the same key, or the right to answer.
+    /// Who asks, before any of the body is read.
     async fn take_in(&self, in_force: &InForce, request: Request) -> Result<Begin, Problem> {
         let (parts, body) = request.into_parts();
-        let peer: Option<&Peer> = parts.extensions.get();
-        let client = self.admit(in_force, &parts.headers, peer).await?.client;
-        let certificate: Option<Box<str>> = peer.and_then(|peer| Some(peer.certificate.as_ref()?.x5t_s256().into()));
+        let caller = self.admit(in_force, &parts).await?;
+        self.read(in_force, &caller, &parts, body).await
+    }
+
+    /// The body of a client's request, which is asked for again with it if it is signed; and what was answered under the same key, or
+    /// the right to answer.
+    pub(crate) async fn read(
+        &self,
+        in_force: &InForce,
+        caller: &Caller,
+        parts: &Parts,
+        body: Body,
+    ) -> Result<Begin, Problem> {
         let body = body::read(&parts.headers, body).await?;
+        self.admit_signed(in_force, caller, &body)?;
+        let client = caller.client.clone();
+        let peer: Option<&Peer> = parts.extensions.get();
+        let certificate: Option<Box<str>> = peer.and_then(|peer| Some(peer.certificate.as_ref()?.x5t_s256().into()));
         let Some(key) = idempotency_key(&parts.headers)? else {
             return Ok(Begin::New(Admitted { client, certificate, body, ticket: None }));
         };
@@ -180,7 +197,7 @@ fn is_slow(granted: &Granted) -> bool {
     granted.rsa_bits().is_some()
 }
 
-fn keep(ticket: Option<Ticket>, answer: &Bytes, first_end: i64, now: UnixTime) {
+pub(crate) fn keep(ticket: Option<Ticket>, answer: &Bytes, first_end: i64, now: UnixTime) {
     if let Some(ticket) = ticket {
         ticket.answered(answer, now.saturating_add(KEPT_FOR).min(UnixTime::from_secs(first_end)));
     }
@@ -195,6 +212,6 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
 }
 
 /// What does not happen, and must be no panic if it does.
-fn unwritable() -> Problem {
+pub(crate) fn unwritable() -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "the answer could not be made")
 }

@@ -129,12 +129,12 @@ fn read_request(text: &str) -> Result<Request, Problem> {
     Ok(request)
 }
 
-fn utf8(text: &[u8]) -> Result<&str, Problem> {
+pub(crate) fn utf8(text: &[u8]) -> Result<&str, Problem> {
     std::str::from_utf8(text).map_err(|_| not_an_object(ObjectError::NotAnObject))
 }
 
 /// Not empty: an empty name is nobody's.
-fn text(value: Raw<'_>, otherwise: &'static str) -> Result<Box<str>, Problem> {
+pub(crate) fn text(value: Raw<'_>, otherwise: &'static str) -> Result<Box<str>, Problem> {
     value.string().and_then(fit_text).ok_or_else(|| Problem::invalid(otherwise))
 }
 
@@ -205,14 +205,14 @@ fn number(value: Raw<'_>, otherwise: &'static str) -> Result<u32, Problem> {
     number.filter(|number| *number > 0).ok_or_else(|| Problem::invalid(otherwise))
 }
 
-fn not_an_object(error: ObjectError) -> Problem {
+pub(crate) fn not_an_object(error: ObjectError) -> Problem {
     Problem::invalid(match error {
         ObjectError::DuplicateMember => "the body has a member twice",
         _ => "the body is not one JSON object, or is nested too deeply",
     })
 }
 
-fn unknown_member() -> Problem {
+pub(crate) fn unknown_member() -> Problem {
     Problem::invalid("the body has a member that is not known")
 }
 

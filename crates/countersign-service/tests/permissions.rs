@@ -11,7 +11,7 @@ use countersign::token::{Algorithm, SigningKey};
 use countersign_issuer::by_hand::{ClockByHand, RingByHand};
 use countersign_issuer::state::KeyState;
 use countersign_issuer::{MintError, RingConfig, Slot};
-use countersign_service::policy::{Confirmation, Policy, Request, decide};
+use countersign_service::policy::{AdminRight, Confirmation, Policy, Request, decide, decide_admin};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use serde_json::{Map, Value, json};
@@ -369,4 +369,47 @@ fn nothing_outside_of_one_grant_is_signed_and_nothing_inside_is_refused() {
         .unwrap();
     assert!(signed.get() > 1_000 && refused.get() > 1_000, "{} {}", signed.get(), refused.get());
     assert!(bound.get() > 100, "{}", bound.get());
+}
+
+/// Clients with some rights each and, some of them, grants of everything and a time that is over.
+fn administrators() -> impl Strategy<Value = Vec<(Vec<&'static str>, bool, bool)>> {
+    let rights = subsequence(vec!["keys:read", "keys:rotate", "keys:revoke"], 0..=3).prop_shuffle();
+    proptest::collection::vec((rights, any::<bool>(), prop::bool::weighted(0.8)), 1..4)
+}
+
+#[test]
+fn a_right_over_the_ring_is_what_the_document_says_of_that_client_and_nothing_else() {
+    let (_, config) = ring();
+    let (given, denied) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+    let runs = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    let mut runner = proptest::test_runner::TestRunner::new(runs);
+    runner
+        .run(&administrators(), |clients| {
+            let mut text = document(&[]);
+            for (index, (rights, has_grant, is_valid)) in clients.iter().enumerate() {
+                let until = if *is_valid { "2027-01-15T08:00:01Z" } else { "2027-01-15T08:00:00Z" };
+                text += &format!("[clients.c{index}]\nadmin = {}\nvalid_until = {until}\n", json!(rights));
+                if *has_grant {
+                    text += &format!("[clients.c{index}.grants.all]\nprofiles = [\"one\", \"two\"]\n");
+                    text += "subjects = { self = true }\naudiences = { exact = [\"a\"] }\n";
+                }
+            }
+            let policy = Policy::parse(&text, &config).unwrap();
+            for (index, (rights, has_grant, is_valid)) in clients.iter().enumerate() {
+                let (name, now) = (format!("c{index}"), UnixTime::from_secs(NOW));
+                for right in AdminRight::ALL {
+                    let expected = *is_valid && rights.contains(&right.name());
+                    prop_assert_eq!(decide_admin(&policy, &name, right, now).is_ok(), expected, "{} {}", name, text);
+                    prop_assert!(decide_admin(&policy, "other", right, now).is_err());
+                    let count = if expected { &given } else { &denied };
+                    count.set(count.get() + 1);
+                }
+                // And of no right does anything follow for tokens.
+                let wish = Request::new("one").audience("a");
+                prop_assert_eq!(decide(&policy, &name, &wish, now).is_ok(), *is_valid && *has_grant);
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert!(given.get() > 100 && denied.get() > 100, "{} {}", given.get(), denied.get());
 }

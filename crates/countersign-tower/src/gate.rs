@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use countersign_claims::revocation::RevocationCheck;
 use countersign_claims::{Clock, ConfigError, Requirement, Stripes, UnixTime, Verified};
-use countersign_token::{Answer, KeySource};
+use countersign_token::{AlgorithmSet, Answer, KeySource};
 use countersign_verifier::{Attempt, Refusal as TokenRefusal, Verifier};
 use http::{HeaderMap, HeaderValue, Request, Response, Uri};
 
@@ -152,8 +152,33 @@ impl<K: KeySource> Gate<K> {
         }
     }
 
-    /// The rules across settings.
+    /// The rules across settings, where nobody looks at more of a request than its token.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if self.verifier.policy().judges_signed_requests() {
+            let text = "signed_request_profile() judges tokens for single requests: call .signed_requests(…), which compares with these";
+            return Err(ConfigError::Other(text.into()));
+        }
+        self.check_settings()
+    }
+
+    /// The same, where somebody does.
+    pub(crate) fn check_signed(&self) -> Result<(), ConfigError> {
+        let wrong = |text: &'static str| Err(ConfigError::Other(text.into()));
+        if !self.verifier.policy().judges_signed_requests() {
+            return wrong("signed_requests(…) needs a policy with signed_request_profile()");
+        }
+        if AlgorithmSet::HMAC.iter().any(|algorithm| self.verifier.allowed_algorithms().contains(algorithm)) {
+            return wrong("requests are signed with keys of their clients' own: no HMAC with signed_requests(…)");
+        }
+        if self.places.is_some() || self.open.is_some() || self.shadow {
+            return wrong(
+                "signed_requests(…) goes with no other place for the token, no exemption, and neither with optional() nor with shadow()",
+            );
+        }
+        self.check_settings()
+    }
+
+    fn check_settings(&self) -> Result<(), ConfigError> {
         self.answers.check()?;
         if let Some(places) = &self.places {
             places.check()?;
@@ -320,6 +345,10 @@ impl<K> Gate<K> {
 
     pub(crate) fn verifier(&self) -> &Arc<Verifier<K>> {
         &self.verifier
+    }
+
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
     }
 
     pub(crate) fn required(&self) -> Option<&Requirement> {

@@ -13,6 +13,7 @@ use crate::observe::Observer;
 use crate::on_refusal::{OnRefusalLayer, ProblemDetails};
 use crate::place::TokenPlace;
 use crate::service::RequireJwt;
+use crate::signed::{SignedRequestLayer, SignedRequests};
 
 /// Lets through only requests with a good token. See the [crate's page](crate) for the rules.
 ///
@@ -206,6 +207,14 @@ impl<K: KeySource> RequireJwtLayer<K> {
     #[must_use]
     pub fn plain_http_refusals(self) -> Self {
         self.with(|gate| gate.answers_mut().grpc = false)
+    }
+
+    /// Takes only requests that their clients have signed, each with a token for it alone: see [`SignedRequests`]. The verifier's
+    /// policy is one with [`signed_request_profile`](countersign_claims::Policy::signed_request_profile). Comes last, because what
+    /// it returns is another layer, whose inner service gets a [`SignedBody`](crate::SignedBody).
+    #[must_use]
+    pub fn signed_requests(self, rules: SignedRequests) -> SignedRequestLayer<K> {
+        SignedRequestLayer::new(self.gate, rules)
     }
 
     /// Where the time comes from; [`SystemClock`](crate::SystemClock) if it is not set. It is read once per judgement, and

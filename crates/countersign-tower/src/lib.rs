@@ -129,6 +129,13 @@
 //! handler sees, and what that layer asks of revocations is what is asked again. A handler cannot tell which policy a
 //! token has satisfied: routes with different policies want different layers.
 //!
+//! # Signed requests
+//!
+//! Where one token must not do for a second request, [`signed_requests`](RequireJwtLayer::signed_requests) takes only those that
+//! their clients have signed, one by one: method, URL and body. What such a token is says
+//! [`countersign_claims::signed_request`], and how to make one
+//! [REQUESTS.md](https://github.com/countersign-rs/countersign/blob/main/REQUESTS.md).
+//!
 //! # Behind a proxy
 //!
 //! A gRPC refusal is HTTP 200. A proxy that asks this service whether to let a request pass, and goes by the status alone, must
@@ -231,6 +238,7 @@ mod refusal;
 mod resource_metadata;
 mod response;
 mod service;
+mod signed;
 #[cfg(feature = "tonic-0.14")]
 mod tonic;
 #[cfg(feature = "tower-http-0.7")]
@@ -267,5 +275,9 @@ pub use place::TokenPlace;
 pub use refusal::Refusal;
 pub use resource_metadata::{ResourceMetadata, ResourceMetadataService};
 pub use service::RequireJwt;
+pub use signed::{
+    DEFAULT_MAX_SIGNED_BODY, RequestRefusal, SignedBody, SignedRequest, SignedRequestFuture, SignedRequestLayer,
+    SignedRequests,
+};
 #[cfg(feature = "tracing")]
 pub use traces::Traces;

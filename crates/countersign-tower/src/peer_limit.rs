@@ -196,7 +196,8 @@ impl PeerLimit {
             Refusal::MalformedCredentials | Refusal::ManyCredentials => true,
             Refusal::Token(TokenRefusal::Claim(ClaimError::Expired { .. })) => false,
             Refusal::Token(refusal) => refusal.fault() == Fault::Token,
-            Refusal::NoCredentials | Refusal::Denied(_) | Refusal::Limited { .. } => false,
+            // Behind the limit: see `signed.rs`.
+            Refusal::NoCredentials | Refusal::Denied(_) | Refusal::Request(_) | Refusal::Limited { .. } => false,
         }
     }
 }

@@ -7,6 +7,7 @@ use countersign_verifier::{Fault, Refusal as TokenRefusal};
 use http::{HeaderMap, Method, Response, StatusCode};
 
 use crate::challenge::Wording;
+use crate::signed::RequestRefusal;
 use crate::{grpc, response};
 
 /// Why a request was not let through. It stands in the extensions of every response that this crate makes, so that outer
@@ -29,6 +30,8 @@ pub enum Refusal {
     /// A good token that does not do for this: 403 `insufficient_scope`, or 401 `insufficient_user_authentication` where its holder has to
     /// authenticate anew or better (RFC 9470).
     Denied(Denied),
+    /// A good token that is not for this request, or not for the first time; or a request that cannot be compared with it.
+    Request(RequestRefusal),
     /// Too many requests from this peer have been refused lately, and this one would have been as well: 429.
     Limited {
         /// When it may ask again.
@@ -37,7 +40,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The HTTP status: 400, 401, 403, 429 or 503.
+    /// The HTTP status: 400, 401, 403, 429 or 503; of [signed requests](RequestRefusal) 408 and 413, too.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
@@ -50,6 +53,7 @@ impl Refusal {
             },
             Self::Denied(denied) if denied.is_step_up() => StatusCode::UNAUTHORIZED,
             Self::Denied(_) => StatusCode::FORBIDDEN,
+            Self::Request(refusal) => refusal.status(),
             Self::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
         }
     }
@@ -67,11 +71,14 @@ impl Refusal {
             },
             Self::Denied(denied) if denied.is_step_up() => grpc::UNAUTHENTICATED,
             Self::Denied(_) => grpc::PERMISSION_DENIED,
+            Self::Request(refusal) if refusal.retry_after().is_some() => grpc::UNAVAILABLE,
+            Self::Request(_) => grpc::UNAUTHENTICATED,
             Self::Limited { .. } => grpc::UNAVAILABLE,
         }
     }
 
-    /// A short stable name for metrics and logs, out of a fixed set; it contains nothing of the request.
+    /// A short stable name for metrics and logs, out of a fixed set ([`CODES`](Self::CODES), and those of
+    /// [`RequestRefusal`]); it contains nothing of the request.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -80,6 +87,7 @@ impl Refusal {
             Self::ManyCredentials => "many_credentials",
             Self::Token(refusal) => refusal.code(),
             Self::Denied(denied) => denied.code(),
+            Self::Request(refusal) => refusal.code(),
             Self::Limited { .. } => "limited",
         }
     }
@@ -89,6 +97,7 @@ impl Refusal {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Token(refusal) => refusal.retry_after(),
+            Self::Request(refusal) => refusal.retry_after(),
             Self::Limited { retry_after } => Some(*retry_after),
             _ => None,
         }
@@ -151,6 +160,7 @@ impl Refusal {
             Self::Denied(denied) if denied.is_step_up() => "a stronger or more recent authentication is needed",
             Self::Denied(denied) if denied.required_scopes().is_empty() => "the token does not allow this",
             Self::Denied(_) => "the token does not grant the scope needed",
+            Self::Request(refusal) => refusal.client_message(),
             Self::Limited { .. } => "too many refused requests",
         }
     }
@@ -174,6 +184,7 @@ impl fmt::Display for Refusal {
             Self::MalformedCredentials | Self::ManyCredentials => f.write_str(self.client_message()),
             Self::Token(refusal) => refusal.fmt(f),
             Self::Denied(denied) => denied.fmt(f),
+            Self::Request(refusal) => refusal.fmt(f),
             Self::Limited { .. } => f.write_str("this peer has been refused too often, and would have been again"),
         }
     }

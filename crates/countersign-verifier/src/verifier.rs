@@ -157,6 +157,12 @@ impl<K: KeySource> Verifier<K> {
         &self.policy
     }
 
+    /// The algorithms that are allowed.
+    #[must_use]
+    pub fn allowed_algorithms(&self) -> AlgorithmSet {
+        self.algorithms
+    }
+
     /// The rules across settings.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! `countersign token sign`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use countersign::claims::{Clock as _, UnixTime};
@@ -81,10 +81,10 @@ struct Source {
     #[cfg_attr(not(unix), arg(long, value_name = "KID"))]
     kid: Option<String>,
 
-    /// The directory of a key ring, in place of a key. It owns `iat`, `exp` and `jti`, and its `iss` is --issuer.
+    /// The place of a key ring, in place of a key: its directory, or `s3://BUCKET/PREFIX`. It owns `iat`, `exp` and `jti`, and its `iss` is --issuer.
     #[cfg(unix)]
-    #[arg(long, value_name = "DIRECTORY", requires_all = ["slot", "issuer", "kek"])]
-    ring: Option<PathBuf>,
+    #[arg(long, value_name = "PLACE", requires_all = ["slot", "issuer", "kek"])]
+    ring: Option<countersign_service::RingPlace>,
 
     /// The slot of the ring whose key signs.
     #[cfg(unix)]
@@ -93,8 +93,8 @@ struct Source {
 
     /// Where the ring's key-encryption key is: `file:PATH`, `env:NAME` or `command:PROGRAM ARGUMENTS`. Again: an older one.
     #[cfg(unix)]
-    #[arg(long, value_name = "SOURCE", requires = "ring", value_parser = crate::ring::kek)]
-    kek: Vec<crate::ring::KekPlace>,
+    #[arg(long, value_name = "SOURCE", requires = "ring")]
+    kek: Vec<countersign_issuer::KekSource>,
 
     /// The group of that key's file may read it (0640).
     #[cfg(unix)]
@@ -121,7 +121,8 @@ impl Sign {
     async fn mint(mut self, screen: &Screen) -> Result<Answer, Failure> {
         use countersign_issuer::step::Role;
         let Source { ring, slot, kek, kek_group_may_read, .. } = &mut self.source;
-        let (ring, kek) = (ring.take().unwrap_or_default(), std::mem::take(kek));
+        let ring = ring.take().ok_or_else(|| Failure::usage("with which ring? Give --ring"))?;
+        let kek = std::mem::take(kek);
         let (slot, place) = (slot.take().unwrap_or_default(), crate::ring::Place::new(ring, kek, *kek_group_may_read));
         let found = place.open(self.issuer.as_deref().unwrap_or_default(), false).await?;
         let config = found.config()?;
@@ -159,21 +160,7 @@ impl Sign {
     fn key(&self, screen: &Screen) -> Result<SigningKey, Failure> {
         let Source { key: path, alg, kid, .. } = &self.source;
         let path = path.as_deref().ok_or_else(|| Failure::usage("with which key? Give --key"))?;
-        let octets = input::private_key(path, screen)?;
-        let unusable = |error: &dyn std::fmt::Display| {
-            Failure::refused("key_unusable", format!("{} cannot be used: {error}", path.display()))
-        };
-        let is_jwk = octets.trim_ascii_start().starts_with(b"{");
-        let key = if is_jwk {
-            SigningKey::from_jwk(octets.trim_ascii(), *alg).map_err(|error| unusable(&error))?
-        } else {
-            let algorithm = alg.ok_or_else(|| Failure::usage("PEM does not say what to sign with: give --alg"))?;
-            SigningKey::from_pem(&*octets, algorithm).map_err(|error| unusable(&error))?
-        };
-        Ok(match kid {
-            Some(kid) => key.with_kid(kid.as_str()),
-            None => key,
-        })
+        signing_key(path, *alg, kid.as_deref(), screen)
     }
 
     fn claims(&self, screen: &Screen) -> Result<Claims, Failure> {
@@ -220,6 +207,30 @@ impl Sign {
         }
         Ok(())
     }
+}
+
+/// The private key in a file.
+pub(crate) fn signing_key(
+    path: &Path,
+    alg: Option<Algorithm>,
+    kid: Option<&str>,
+    screen: &Screen,
+) -> Result<SigningKey, Failure> {
+    let octets = input::private_key(path, screen)?;
+    let unusable = |error: &dyn std::fmt::Display| {
+        Failure::refused("key_unusable", format!("{} cannot be used: {error}", path.display()))
+    };
+    let is_jwk = octets.trim_ascii_start().starts_with(b"{");
+    let key = if is_jwk {
+        SigningKey::from_jwk(octets.trim_ascii(), alg).map_err(|error| unusable(&error))?
+    } else {
+        let algorithm = alg.ok_or_else(|| Failure::usage("PEM does not say what to sign with: give --alg"))?;
+        SigningKey::from_pem(&*octets, algorithm).map_err(|error| unusable(&error))?
+    };
+    Ok(match kid {
+        Some(kid) => key.with_kid(kid),
+        None => key,
+    })
 }
 
 impl Claims {

@@ -9,6 +9,7 @@ mod keys;
 mod policy;
 #[cfg(unix)]
 mod readme;
+mod request;
 #[cfg(unix)]
 mod serve;
 mod shell;

@@ -55,6 +55,8 @@ impl Served {
     }
 }
 
+const ASKED: &str = r#"{"profile":"access","aud":"example"}"#;
+
 #[test]
 fn a_newcomer_has_a_token_signed_with_what_one_command_has_made() {
     let served = Served::new("serve-newcomer");
@@ -89,7 +91,7 @@ fn a_newcomer_has_a_token_signed_with_what_one_command_has_made() {
         ran.out.trim().to_owned()
     };
     let ask = |assertion: &str| {
-        let body = r#"{"profile":"access","aud":"example"}"#;
+        let body = ASKED;
         served.send(&format!(
             "POST /v1/tokens HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {assertion}\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
@@ -101,6 +103,24 @@ fn a_newcomer_has_a_token_signed_with_what_one_command_has_made() {
     assert_eq!(status, 200, "{body}");
     assert_eq!(ask(&first).0, 401, "an assertion is good for one request");
     let token = serde_json::from_str::<Value>(&body).unwrap()["token"].as_str().unwrap().to_owned();
+    // Or the request itself is signed; a service that has just begun takes none for five seconds.
+    let signed = || {
+        let body = crate::file(&served.directory, "body.json", ASKED);
+        let url = format!("{ISSUER}/v1/tokens");
+        let always = ["request", "sign", "--key", key, "--alg", "ES256", "--client", "first", "--audience", ISSUER];
+        run(&[&always[..], &["--method", "POST", "--url", &url, "--body", &body]].concat())
+            .ends(GOOD)
+            .out
+            .trim()
+            .to_owned()
+    };
+    while ask(&signed()).0 == 503 {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let first = signed();
+    assert_eq!(ask(&first).0, 200);
+    assert_eq!(ask(&first).0, 401, "a signed request is good for one request");
     let jwks = format!("http://{}/.well-known/jwks.json", served.address);
     let ran = run(&["token", "verify", &token, "--jwks", &jwks, "--issuer", ISSUER, "--audience", "example"]);
     assert_eq!(ran.code, GOOD, "{} {}", ran.out, ran.err);

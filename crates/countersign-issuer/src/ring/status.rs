@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_claims::UnixTime;
+use countersign_token::Algorithm;
 
+use super::material::algorithm_of;
 use super::report::Report;
 use super::work::Work;
 use crate::config::RingConfig;
@@ -59,6 +61,8 @@ pub struct SlotStatus {
 pub struct KeyStatus {
     /// Its slot.
     pub slot: String,
+    /// What its tokens say in `alg`.
+    pub algorithm: Option<Algorithm>,
     /// How far it has come.
     pub state: KeyState,
     /// When it was made, or adopted.
@@ -134,6 +138,7 @@ impl KeyStatus {
         };
         Self {
             slot: key.slot.clone(),
+            algorithm: algorithm_of(&key.jwk),
             state: key.state,
             announced_at: key.announced_at,
             confirmed_at: key.confirmed_at,

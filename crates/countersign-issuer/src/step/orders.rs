@@ -33,12 +33,8 @@ impl Draft {
     }
 
     fn rotate_now(&mut self, slots: &[String], know: &Knowledge<'_>) -> Result<Reply, Refusal> {
-        if let Some(slot) = slots.iter().find(|slot| !self.state.slots.contains_key(*slot)) {
-            return Err(Refusal::NoSuchSlot(slot.clone()));
-        }
-        let slots = if slots.is_empty() { self.state.slots.keys().cloned().collect() } else { slots.to_vec() };
         let (mut now, mut later) = (Vec::new(), Vec::new());
-        for slot in slots {
+        for slot in self.slots_of(slots)? {
             if self.rotate(&slot, know) {
                 now.push(slot);
             } else {
@@ -51,11 +47,24 @@ impl Draft {
         Ok(Reply::Rotated { now, later })
     }
 
+    /// These; all if there is none.
+    fn slots_of(&self, slots: &[String]) -> Result<Vec<String>, Refusal> {
+        match slots.iter().find(|slot| !self.state.slots.contains_key(*slot)) {
+            Some(slot) => Err(Refusal::NoSuchSlot(slot.clone())),
+            None if slots.is_empty() => Ok(self.state.slots.keys().cloned().collect()),
+            None => Ok(slots.to_vec()),
+        }
+    }
+
     fn compromise(&mut self, which: &Compromised, sign_at_once: bool, know: &Knowledge<'_>) -> Result<Reply, Refusal> {
         let kids: Vec<String> = match which {
             Compromised::All => self.state.keys.keys().cloned().collect(),
             Compromised::Key(kid) if self.state.fate(kid).is_some() => vec![kid.clone()],
             Compromised::Key(kid) => return Err(Refusal::NoSuchKey(kid.clone())),
+            Compromised::Signing(slots) => {
+                let slots = self.slots_of(slots)?;
+                slots.iter().filter_map(|slot| self.state.active(slot)).map(|(kid, _)| kid.to_owned()).collect()
+            }
         };
         for kid in &kids {
             self.end(kid, KeyState::Revoked);

@@ -209,6 +209,28 @@ fn i9_a_compromised_key_is_gone_at_once_and_the_reply_says_what_remains() {
 }
 
 #[test]
+fn i9_the_keys_that_sign_in_some_slots_are_revoked_and_no_other() {
+    let mut bench = Bench::running(1);
+    let (old, next) = (bench.kid(KeyState::Active).unwrap(), bench.kid(KeyState::Standby).unwrap());
+    let order = |slots: &[&str]| {
+        let which = Compromised::Signing(slots.iter().map(|slot| (*slot).to_owned()).collect());
+        Command::Compromise { which, sign_at_once: false }
+    };
+    let refused = bench.command(order(&["es256", "none"]));
+    assert_eq!(refused, Reply::Refused(Refusal::NoSuchSlot("none".to_owned())));
+    assert_eq!(bench.signs(0), Ok(old.clone()), "nothing of it was done");
+    let Reply::Revoked { kids, halted, .. } = bench.command(order(&["es256"])) else { panic!() };
+    assert_eq!((kids, halted), (vec![old.clone()], Vec::<String>::new()));
+    assert_eq!(bench.signs(0), Ok(next.clone()));
+    // The next time, the slot has no standby yet.
+    let Reply::Revoked { kids, halted, .. } = bench.command(order(&[])) else { panic!() };
+    assert_eq!((kids, halted), (vec![next.clone()], vec!["es256".to_owned()]));
+    let Reply::Revoked { kids, halted, .. } = bench.command(order(&[])) else { panic!() };
+    assert_eq!((kids, halted), (Vec::new(), vec!["es256".to_owned()]), "nobody signs: there is nothing to revoke");
+    assert!([old, next].iter().all(|kid| bench.ring().fate(kid) == Some(KeyState::Revoked)));
+}
+
+#[test]
 fn i9_when_all_is_compromised_a_ring_halts_until_its_next_key_is_announced_or_signs_at_once() {
     for (sign_at_once, least, most) in [(false, 640, 700), (true, 0, 40)] {
         let mut bench = Bench::running(1);

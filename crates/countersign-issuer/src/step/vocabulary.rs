@@ -229,6 +229,8 @@ pub enum Command {
 pub enum Compromised {
     /// One.
     Key(String),
+    /// Those that sign in these slots; in all of them if there is none.
+    Signing(Vec<String>),
     /// All that there are, standbys and retiring ones included.
     All,
 }

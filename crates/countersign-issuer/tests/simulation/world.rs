@@ -646,13 +646,14 @@ impl World {
             state.keys.iter().filter(|(_, key)| key.state.needs_private()).map(|(kid, _)| kid.clone()).collect();
         let slots: Vec<_> = state.slots.keys().cloned().collect();
         let sign_at_once = self.random.in_1000(300);
-        let command = match self.random.below(5) {
+        let command = match self.random.below(6) {
             0 | 1 => Command::Rotate { slots: Vec::new() },
             2 if !live.is_empty() => Command::Abandon { kid: self.random.one_of(&live).clone() },
             3 if !live.is_empty() => {
                 let which = Compromised::Key(self.random.one_of(&live).clone());
                 Command::Compromise { which, sign_at_once }
             }
+            4 => Command::Compromise { which: Compromised::Signing(Vec::new()), sign_at_once },
             _ => Command::Compromise { which: Compromised::All, sign_at_once },
         };
         match &command {

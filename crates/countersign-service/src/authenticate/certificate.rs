@@ -65,7 +65,7 @@ impl Certificates {
     pub(super) fn recognise(&self, certificate: &ClientCertificate, now: UnixTime) -> Result<Caller, Problem> {
         check_time(certificate, now)?;
         match self.named_by(certificate) {
-            Named::One(client, method) => Ok(Caller { client: client.into(), method, once: None }),
+            Named::One(client, method) => Ok(Caller { client: client.into(), method, once: None, signed: None }),
             Named::Nobody => Err(challenged("no client is known by this certificate")),
             Named::Several => Err(challenged("more than one client is known by this certificate")),
         }

@@ -1,4 +1,4 @@
-//! The public keys of the clients: those of each for its own assertions.
+//! The public keys of the clients: those of each for its own assertions and requests.
 
 use std::collections::HashMap;
 use std::future::Ready;
@@ -9,12 +9,18 @@ use countersign::token::{Answer, Ask, KeySource, Miss, UnverifiedToken};
 
 use crate::policy::Policy;
 
-pub(super) struct ClientKeys(HashMap<Box<str>, Arc<KeySet>>);
+#[derive(Clone)]
+pub(crate) struct ClientKeys(Arc<HashMap<Box<str>, Arc<KeySet>>>);
 
 impl ClientKeys {
     pub(super) fn of(policy: &Policy) -> Self {
         let with_keys = policy.credentials().filter(|(_, credentials)| !credentials.keys.is_empty());
-        Self(with_keys.map(|(client, credentials)| (client.into(), Arc::clone(&credentials.keys))).collect())
+        Self(Arc::new(with_keys.map(|(client, credentials)| (client.into(), Arc::clone(&credentials.keys))).collect()))
+    }
+
+    /// Those of the client that the token says it is from.
+    pub(crate) fn of_client(&self, token: &UnverifiedToken<'_>) -> Option<&Arc<KeySet>> {
+        token.with_unverified_issuer(|client| client.find_in(&self.0)).flatten()
     }
 }
 
@@ -28,7 +34,7 @@ impl KeySource for ClientKeys {
     }
 
     fn snapshot_for(&self, token: &UnverifiedToken<'_>) -> Option<&KeySet> {
-        token.with_unverified_issuer(|client| client.find_in(&self.0)).flatten().map(|keys| &**keys)
+        self.of_client(token).map(|keys| &**keys)
     }
 
     fn has_keys(&self) -> bool {

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::ClaimKind;
+use super::{AdminRight, ClaimKind};
 
 /// Why nothing is signed, and by which grant. Names rules, and claims by their names; never what a request or a
 /// document says.
@@ -62,6 +62,8 @@ pub enum Denial {
     ClaimValue(Box<str>),
     /// A claim that has to be there.
     ClaimMissing(Box<str>),
+    /// The client lacks a right over the ring: asked of nothing that is to be signed.
+    AdminRight(AdminRight),
 }
 
 impl Denied {
@@ -100,6 +102,7 @@ impl Denial {
             Self::ClaimTooLarge(..) => "claim_too_large",
             Self::ClaimValue(_) => "claim_value_not_permitted",
             Self::ClaimMissing(_) => "claim_missing",
+            Self::AdminRight(_) => "admin_right_missing",
         }
     }
 
@@ -125,6 +128,7 @@ impl Denial {
             Self::ClaimTooLarge(..) => 16,
             Self::ClaimValue(_) => 17,
             Self::ClaimMissing(_) => 18,
+            Self::AdminRight(_) => 19,
         }
     }
 }
@@ -167,6 +171,7 @@ impl fmt::Display for Denial {
             Self::ClaimTooLarge(name, most) => write!(f, "the claim `{name}` may have {most} bytes at most"),
             Self::ClaimValue(name) => write!(f, "the grant does not allow this value of the claim `{name}`"),
             Self::ClaimMissing(name) => write!(f, "the grant demands the claim `{name}`"),
+            Self::AdminRight(right) => write!(f, "the client does not have the right `{right}`"),
         }
     }
 }

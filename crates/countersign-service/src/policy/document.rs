@@ -55,6 +55,8 @@ pub(super) struct ClientEntry {
     pub(super) secrets: Vec<String>,
     pub(super) rate: Option<RateEntry>,
     #[serde(default)]
+    pub(super) admin: Vec<String>,
+    #[serde(default)]
     pub(super) grants: BTreeMap<String, GrantEntry>,
 }
 

@@ -9,6 +9,7 @@ use countersign::token::{Algorithm, RsaBits};
 use countersign_issuer::{MAX_TYPE_BYTES, RingConfig, Slot};
 use toml::value::{Datetime, Offset};
 
+use super::admin::AdminRight;
 use super::claim::{ClaimRule, MAX_INTEGER};
 use super::credentials::{self, Workload};
 use super::document::{ClaimEntry, ClientEntry, Document, GrantEntry, NamesEntry, OnExceed, ProfileEntry, ScalarEntry};
@@ -152,13 +153,26 @@ fn client(
     let window = window(entry.valid_from, entry.valid_until, place)?;
     let mut grants = Vec::new();
     let granted = std::mem::take(&mut entry.grants);
+    let admin = admin_rights(&entry.admin, place)?;
     let credentials = credentials::read(name, entry, place)?;
     for (name, entry) in granted {
         let place = format!("{place}.grants.{}", shown(&name));
         let name = checked_name(&name, &place)?;
         grants.push(grant(name, entry, &place, profiles)?);
     }
-    Ok(Client { window, credentials, grants })
+    Ok(Client { window, credentials, admin, grants })
+}
+
+/// Each once, so that a list says what it seems to say.
+fn admin_rights(names: &[String], place: &str) -> Result<BTreeSet<AdminRight>, PolicyError> {
+    let mut rights = BTreeSet::new();
+    for name in names {
+        let right = AdminRight::from_name(name).ok_or_else(|| invalid(place, "one of `admin` is no right"))?;
+        if !rights.insert(right) {
+            return Err(invalid(place, "one of `admin` stands twice"));
+        }
+    }
+    Ok(rights)
 }
 
 fn grant(

@@ -230,6 +230,25 @@ fn clients_and_grants_have_their_time() {
 }
 
 #[test]
+fn rights_over_the_ring_are_those_that_stand_there_for_as_long_as_the_client_is_valid() {
+    let policy = POLICY.replace("[clients.old]\n", "[clients.old]\nadmin = [\"keys:read\", \"keys:revoke\"]\n");
+    let policy = Policy::parse(&policy, &ring()).unwrap();
+    let at = |client, right, secs| decide_admin(&policy, client, right, UnixTime::from_secs(secs));
+    let code = |client, right, secs| at(client, right, secs).unwrap_err().code();
+    assert_eq!(at("old", AdminRight::ReadKeys, 1_767_225_599), Ok(()));
+    assert_eq!(at("old", AdminRight::RevokeKeys, 1_767_225_599), Ok(()));
+    assert_eq!(code("old", AdminRight::RotateKeys, 1_767_225_599), "admin_right_missing");
+    assert_eq!(code("old", AdminRight::ReadKeys, 1_767_225_600), "client_not_valid");
+    for right in AdminRight::ALL {
+        assert_eq!(code("web", right, NOW.as_secs()), "admin_right_missing", "its grants give none");
+        assert_eq!(code("nobody", right, NOW.as_secs()), "unauthorized_client");
+        assert_eq!(AdminRight::from_name(right.name()), Some(right));
+    }
+    assert!(policy.admin_rights("old").eq([AdminRight::ReadKeys, AdminRight::RevokeKeys]));
+    assert_eq!(policy.admin_rights("web").chain(policy.admin_rights("nobody")).count(), 0);
+}
+
+#[test]
 fn a_document_with_a_fault_anywhere_is_refused_with_its_place() {
     for (from, to, text) in [
         ("version = 1\n", "version = 2\n", "`version` is 2; this program reads 1"),
@@ -258,6 +277,14 @@ fn a_document_with_a_fault_anywhere_is_refused_with_its_place() {
         ("2027-01-01T00:00:00Z", "2029-01-01T00:00:00Z", "clients.web.grants.reports: `valid_until`"),
         ("2027-01-01T00:00:00Z", "2027-01-01", "clients.web.grants.reports: a time needs"),
         ("[clients.old]", "[clients.web.grants.orders]", "line 37: duplicate key"),
+        ("[clients.old]\n", "[clients.old]\nadmin = [\"keys:*\"]\n", "clients.old: one of `admin` is no right"),
+        ("[clients.old]\n", "[clients.old]\nadmin = [\"Keys:read\"]\n", "clients.old: one of `admin` is no right"),
+        ("[clients.old]\n", "[clients.old]\nadmin = \"keys:read\"\n", "line 38: expected"),
+        (
+            "[clients.old]\n",
+            "[clients.old]\nadmin = [\"keys:read\", \"keys:read\"]\n",
+            "clients.old: one of `admin` stands twice",
+        ),
     ] {
         assert!(POLICY.contains(from), "{from}");
         let error = Policy::parse(&POLICY.replacen(from, to, 1), &ring()).unwrap_err().to_string();

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use countersign::token::RsaBits;
 use countersign::{Algorithm, SigningKey, UnixTime};
-use countersign_issuer::{Kek, KekRing, MemoryStore, Ring, RingConfig, Slot};
+use countersign_issuer::{Clock, Kek, KekRing, MemoryStore, Now, Ring, RingConfig, Slot, SystemClock};
 use countersign_service::policy::Policy;
 use countersign_service::{SecretKey, ServiceBuilder, TokenService};
 use serde_json::{Value, json};
@@ -43,7 +43,10 @@ pub(crate) struct Bench {
     pub(crate) address: SocketAddr,
     pub(crate) service: TokenService,
     pub(crate) ring: Ring,
+    pub(crate) store: MemoryStore,
     pub(crate) key: SigningKey,
+    /// By how many seconds the ring's clock is ahead.
+    pub(crate) ring_ahead: Arc<AtomicU64>,
     /// By how much the service's clock is ahead.
     ahead: Arc<AtomicI64>,
 }
@@ -80,12 +83,23 @@ pub(crate) fn key(kid: &str) -> SigningKey {
     SigningKey::generate(Algorithm::Es256).unwrap().with_kid(kid)
 }
 
-pub(crate) async fn ring() -> Ring {
+/// Clocks that can be put forward.
+struct Ahead(SystemClock, Arc<AtomicU64>);
+
+impl Clock for Ahead {
+    fn now(&self) -> Now {
+        let (now, by) = (self.0.now(), Duration::from_secs(self.1.load(Ordering::SeqCst)));
+        Now { wall: now.wall.saturating_add(by), monotonic: now.monotonic + by }
+    }
+}
+
+pub(crate) async fn ring(store: MemoryStore, ahead: Arc<AtomicU64>) -> Ring {
     let slots = [Slot::new("es256", Algorithm::Es256), Slot::rsa("rs256", Algorithm::Rs256, RsaBits::B2048)];
     let mut config = RingConfig::new(slots);
     config.timing.tick = Duration::from_millis(100);
     let keks = KekRing::new([Kek::random().unwrap()]).unwrap();
-    let ring = Ring::builder(ISSUER, config, Arc::new(MemoryStore::new()), keks).start().await.unwrap();
+    let builder = Ring::builder(ISSUER, config, Arc::new(store), keks).clock(Ahead(SystemClock::new(), ahead));
+    let ring = builder.start().await.unwrap();
     ring.ready_within(Duration::from_secs(60)).await.unwrap();
     ring
 }
@@ -105,7 +119,8 @@ impl Bench {
     ) -> Self {
         let key = key("c1");
         let policy = change(POLICY.replace("JWKS", &jwks(&[&key])));
-        let ring = ring().await;
+        let (store, ring_ahead) = (MemoryStore::new(), Arc::new(AtomicU64::new(0)));
+        let ring = ring(store.clone(), Arc::clone(&ring_ahead)).await;
         let ahead = Arc::new(AtomicI64::new(0));
         let clock = {
             let ahead = Arc::clone(&ahead);
@@ -121,7 +136,7 @@ impl Bench {
         let address = listener.local_addr().unwrap();
         let router = service.router();
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { address, service, ring, key, ahead }
+        Self { address, service, ring, store, key, ring_ahead, ahead }
     }
 
     pub(crate) fn now(&self) -> i64 {
@@ -141,7 +156,15 @@ impl Bench {
     }
 
     pub(crate) fn assertion(&self) -> String {
-        self.key.sign_as("client-authentication+jwt", &self.claims()).unwrap()
+        self.assertion_of("web")
+    }
+
+    /// Of another client with the same key.
+    pub(crate) fn assertion_of(&self, client: &str) -> String {
+        let mut claims = self.claims();
+        claims["iss"] = json!(client);
+        claims["sub"] = json!(client);
+        self.key.sign_as("client-authentication+jwt", &claims).unwrap()
     }
 
     pub(crate) async fn ask(&self, body: &Value) -> Answer {
@@ -157,7 +180,11 @@ impl Bench {
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
-        self.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await
+        self.get_with(path, "").await
+    }
+
+    pub(crate) async fn get_with(&self, path: &str, headers: &str) -> Answer {
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n").as_bytes()).await
     }
 
     /// These octets, and all that comes back.

@@ -1,6 +1,7 @@
 //! The service over real sockets.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
+mod admin;
 mod authentication;
 mod bench;
 mod certificates;
@@ -12,5 +13,6 @@ mod peers;
 mod pki;
 #[cfg(unix)]
 mod server;
+mod signed;
 mod tls;
 mod tokens;

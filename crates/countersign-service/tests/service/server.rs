@@ -179,6 +179,22 @@ async fn a_policy_that_is_named_and_not_there_is_not_made_up() {
 }
 
 #[tokio::test]
+async fn a_policy_that_others_may_write_is_not_in_force() {
+    let directory = Directory::new("open-policy");
+    let data = directory.0.join("data");
+    let policy = data.join("policy.toml");
+    drop(Server::start(config(&data)).await.unwrap());
+    let set = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    for (path, mode, usual) in [(&policy, 0o620, 0o600), (&policy, 0o602, 0o600), (&data, 0o770, 0o700)] {
+        set(path, mode);
+        let error = Server::start(config(&data)).await.unwrap_err().to_string();
+        assert!(error.contains(path.to_str().unwrap()) && error.contains("chmod go-w"), "{error}");
+        set(path, usual);
+    }
+    drop(Server::start(config(&data)).await.unwrap());
+}
+
+#[tokio::test]
 async fn a_key_for_secrets_that_others_may_read_or_that_is_short_is_not_used() {
     let directory = Directory::new("secret-key");
     std::fs::create_dir_all(&directory.0).unwrap();
