@@ -227,7 +227,7 @@ impl Inner {
                 self.ring.compromise(which, *sign_at_once).await.map(Outcome::revoked)
             }
         }
-        .map(|outcome| outcome.as_it_is(&self.ring.status()))
+        .map(|outcome| outcome.with_signers(&self.ring.status()))
         .map_err(|error| not_done(&error))
     }
 }

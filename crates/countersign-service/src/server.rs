@@ -193,8 +193,8 @@ impl Server {
             () = accept(listener, tls, router, limits, shutdown) => {}
             () = watch(&service, &policy_file, policy) => {}
             () = watch_tls(secured) => {}
-            Some(()) = async { Some(apart?.await) } => {}
-            Some(()) = async { Some(keep_up(handle?).await) } => {}
+            () = or_never(apart) => {}
+            () = or_never(handle.map(keep_up)) => {}
         }
         service.write_all_down().await;
     }
@@ -203,6 +203,14 @@ impl Server {
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("listener", &self.listener).finish_non_exhaustive()
+    }
+}
+
+/// Never ends if there is none.
+async fn or_never<T>(future: Option<impl Future<Output = T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => pending().await,
     }
 }
 

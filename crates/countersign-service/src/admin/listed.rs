@@ -1,8 +1,9 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use countersign::UnixTime;
+use countersign::{Algorithm, UnixTime};
 use countersign_issuer::state::KeyState;
+use countersign_issuer::step::Alarm;
 use countersign_issuer::{KeyStatus, Ring, SlotStatus};
 use serde::Serialize;
 
@@ -65,7 +66,7 @@ impl Listed {
             next_transition: status.next_transition().map(UnixTime::as_secs),
             slots: status.slots.iter().map(|(name, slot)| (name.clone(), ListedSlot::of(slot))).collect(),
             keys: keys.into_iter().map(|(kid, key)| ListedKey::of(kid, key)).collect(),
-            alarms: status.alarms.iter().map(|alarm| alarm.code()).collect(),
+            alarms: status.alarms.iter().map(Alarm::code).collect(),
         }
     }
 }
@@ -89,7 +90,7 @@ impl ListedKey {
             kid: kid.to_owned(),
             slot: key.slot.clone(),
             state: key.state,
-            alg: key.algorithm.map(|algorithm| algorithm.name()),
+            alg: key.algorithm.map(Algorithm::name),
             announced_at: key.announced_at.as_secs(),
             confirmed_at: seconds(key.confirmed_at),
             activated_at: seconds(key.activated_at),
