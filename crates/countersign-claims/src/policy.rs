@@ -60,8 +60,6 @@ pub struct Policy {
     fault: Option<ConfigError>,
 }
 
-/// Registered types of other kinds of token, which must never pass for access tokens (RFC 8725 §3.11): none of them can
-/// be accepted beside these, whatever the configuration.
 const CLIENT_AUTHENTICATION_TYPE: &str = "client-authentication+jwt";
 
 /// What a client signs for itself: no other token is taken beside it.
@@ -80,6 +78,8 @@ impl OwnKind {
     }
 }
 
+/// Registered types of other kinds of token, which must never pass for access tokens (RFC 8725 §3.11): none of them can
+/// be accepted beside these, whatever the configuration.
 const FOREIGN_TYPES: [&str; 13] = [
     "dpop+jwt",
     "logout+jwt",

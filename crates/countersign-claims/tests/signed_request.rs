@@ -334,6 +334,9 @@ fn the_signer_signs_nothing_that_could_be_meant_otherwise() {
 fn the_digest_is_sha_256_in_base64url() {
     assert_eq!(BodyDigest::of(b"abc").to_string(), "ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0");
     assert_eq!(BodyDigest::of(b"").to_string(), "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU");
+    for body in [&b""[..], b"{}"] {
+        assert!(include_str!("../../../REQUESTS.md").contains(&BodyDigest::of(body).to_string()), "the page says so");
+    }
 }
 
 proptest! {

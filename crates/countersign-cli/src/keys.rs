@@ -49,6 +49,9 @@ enum Command {
     /// feed; the nodes of the ring do, and the published set.
     #[command(after_help = exit::HELP)]
     Revoke(Revoke),
+    /// Gives up a key that has not signed yet: another is made in its place.
+    #[command(after_help = exit::HELP)]
+    Abandon(Abandon),
     /// Takes over keys of a service that has signed with them, all of them or none.
     #[command(after_help = exit::HELP)]
     Import(Import),
@@ -75,7 +78,7 @@ struct Rotate {
 
 #[derive(Args)]
 struct Revoke {
-    /// Which, by their `kid`.
+    /// Which, by their `kid`; behind `--`, if one begins with `-`.
     #[arg(value_name = "KID", required_unless_present = "all", conflicts_with = "all")]
     kids: Vec<String>,
 
@@ -86,6 +89,16 @@ struct Revoke {
     /// Where no key is left to sign with, let the next one sign before all verifiers can have it.
     #[arg(long)]
     sign_at_once: bool,
+
+    #[command(flatten)]
+    which: Which,
+}
+
+#[derive(Args)]
+struct Abandon {
+    /// Which, by its `kid`; behind `--`, if it begins with `-`.
+    #[arg(value_name = "KID")]
+    kid: String,
 
     #[command(flatten)]
     which: Which,
@@ -134,6 +147,7 @@ impl Keys {
                 Command::List(command) => command.run(screen).await,
                 Command::Rotate(command) => command.run(screen).await,
                 Command::Revoke(command) => command.run(screen).await,
+                Command::Abandon(command) => command.run(screen).await,
                 Command::Import(command) => command.run(screen).await,
                 Command::Export(command) => command.run().await,
             }
@@ -204,6 +218,15 @@ impl Revoke {
             "exposure_seconds": { "with_feed": with_feed, "without_feed": without_feed },
         });
         Ok(Answer::new(Exit::Good, text, &document))
+    }
+}
+
+impl Abandon {
+    async fn run(self, screen: &Screen) -> Result<Answer, Failure> {
+        let ring = self.which.tool(Role::Rotator).await?;
+        ring.abandon(self.kid.as_str()).await.map_err(|error| not_done(&error))?;
+        finish(&ring, screen).await;
+        Ok(Answer::new(Exit::Good, format!("abandoned: {}\n", shown(&self.kid)), &json!({ "abandoned": self.kid })))
     }
 }
 

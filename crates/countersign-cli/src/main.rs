@@ -64,7 +64,7 @@ enum Command {
     Request(Box<request::Request>),
     /// Key sets: checked.
     Jwks(jwks::Jwks),
-    /// The keys of a ring in a directory or in S3: listed, rotated, revoked, imported, exported.
+    /// The keys of a ring in a directory or in S3: listed, rotated, revoked, abandoned, imported, exported.
     #[cfg(unix)]
     Keys(Box<keys::Keys>),
     /// One step of a ring in a directory or in S3: does what is due, and ends. For cron, where no node of the ring runs.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use countersign::{Clock as _, SystemClock, UnixTime};
 use countersign_service::policy::{
-    AdminRight, Denied, Granted, MAX_POLICY_BYTES, Policy, Request, decide, decide_admin,
+    AdminRight, Confirmation, Denied, Granted, MAX_POLICY_BYTES, Policy, Request, decide, decide_admin,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -58,6 +58,9 @@ struct Explain {
     /// Whether it has this right over the ring, in place of what it asks for: `keys:read`, `keys:rotate` or `keys:revoke`.
     #[arg(long, value_name = "RIGHT", value_parser = right, conflicts_with = "request")]
     admin: Option<AdminRight>,
+    /// `x5t#S256` of the certificate that it shows, if any.
+    #[arg(long, value_name = "SHA256")]
+    certificate: Option<String>,
 
     /// The time to judge it by, seconds since 1970, in place of the clock's.
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
@@ -82,6 +85,7 @@ struct Allowed<'a> {
     key_bits: Option<u32>,
     lifetime_seconds: u64,
     max_token_bytes: usize,
+    cnf: Option<&'a Confirmation>,
 }
 
 #[derive(Serialize)]
@@ -132,7 +136,10 @@ impl Explain {
         }
         let request = input::document(&self.request, "the request", screen)?;
         let request = Request::from_json(&request);
-        let request = request.map_err(|error| Failure::refused("invalid_request", error.to_string()))?;
+        let mut request = request.map_err(|error| Failure::refused("invalid_request", error.to_string()))?;
+        if let Some(certificate) = self.certificate {
+            request = request.shown_certificate(certificate);
+        }
         Ok(match decide(&policy, &self.client, &request, now) {
             Ok(granted) => allowed(&granted),
             Err(denied) => forbidden(&denied, screen),
@@ -158,10 +165,16 @@ fn allowed(granted: &Granted) -> Answer {
         key_bits: granted.rsa_bits(),
         lifetime_seconds: granted.lifetime().as_secs(),
         max_token_bytes: granted.max_token_bytes(),
+        cnf: granted.confirmation(),
+    };
+    let bound = match allowed.cnf {
+        None => "",
+        Some(Confirmation::Certificate(_)) => ", bound to the certificate",
+        Some(_) => ", bound to the key",
     };
     let bits = allowed.key_bits.map(|bits| format!(" with {bits} bits")).unwrap_or_default();
     let text = format!(
-        "granted by {}: {}{bits} of slot {}, for {} s, at most {} bytes\n",
+        "granted by {}: {}{bits} of slot {}, for {} s, at most {} bytes{bound}\n",
         shown(allowed.grant),
         allowed.alg,
         shown(allowed.slot),

@@ -37,10 +37,10 @@ async fn serve(config: Config, screen: &Screen) -> Result<Answer, Failure> {
     // Before anything is made, so that whoever stops it at once stops it in order.
     let ends = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let issuer = config.issuer.clone();
-    let scheme = if config.tls.is_some() { "https" } else { "http" };
     for warning in config.ring.warnings() {
         screen.warn(&warning.to_string());
     }
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
     let server = Server::start(config).await;
     let server = server.map_err(|error| Failure::unavailable("cannot_serve", error.to_string()))?;
     if let Some(first) = server.first_run() {

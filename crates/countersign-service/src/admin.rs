@@ -1,4 +1,5 @@
-//! The ring over HTTP, for those whom the policy gives rights over it.
+//! The ring over HTTP, for those whom the policy gives rights over it, in requests that they have signed one by one: whoever
+//! sees one of them can order nothing else.
 //!
 //! - `admin/order.rs`: what is ordered. `admin/outcome.rs`: what has come of it, or would.
 
@@ -15,6 +16,7 @@ use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::Bytes;
+use countersign::Verified;
 use countersign_issuer::OrderError;
 use countersign_issuer::step::{Compromised, Refusal};
 use http::StatusCode;
@@ -24,12 +26,13 @@ use self::listed::Listed;
 use self::order::{Order, What};
 use self::outcome::Outcome;
 use crate::audit::{Decision, OrderRecord, Record, Time};
-use crate::authenticate::Caller;
+use crate::authenticate::{Caller, NO_CREDENTIALS, challenged};
 use crate::idempotency::Ticket;
 use crate::numbers;
 use crate::policy::{AdminRight, decide_admin};
 use crate::problem::Problem;
 use crate::service::{InForce, Inner, TokenService, no_store};
+use crate::signed;
 use crate::tokens::{Admitted, Begin, keep, unwritable};
 
 /// Method and path of each, as they are documented.
@@ -41,33 +44,26 @@ pub(crate) fn routed(path: &str) -> String {
     path.replace("{kid}:revoke", "{kid}")
 }
 
-/// How clients may have shown who they are: by what they sign, or what is signed for them, and by no secret that both
-/// sides keep.
-const METHODS: [&str; 5] =
-    ["private_key_jwt", "signed_request", "workload", "tls_client_auth", "self_signed_tls_client_auth"];
-
 /// How long the answer to an order is waited for: the ring takes as long as it is in doubt what its store has done.
 const ORDER_TIME: Duration = Duration::from_secs(30);
 
 /// Orders on their way at once, at most: people give them.
 pub(crate) const MAX_ORDERS: usize = 16;
 
-/// All routes, each of which asks [`Inner::operator`] first.
-pub(crate) fn router() -> Router<TokenService> {
+/// All routes, each behind the layer that takes nothing but signed requests, and asking [`Inner::operator`] first.
+pub(crate) fn router(service: &TokenService) -> Router<TokenService> {
+    let signed = signed::layer(service);
     Router::new()
-        .route("/v1/keys", get(list))
-        .route("/v1/keys:rotate", post(rotate))
-        .route(&routed("/v1/keys/{kid}:revoke"), post(revoke))
+        .route("/v1/keys", get(list).route_layer(signed.clone()))
+        .route("/v1/keys:rotate", post(rotate).route_layer(signed.clone()))
+        .route(&routed("/v1/keys/{kid}:revoke"), post(revoke).route_layer(signed))
 }
 
 /// `GET /v1/keys`.
 async fn list(State(service): State<TokenService>, request: Request) -> Result<Response, Problem> {
     let inner = &service.0;
     let (parts, _) = request.into_parts();
-    let in_force = inner.in_force();
-    let operator = inner.operator(&in_force, &parts, AdminRight::ReadKeys).await?;
-    // No body of this request means anything.
-    inner.admit_signed(&in_force, &operator, b"")?;
+    inner.operator(&inner.in_force(), &parts, AdminRight::ReadKeys).await?;
     let listed = Listed::of(&inner.ring);
     Ok(no_store(StatusCode::OK, serde_json::to_vec(&listed).map_err(|_| unwritable())?))
 }
@@ -78,7 +74,7 @@ async fn rotate(State(service): State<TokenService>, request: Request) -> Result
     let in_force = inner.in_force();
     let (parts, body) = request.into_parts();
     let operator = inner.operator(&in_force, &parts, AdminRight::RotateKeys).await?;
-    let Admitted { caller: operator, body, ticket } = match inner.read(&in_force, operator, &parts, body).await? {
+    let Admitted { caller: operator, body, ticket, .. } = match inner.read(operator, &parts, body).await? {
         Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
         Begin::New(admitted) => admitted,
     };
@@ -104,7 +100,7 @@ async fn revoke(
         return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here"));
     };
     let operator = inner.operator(&in_force, &parts, AdminRight::RevokeKeys).await?;
-    let Admitted { caller: operator, body, ticket } = match inner.read(&in_force, operator, &parts, body).await? {
+    let Admitted { caller: operator, body, ticket, .. } = match inner.read(operator, &parts, body).await? {
         Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
         Begin::New(admitted) => admitted,
     };
@@ -113,12 +109,14 @@ async fn revoke(
 }
 
 impl Inner {
-    /// Who asks, if that client has this right. The only way in.
+    /// Who has signed the request, if that client has this right. The only way in.
     async fn operator(&self, in_force: &InForce, parts: &Parts, right: AdminRight) -> Result<Caller, Problem> {
-        let caller = self.admit(in_force, parts).await?;
-        if !METHODS.contains(&caller.method) {
-            return Err(Problem::unknown_client("a client secret is not enough here", "Bearer"));
-        }
+        let client = parts.extensions.get::<Verified>().and_then(Verified::subject);
+        let client = client.ok_or(NO_CREDENTIALS).map_err(challenged)?;
+        let caller = Caller { client: client.into(), method: signed::METHOD, once: None, signed: None };
+        let counted = self.agree(in_force, &caller, parts).and_then(|()| in_force.count(client));
+        self.numbers.authenticated(counted.as_ref().map(|()| signed::METHOD).map_err(Problem::status));
+        counted?;
         self.permit(in_force, &caller, right).await?;
         Ok(caller)
     }
@@ -227,7 +225,7 @@ impl Inner {
                 self.ring.compromise(which, *sign_at_once).await.map(Outcome::revoked)
             }
         }
-        .map(|outcome| outcome.with_signers(&self.ring.status()))
+        .map(|outcome| outcome.told_of(&self.ring.status()))
         .map_err(|error| not_done(&error))
     }
 }

@@ -169,7 +169,7 @@ impl Authenticator {
     fn request(&self, token: &str, now: UnixTime) -> Result<Caller, Problem> {
         let verified = self.requests.verify(token, now).map_err(|refusal| refused(&refusal))?;
         let client = verified.subject().ok_or(REFUSED).map_err(challenged)?.into();
-        Ok(Caller { client, method: "signed_request", once: None, signed: Some(verified) })
+        Ok(Caller { client, method: signed::METHOD, once: None, signed: Some(verified) })
     }
 
     fn assertion(&self, token: &str, now: UnixTime) -> Result<Caller, Problem> {

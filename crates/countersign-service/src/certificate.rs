@@ -156,6 +156,7 @@ fn kind(kind: &Oid<'_>) -> String {
     known.unwrap_or_else(|| kind.to_id_string())
 }
 
+/// RFC 4514 §2.4. What is no text of a usual kind is written as its encoding.
 fn value(value: &Any<'_>) -> Result<String, Unreadable> {
     let is_text = [Tag::Utf8String, Tag::PrintableString, Tag::Ia5String].contains(&value.tag());
     let text = std::str::from_utf8(value.data).ok().filter(|_| is_text && value.class() == Class::Universal);
@@ -175,4 +176,94 @@ fn value(value: &Any<'_>) -> Result<String, Unreadable> {
         }
     }
     Ok(escaped)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, CustomExtension, DistinguishedName, DnType, DnValue, KeyPair, SanType};
+
+    use super::*;
+
+    fn read(change: impl FnOnce(&mut CertificateParams)) -> Result<ClientCertificate, Unreadable> {
+        let mut params = CertificateParams::new([]).unwrap();
+        params.distinguished_name = DistinguishedName::new();
+        change(&mut params);
+        ClientCertificate::read(params.self_signed(&KeyPair::generate().unwrap()).unwrap().der(), true)
+    }
+
+    #[test]
+    fn a_subject_is_written_so_that_no_value_can_be_taken_for_two() {
+        let subject = |parts: &[(DnType, DnValue)]| {
+            let certificate = read(|params| {
+                for (kind, value) in parts {
+                    params.distinguished_name.push(kind.clone(), value.clone());
+                }
+            });
+            match certificate.unwrap().names.pop() {
+                Some(CertificateName::Subject(subject)) => subject.into_string(),
+                other => format!("{other:?}"),
+            }
+        };
+        let text = |text: &str| DnValue::Utf8String(text.to_owned());
+        let (name, organization) = (DnType::CommonName, DnType::OrganizationName);
+        assert_eq!(subject(&[]), "None");
+        assert_eq!(subject(&[(organization.clone(), text("Acme")), (name.clone(), text("web"))]), "CN=web,O=Acme");
+        assert_eq!(subject(&[(name.clone(), text("web,O=Acme"))]), "CN=web\\,O=Acme");
+        for (value, written) in [
+            (" a b ", "\\ a b\\ "),
+            ("#a#", "\\#a#"),
+            ("a+b\"c\\d<e>f;g", "a\\+b\\\"c\\\\d\\<e\\>f\\;g"),
+            ("a\0b", "a\\00b"),
+            ("J\u{f6}rg", "J\u{f6}rg"),
+            (" ", "\\ "),
+            ("", ""),
+        ] {
+            assert_eq!(subject(&[(name.clone(), text(value))]), format!("CN={written}"));
+        }
+        // Another kind of text is another value, and another type a number.
+        let teletex = DnValue::TeletexString("web".try_into().unwrap());
+        assert_eq!(subject(&[(name, teletex)]), "CN=#1403776562");
+        let other = DnType::CustomDnType(vec![1, 2, 840, 113_549, 1, 9, 1]);
+        assert_eq!(subject(&[(other, text("a@b"))]), "1.2.840.113549.1.9.1=a@b");
+    }
+
+    #[test]
+    fn a_certificate_is_good_from_its_first_second_to_its_last() {
+        let certificate = read(|params| {
+            params.not_before = rcgen::date_time_ymd(2027, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2027, 1, 2);
+        });
+        let certificate = certificate.unwrap();
+        let first = 1_798_761_600;
+        for (second, is_valid) in [(-1, false), (0, true), (86_400, true), (86_401, false)] {
+            assert_eq!(certificate.is_valid_at(UnixTime::from_secs(first + second)), is_valid, "{second}");
+        }
+        assert_eq!(format!("{certificate:?}"), format!("ClientCertificate({:?})", certificate.x5t_s256()));
+    }
+
+    #[test]
+    fn what_cannot_be_looked_through_is_no_certificate() {
+        let names = |number: usize| {
+            let name = |index: usize| SanType::DnsName(format!("n{index}").try_into().unwrap());
+            read(|params| params.subject_alt_names = (0..number).map(name).collect())
+        };
+        assert!(names(MAX_NAMES).is_ok());
+        assert_eq!(names(MAX_NAMES + 1), Err(Unreadable));
+        let alternative = |content: &[u8]| {
+            let content = content.to_vec();
+            let extension = || CustomExtension::from_oid_content(&[2, 5, 29, 17], content);
+            read(|params| params.custom_extensions.push(extension()))
+        };
+        // A name of a host in letters, and one in octets that are none.
+        assert!(alternative(&[0x30, 3, 0x82, 1, b'a']).is_ok());
+        assert_eq!(alternative(&[0x30, 3, 0x82, 1, 0xFF]), Err(Unreadable));
+        assert_eq!(alternative(&[0x30, 9]), Err(Unreadable));
+        let der =
+            CertificateParams::new([]).unwrap().self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec();
+        assert!(ClientCertificate::read(&der, false).is_ok());
+        for cut in 0..der.len() {
+            assert_eq!(ClientCertificate::read(&der[..cut], false), Err(Unreadable));
+        }
+        assert_eq!(ClientCertificate::read(&[&der[..], &[0]].concat(), false), Err(Unreadable));
+    }
 }

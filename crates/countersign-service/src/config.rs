@@ -50,8 +50,8 @@ const fn setting(name: &'static str, kind: Kind, default: &'static str, about: &
     Setting { name, default, about, kind }
 }
 
-/// All of them. Times are whole seconds.
-pub const SETTINGS: [Setting; 28] = [
+/// All of them, in the order in which they are shown; `CONFIGURATION.md` has them from here. Times are whole seconds.
+pub const SETTINGS: &[Setting] = &[
     setting(
         "issuer",
         Kind::Text,
@@ -99,6 +99,18 @@ pub const SETTINGS: [Setting; 28] = [
     setting("rotation", Kind::Number, "86400", "how long a key signs"),
     setting("overlap", Kind::Number, "86400", "how long a key stays published after that"),
     setting("max_age", Kind::Number, "300", "how long the key set may be kept by those who fetch it"),
+    setting(
+        "intermediary",
+        Kind::Number,
+        "300",
+        "how much longer caches between them and here may keep it; 0 if there are none",
+    ),
+    setting(
+        "clock_error",
+        Kind::Number,
+        "30",
+        "how far any two clocks may be apart, here and where tokens are verified",
+    ),
     setting(
         "failed_authentications",
         Kind::Number,
@@ -228,6 +240,8 @@ struct Settings {
     rotation: Option<u32>,
     overlap: Option<u32>,
     max_age: Option<u32>,
+    intermediary: Option<u32>,
+    clock_error: Option<u32>,
     failed_authentications: Option<u32>,
     audit_file: Option<PathBuf>,
     audit_when_full: Option<String>,
@@ -337,7 +351,7 @@ impl Setting {
                 Value::Integer(number)
             }
             Kind::Flag => {
-                let flag = text.parse().map_err(|_| invalid(format!("`{}` is not true or false", self.name)))?;
+                let flag = text.parse().map_err(|_| invalid(format!("`{}` is neither true nor false", self.name)))?;
                 Value::Boolean(flag)
             }
         })
@@ -367,6 +381,8 @@ impl Settings {
             rotation: seconds(timing.rotation),
             overlap: seconds(timing.overlap),
             max_age: seconds(timing.max_age),
+            intermediary: seconds(timing.intermediary),
+            clock_error: seconds(timing.clock_error),
             failed_authentications: Some(config.failed_authentications),
             audit_file: config.audit_file.clone(),
             audit_when_full: Some(if config.audit_when_full == WhenFull::Drop { "drop" } else { "block" }.to_owned()),
@@ -428,6 +444,8 @@ impl Settings {
         set(&mut ring.timing.rotation, self.rotation);
         set(&mut ring.timing.overlap, self.overlap);
         set(&mut ring.timing.max_age, self.max_age);
+        set(&mut ring.timing.intermediary, self.intermediary);
+        set(&mut ring.timing.clock_error, self.clock_error);
         ring.check().map_err(|error| invalid(error.to_string()))?;
         let mut limits = ConnectionLimits::default();
         if let Some(connections) = self.connections {
@@ -525,6 +543,7 @@ fn invalid(text: impl Into<Box<str>>) -> ConfigError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     const NONE: [(&str, &str); 0] = [];
 
@@ -541,6 +560,7 @@ mod tests {
 
     #[test]
     fn each_setting_can_be_given_in_the_file_and_in_the_environment_which_prevails() {
+        let mut tried = BTreeSet::new();
         for (name, value, other) in [
             ("issuer", "'https://a.example'", "https://b.example/x"),
             ("listen", "'127.0.0.1:1'", "[::1]:2"),
@@ -554,6 +574,8 @@ mod tests {
             ("rotation", "90000", "90001"),
             ("overlap", "90000", "90001"),
             ("max_age", "60", "61"),
+            ("intermediary", "0", "1"),
+            ("clock_error", "1", "2"),
             ("plain_http", "true", "false"),
             ("failed_authentications", "0", "2"),
             ("audit_file", "'a'", "b"),
@@ -573,7 +595,7 @@ mod tests {
             let by_both = Config::read(&file, [(&*variable, other)]).unwrap();
             assert_ne!(by_file, by_both, "{name}");
             assert_eq!(Config::read("", [(&*variable, other)]).unwrap(), by_both, "{name}");
-            assert!(SETTINGS.iter().any(|setting| setting.name == name));
+            assert!(tried.insert(name));
             for config in [by_file, by_both] {
                 assert_eq!(Config::read(&config.to_toml(), NONE).unwrap(), config, "{name}");
             }
@@ -586,8 +608,10 @@ mod tests {
             assert_eq!(Config::read(&config.to_toml(), NONE).unwrap(), config);
             assert_eq!(Config::read("", [("COUNTERSIGN_STORE", "s3://rings/prod"), kek]).unwrap(), config);
         }
-        // Those that go together only are in the test below.
-        assert_eq!(SETTINGS.len(), 24 + 1 + 3, "each of them is in the table above");
+        // Those that go together only, above and in the test below.
+        let together = ["store", "tls_certificate_file", "tls_key_file", "client_ca_file"];
+        let all = SETTINGS.iter().map(|setting| setting.name).filter(|name| !together.contains(name));
+        assert_eq!(all.collect::<BTreeSet<_>>(), tried, "each of them is in the table above");
     }
 
     #[test]
@@ -616,6 +640,14 @@ mod tests {
         for listen in ["127.0.0.1:80", "127.9.9.9:80", "[::1]:80"] {
             assert!(Config::read(&format!("listen = '{listen}'"), NONE).is_ok(), "{listen}");
         }
+    }
+
+    #[test]
+    fn a_file_has_so_many_bytes() {
+        let file = |length: usize| format!("#{}", " ".repeat(length - 1));
+        assert!(Config::read(&file(MAX_CONFIG_BYTES), NONE).is_ok());
+        let error = Config::read(&file(MAX_CONFIG_BYTES + 1), NONE).unwrap_err();
+        assert_eq!(error.to_string(), "the file has more than 65536 bytes");
     }
 
     #[test]

@@ -35,7 +35,7 @@
 //! | `GET /.well-known/oauth-authorization-server` | metadata (RFC 8414), at the path of the issuer's if it has one |
 //! | `GET /.well-known/openid-configuration` | of OpenID Connect Discovery what verifiers want to know: this is no OpenID provider |
 //! | `GET /openapi.json` | all of this for machines ([`OPENAPI`]) |
-//! | `GET /livez`, `GET /readyz` | whether the process answers, and whether every slot signs |
+//! | `GET /livez`, `GET /readyz` | whether the process answers, and whether every slot signs, with what the ring does not succeed with |
 //!
 //! # A request
 //!
@@ -45,7 +45,7 @@
 //! Content-Type: application/json
 //! Idempotency-Key: 7d4f…                                                 (optional)
 //!
-//! { "profile": "access", "aud": ["orders"], "scope": "orders:read" }     (sub, ttl, alg, key_bits, claims)
+//! { "profile": "access", "aud": ["orders"], "scope": "orders:read" }     (sub, ttl, nbf_delay, alg, key_bits, cnf, claims)
 //! ```
 //!
 //! The **assertion** is a JWT that the client signs with a key of its `jwks` (RFC 7523 as updated by RFC 10070): `typ` is
@@ -58,14 +58,20 @@
 //! [`signed_request`](countersign::claims::signed_request); `aud` is the issuer, and the URL begins with
 //! [`ServiceBuilder::base_url`].
 //!
+//! Over TLS a **certificate** of the client does as well (RFC 8705): one that an authority vouches for, by a name of it
+//! (`tls_client_auth`), or one that it has signed itself, by its thumbprint (`self_signed_tls_client_auth`). With an
+//! `Authorization` beside it, it must not be another client's; one that nobody is known by is no identity, but tokens can
+//! be bound to it.
+//!
 //! Which assertions were used is remembered by each process for itself: of several behind one address each takes an
 //! assertion once. For as long after its start as an assertion may live, a process takes only those that say (`iat`) that
 //! they were made since.
 //!
 //! # Keys
 //!
-//! Whoever has the [right](policy::AdminRight) in the policy sees the ring and gives it orders; each right stands for itself,
-//! and a client secret is not enough for any of them.
+//! Whoever has the [right](policy::AdminRight) in the policy sees the ring and gives it orders; each right stands for itself.
+//! Only **signed requests** are taken, also for `GET`: an assertion, a workload's token and a client secret are not enough.
+//! So they are made with `countersign request sign`, and a client of which the policy has no `jwks` has none of these rights.
 //!
 //! ```text
 //! POST /v1/keys:rotate                 keys:rotate
@@ -105,7 +111,7 @@
 //! | 408 | `request_timeout`: the body did not come in time |
 //! | 409, 422 | `idempotency_key_in_use`, `idempotency_key_reused`; `order_refused`: the ring does not do that in the state it is in |
 //! | 413, 415 | `content_too_large`, `unsupported_media_type` |
-//! | 429 | `rate_limited` (a client, or an address with too many failures), `temporarily_unavailable`, with `Retry-After` |
+//! | 429 | `rate_limited` (a client, a grant, or an address with too many failures), `temporarily_unavailable`, with `Retry-After` |
 //! | 503 | `key_unavailable`, `signing_failed`, `temporarily_unavailable`, `audit_unavailable`, with `Retry-After`: nothing was signed, and nothing done; `order_failed`: not done, or the store does not say; `order_pending`: not known yet |
 //!
 //! An answer to an `Idempotency-Key` is kept for five minutes, but not beyond the first `exp` of its tokens, and only if
@@ -129,10 +135,10 @@
 //!
 //! # By itself
 //!
-//! [`Server`] (Unix) is all of this over a directory, with a [`Config`] out of a file and the environment; its first run
-//! makes what it needs. `countersign serve` is that as a process. [`serve()`] is for whoever has a ring that is kept
-//! elsewhere. [`serve_tls`] is for whoever has a
-//! certificate too.
+//! [`Server`] (Unix) is all of this over a directory, or with its ring in S3 (feature `s3`; [`RingPlace`]), with a [`Config`]
+//! out of a file and the environment; its first run makes what it needs. `countersign serve` is that as a process, and
+//! `CONFIGURATION.md` its settings. [`serve()`] is for whoever has a ring that is kept elsewhere, and [`serve_tls`] for whoever
+//! has a certificate too.
 //!
 //! Over [`Tls`] they speak HTTP/2 with those who choose it in the handshake, and HTTP/1.1 with all others; the certificate
 //! is exchanged while connections come. Without TLS there is HTTP/1.1 only, and a [`Server`] listens so on loopback only,

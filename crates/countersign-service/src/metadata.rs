@@ -8,10 +8,12 @@ use http::HeaderValue;
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE};
 use serde_json::json;
 
-/// Both documents, written once.
+/// The documents, written once.
 #[derive(Clone)]
 pub(crate) struct Metadata {
     pub(crate) oauth: Vec<u8>,
+    /// The same where tokens are bound to certificates (RFC 8705 §3.3).
+    pub(crate) oauth_bound: Vec<u8>,
     pub(crate) openid: Vec<u8>,
     /// The path of the issuer, which is in that of its documents: empty, or `/…` without a slash at its end.
     pub(crate) path: Box<str>,
@@ -41,6 +43,8 @@ impl Metadata {
             "response_types_supported": [],
             "grant_types_supported": [],
         });
+        let mut oauth_bound = oauth.clone();
+        oauth_bound["tls_client_certificate_bound_access_tokens"] = true.into();
         let algorithms: BTreeSet<_> = config.slots.iter().map(|slot| slot.algorithm.name()).collect();
         // What libraries that discover an issuer want before they verify any token of its.
         let openid = json!({
@@ -48,7 +52,12 @@ impl Metadata {
             "jwks_uri": jwks_uri,
             "id_token_signing_alg_values_supported": algorithms,
         });
-        Some(Self { oauth: oauth.to_string().into(), openid: openid.to_string().into(), path: path.into() })
+        Some(Self {
+            oauth: oauth.to_string().into(),
+            oauth_bound: oauth_bound.to_string().into(),
+            openid: openid.to_string().into(),
+            path: path.into(),
+        })
     }
 }
 

@@ -18,9 +18,23 @@
 //! claims.tenant = { type = "string", values = ["acme"], required = true }
 //! ```
 //!
+//! Of a grant there are, besides, `max_lifetime`, `algorithms`, `rsa_bits`, `valid_from` and `valid_until`, and:
+//!
+//! ```toml
+//! [clients.web.grants.payments]
+//! # …
+//! rate = { per_second = 1, burst = 10 }   # of its tokens, within the `rate` of the client
+//! max_nbf_delay = 60                      # seconds between `iat` and `nbf`; 0 unless it is said
+//! binding = "certificate"                 # or "key", "any", "none"
+//! ```
+//!
+//! With the `binding` `certificate` all tokens of the grant are bound to the certificate of the connection
+//! (`cnf.x5t#S256`), and there is none over one without; with `key`, to the key that `cnf.jkt` of the request names; with
+//! `any`, to either if the request's `cnf` says so. A request never names another certificate than its own.
+//!
 //! Clients show who they are by a key of their `jwks` (a JSON text with public keys), by a token of one of
-//! `workload_issuers` whose claims are those of one of their `workloads`, or, where `allow_client_secret_basic` says so,
-//! by a secret; a `rate` bounds how often each may ask:
+//! `workload_issuers` whose claims are those of one of their `workloads`, by one of their `certificates`, or, where
+//! `allow_client_secret_basic` says so, by a secret; a `rate` bounds how often each may ask:
 //!
 //! ```toml
 //! allow_client_secret_basic = false
@@ -31,7 +45,12 @@
 //! jwks = '{"keys":[…]}'
 //! rate = { per_second = 100, burst = 200 }
 //! workloads = [{ issuer = "https://token.actions.githubusercontent.com", claims = { repository = "acme/web" } }]
+//! certificates = [{ san_dns = "web.internal" }, { san_uri = "spiffe://acme.example/web" }, { sha256 = "…" }]
 //! ```
+//!
+//! Of a certificate that an authority vouches for one name is enough: a `san_dns`, a `san_uri`, or the `subject` as RFC
+//! 4514 writes it (`openssl x509 -subject -nameopt RFC2253,utf8,-esc_msb`). One that the client has signed itself is known
+//! by its `sha256` (`x5t#S256`) and nothing else. No two clients have one name, and whoever has names of two is neither.
 //!
 //! Whoever keeps the ring has **rights** of its own beside grants: no grant gives one, and no right signs anything.
 //!
@@ -51,6 +70,7 @@
 
 mod admin;
 mod claim;
+mod confirmation;
 mod credentials;
 mod denied;
 mod document;
@@ -68,6 +88,8 @@ use countersign_issuer::RingConfig;
 
 pub use admin::{AdminRight, decide_admin};
 pub use claim::{ClaimKind, DEFAULT_MAX_CLAIM_BYTES, MAX_CLAIM_BYTES};
+use confirmation::Binding;
+pub use confirmation::Confirmation;
 pub(crate) use credentials::{Credentials, Rate, SecretTag, WorkloadKeys};
 pub use denied::{Denial, Denied};
 pub use error::PolicyError;
@@ -187,6 +209,19 @@ impl Policy {
         self.clients.get(client).map(|client| &client.credentials)
     }
 
+    /// How often each grant may be used that has a rate of its own: client, grant and rate.
+    pub(crate) fn grant_rates(&self) -> impl Iterator<Item = (&str, &str, Rate)> {
+        self.clients.iter().flat_map(|(client, entry)| {
+            entry.grants.iter().filter_map(move |grant| Some((&**client, &*grant.name, grant.rate?)))
+        })
+    }
+
+    /// Whether any token is bound to a certificate.
+    pub(crate) fn binds_to_certificates(&self) -> bool {
+        let mut grants = self.clients.values().flat_map(|client| &client.grants);
+        grants.any(|grant| matches!(grant.binding, Binding::Certificate | Binding::Any))
+    }
+
     /// Where the keys are of those whose workloads may be clients.
     pub(crate) fn workload_issuers(&self) -> impl Iterator<Item = (&str, &WorkloadKeys)> {
         self.workload_issuers.iter().map(|(issuer, keys)| (&**issuer, keys))
@@ -236,6 +271,8 @@ fn decide_by(
     grant.check_scopes(request)?;
     let slot = profile.choose(grant, request)?;
     let lifetime = profile.lifetime(grant, request)?;
+    grant.check_delay(request)?;
+    let confirmation = grant.check_confirmation(request)?;
     grant.check_claims(request)?;
     Ok(Granted {
         grant: grant.name.clone(),
@@ -244,6 +281,7 @@ fn decide_by(
         rsa_bits: slot.rsa_bits,
         typ: profile.typ.clone(),
         lifetime,
+        confirmation,
         is_clamped: profile.is_clamped,
         max_token_bytes: profile.max_token_bytes,
     })

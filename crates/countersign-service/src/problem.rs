@@ -130,7 +130,7 @@ impl From<Denied> for Problem {
     fn from(denied: Denied) -> Self {
         let problem = Self::new(StatusCode::FORBIDDEN, denied.code(), denied.to_string());
         match denied.denial {
-            Denial::Lifetime { most } => problem.most(most.as_secs()),
+            Denial::Lifetime { most } | Denial::Delay { most } => problem.most(most.as_secs()),
             Denial::ClaimTooLarge(_, most) => problem.most(most as u64),
             _ => problem,
         }

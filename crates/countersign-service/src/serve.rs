@@ -44,10 +44,6 @@ pub const MAX_RESET_STREAMS: usize = 16;
 const WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * WINDOW;
 
-/// How often a client of HTTP/2 is asked whether it is still there, and how long it may take to say so.
-const PING_EVERY: Duration = Duration::from_secs(20);
-const PING_TIME: Duration = Duration::from_secs(10);
-
 /// What connections may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -59,6 +55,8 @@ pub struct ConnectionLimits {
     /// How long the head of a request may take to come, the time before its first byte included; over HTTP/2, for how
     /// long there may be no request. 10 s.
     pub head_time: Duration,
+    /// How long a client of HTTP/2 may take to say that it is still there, which it is asked twice as seldom. 10 s.
+    pub ping_time: Duration,
     /// For how long a connection takes requests: one whose client does not read, or that no other limit sees, ends with
     /// it. 5 min; clients come again.
     pub connection_time: Duration,
@@ -72,6 +70,7 @@ impl Default for ConnectionLimits {
             connections: 1_024,
             handshake_time: Duration::from_secs(10),
             head_time: Duration::from_secs(10),
+            ping_time: Duration::from_secs(10),
             connection_time: Duration::from_secs(300),
             ending_time: Duration::from_secs(10),
         }
@@ -188,8 +187,8 @@ impl Host {
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(WINDOW as usize)
-            .keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PING_TIME);
+            .keep_alive_interval(limits.ping_time.saturating_mul(2))
+            .keep_alive_timeout(limits.ping_time);
         Self { tls, router, limits, ending, http1, http2 }
     }
 
@@ -204,8 +203,12 @@ impl Host {
             accepted = timeout(self.limits.handshake_time, tls.accept(stream)) => accepted,
             _ = self.ending.changed() => return,
         };
-        // What is wrong with a connection is its client's business.
-        let Ok(Ok((stream, certificate))) = accepted else { return };
+        let (stream, certificate) = match accepted {
+            Ok(Ok(accepted)) => accepted,
+            // What is wrong with a connection is its client's business.
+            Ok(Err(error)) => return tracing::debug!(target: "countersign::service", %address, %error, "no handshake"),
+            Err(_) => return,
+        };
         let peer = Peer { address, certificate: certificate.map(Arc::new) };
         if stream.get_ref().1.alpn_protocol() == Some(H2) {
             let (service, requests) = Requests::new(self.router, peer);

@@ -177,7 +177,8 @@ impl Server {
     }
 
     /// Serves until `shutdown`, and reads the policy and what TLS needs again when their files change. What is not good
-    /// changes nothing but the log.
+    /// changes nothing but the log. What the ring is about to write at the end is written, if it takes no longer than a
+    /// request may.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
         let Self { service, listener, limits, tls: secured, policy_file, policy, metrics, .. } = self;
         let tls = secured.as_ref().map(|secured| secured.tls.clone());
@@ -197,6 +198,9 @@ impl Server {
             () = or_never(handle.map(keep_up)) => {}
         }
         service.write_all_down().await;
+        // A key that is announced while its private part is in this process only would be lost with it, and the slot without
+        // a standby until it is given up.
+        service.ring().settled_within(limits.ending_time).await;
     }
 }
 
@@ -456,15 +460,11 @@ fn secret_key(file: &Path) -> Result<SecretKey, ServerError> {
 /// A key that nobody else may read.
 fn private_file(file: &Path) -> Result<Zeroizing<Vec<u8>>, ServerError> {
     /// No key is longer.
-    const MOST: u64 = 4_096;
-    let mut octets = Zeroizing::new(Vec::with_capacity(MOST as usize));
-    let opened = File::open(file).map_err(|error| failed("read", file, &error))?;
-    let mode = opened.metadata().map_err(|error| failed("read", file, &error))?.permissions();
-    if std::os::unix::fs::PermissionsExt::mode(&mode) & 0o077 != 0 {
-        return Err(failed("use", file, &"others may read it: chmod go= it"));
-    }
-    opened.take(MOST).read_to_end(&mut octets).map_err(|error| failed("read", file, &error))?;
-    Ok(octets)
+    const MOST: usize = 4_096;
+    read_at_most(file, MOST, |mode| match mode & 0o077 {
+        0 => Ok(()),
+        _ => Err("others may read it: chmod go= it"),
+    })
 }
 
 fn read_pem(files: &TlsFiles) -> Result<TlsPem, ServerError> {

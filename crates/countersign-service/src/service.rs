@@ -175,6 +175,8 @@ impl ServiceBuilder {
         let in_force = InForce::new(self.policy, &self.ring, self.secrets.as_ref(), None)?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let now = self.clock.now();
+        let base_url = self.base_url.unwrap_or_else(|| signed::base_url_of(self.ring.issuer()));
+        let signed = Signed::new(&base_url, now).map_err(BuildError::BaseUrl)?;
         if let Some(audit) = &self.audit {
             let (issuer, policy) = (self.ring.issuer().into(), in_force.policy.revision().into());
             audit.note(Record::Begin { time: Time(now), version: env!("CARGO_PKG_VERSION"), issuer, policy });
@@ -183,8 +185,6 @@ impl ServiceBuilder {
         let paths = paths.collect::<Vec<_>>();
         let numbers = Numbers::new(self.ring.config(), paths.iter().map(|(path, route)| (&**path, &**route)));
         numbers.loaded();
-        let origin = || metadata::path_of(self.ring.issuer()).map_or("", |(origin, _)| origin);
-        let signed = Signed::new(self.base_url.as_deref().unwrap_or_else(origin), now).map_err(BuildError::BaseUrl)?;
         Ok(TokenService(Arc::new(Inner {
             // The length of a whole token is bounded by its profile.
             minter: self.ring.minter().max_payload_bytes(MAX_TOKEN_BYTES),
@@ -251,7 +251,7 @@ impl TokenService {
             .into_iter()
             .fold(Router::new(), |router, (_, path, route)| router.route(&path, route));
         router
-            .merge(admin::router())
+            .merge(admin::router(self))
             .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here"))
             .method_not_allowed_fallback(async || {
                 let detail = "not with this method";
@@ -312,6 +312,13 @@ impl TokenService {
     }
 }
 
+#[cfg(unix)]
+impl TokenService {
+    pub(crate) fn ring(&self) -> &Ring {
+        &self.0.ring
+    }
+}
+
 impl fmt::Debug for TokenService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenService").field("ring", &self.0.ring).finish_non_exhaustive()
@@ -357,8 +364,24 @@ impl Inner {
             }
             _ => problem,
         });
-        self.numbers.authenticated(admitted.as_ref().map(|caller| caller.method).map_err(Problem::status));
+        let is_all = !admitted.as_ref().is_ok_and(|caller| caller.signed.is_some());
+        if is_all {
+            self.numbers.authenticated(admitted.as_ref().map(|caller| caller.method).map_err(Problem::status));
+        }
         admitted
+    }
+
+    /// Whether the certificate of the connection, if there is one, is no other client's.
+    pub(crate) fn agree(
+        &self,
+        in_force: &InForce,
+        caller: &Caller,
+        head: &http::request::Parts,
+    ) -> Result<(), Problem> {
+        let certificate = head.extensions.get::<Peer>().and_then(|peer| peer.certificate.as_deref());
+        certificate.map_or(Ok(()), |certificate| {
+            in_force.authenticator.certificates().agree(certificate, caller, self.clock.now())
+        })
     }
 
     async fn judge(
@@ -401,12 +424,11 @@ impl Inner {
     /// The rest, of a request that its client has signed. Counted only now, or whoever has seen its token could use its rate up.
     pub(crate) fn admit_signed(&self, in_force: &InForce, caller: &Caller, body: &[u8]) -> Result<(), Problem> {
         let Some(verified) = &caller.signed else { return Ok(()) };
-        let admit = || {
-            signed::check_body(verified, body)?;
-            in_force.count(&caller.client)?;
-            self.signed.use_up(verified, self.clock.now())
-        };
-        admit().inspect_err(|problem: &Problem| self.numbers.authenticated(Err(problem.status())))
+        let used_up = signed::check_body(verified, body)
+            .and_then(|()| in_force.count(&caller.client))
+            .and_then(|()| self.signed.use_up(verified, self.clock.now()));
+        self.numbers.authenticated(used_up.as_ref().map(|()| caller.method).map_err(Problem::status));
+        used_up
     }
 }
 
@@ -415,8 +437,12 @@ impl InForce {
         self.authenticator.client_keys()
     }
 
-    fn count(&self, client: &str) -> Result<(), Problem> {
+    pub(crate) fn count(&self, client: &str) -> Result<(), Problem> {
         self.limits.count(client).map_err(limited)
+    }
+
+    pub(crate) fn count_grant(&self, client: &str, grant: &str) -> Result<(), Problem> {
+        self.limits.count_grant(client, grant).map_err(limited)
     }
 
     pub(crate) fn count_others(&self, client: &str, tokens: usize) -> Result<(), Problem> {
@@ -427,7 +453,7 @@ impl InForce {
 fn limited(why: Limited) -> Problem {
     match why {
         Limited::For(after) => {
-            let detail = "the client asks for more than its `rate`";
+            let detail = "the client asks for more than its `rate`, or than that of the grant";
             Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).retry_after(after)
         }
         Limited::Never => Problem::invalid("more tokens at once than the client's `rate` ever allows"),
@@ -439,13 +465,20 @@ type Table = Vec<(&'static str, String, MethodRouter<TokenService>)>;
 
 /// All but those of [`admin`].
 fn table(metadata: &Metadata, ring: &Ring) -> Table {
-    let Metadata { oauth, openid, path } = metadata.clone();
+    let Metadata { oauth, oauth_bound, openid, path } = metadata.clone();
     let alive = async || no_store(StatusCode::OK, json!({ "status": "ok" }).to_string());
     vec![
         ("post", "/v1/tokens".to_owned(), post(tokens::one)),
         ("post", "/v1/tokens:batch".to_owned(), post(tokens::batch)),
         ("get", "/.well-known/jwks.json".to_owned(), get_service(ring.jwks())),
-        ("get", format!("/.well-known/oauth-authorization-server{path}"), get(async move || metadata::answer(oauth))),
+        (
+            "get",
+            format!("/.well-known/oauth-authorization-server{path}"),
+            get(async move |State(service): State<TokenService>| {
+                let is_bound = service.0.in_force.load().policy.binds_to_certificates();
+                metadata::answer(if is_bound { oauth_bound } else { oauth })
+            }),
+        ),
         ("get", format!("{path}/.well-known/openid-configuration"), get(async move || metadata::answer(openid))),
         ("get", "/openapi.json".to_owned(), get(async || metadata::answer(crate::OPENAPI.into()))),
         ("get", "/livez".to_owned(), get(alive)),

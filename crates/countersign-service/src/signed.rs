@@ -15,8 +15,12 @@ use tower::layer::util::Stack;
 
 use crate::authenticate::{NO_CREDENTIALS, REFUSED, challenged};
 use crate::body::{BODY_TIME, MAX_BODY_BYTES};
+use crate::metadata;
 use crate::problem::Problem;
 use crate::service::{Inner, TokenService};
+
+/// How their clients have shown who they are.
+pub(crate) const METHOD: &str = "signed_request";
 
 /// What these requests are compared with, and which were there already. One for all routes, and for all policies.
 pub(crate) struct Signed {
@@ -29,18 +33,26 @@ pub(crate) type Layer = Stack<SignedRequestLayer<ClientsInForce>, OnRefusalLayer
 
 /// For routes that only signed requests may come to, of clients that the policy in force has keys of. Behind it `Verified` is in the
 /// request's extensions, whose subject is the client, and the body is all there.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the routes that are there next"))]
 pub(crate) fn layer(service: &TokenService) -> Layer {
     let inner = &service.0;
     let verifier = Verifier::new(ClientsInForce(Arc::clone(inner)), policy(inner.issuer())).without_token_cache();
     let clock = Arc::clone(&inner.clock);
     let layer = RequireJwtLayer::new(verifier).clock(move || clock.now()).plain_http_refusals();
-    Stack::new(layer.signed_requests(inner.signed.requests.clone()), OnRefusalLayer::new(Problems))
+    let problems = Problems(Arc::clone(inner));
+    Stack::new(layer.signed_requests(inner.signed.requests.clone()), OnRefusalLayer::new(problems))
 }
 
 /// What is demanded of the tokens.
 pub(crate) fn policy(issuer: &str) -> Policy {
     Policy::new().audience(issuer).signed_request_profile()
+}
+
+/// What the URLs of an issuer begin with, as a client's URL library writes them.
+pub(crate) fn base_url_of(issuer: &str) -> Box<str> {
+    let (origin, _) = metadata::path_of(issuer).unwrap_or_default();
+    let origin = origin.to_ascii_lowercase();
+    let default_port = if origin.starts_with("https:") { ":443" } else { ":80" };
+    origin.strip_suffix(default_port).unwrap_or(&origin).into()
 }
 
 /// Whether a token says that it is for one request. RFC 7515 §4.1.9.
@@ -103,12 +115,13 @@ const FULL: &str = "too many signed requests are remembered";
 const TOO_OLD: &str = "the token was made before this process was there: make another";
 
 /// The layer's refusals as those of the routes without it.
-#[derive(Clone, Copy)]
-pub(crate) struct Problems;
+#[derive(Clone)]
+pub(crate) struct Problems(Arc<Inner>);
 
 impl RefusalResponse<Body> for Problems {
     fn respond(&self, refusal: &Refusal, response: Response<()>) -> Response<Body> {
         tracing::debug!(target: "countersign::service", reason = refusal.code(), "signed request refused");
+        self.0.numbers.authenticated(Err(refusal.status()));
         problem(refusal, response.status()).into_response()
     }
 }
@@ -210,7 +223,7 @@ mod tests {
         clock.store(NOW, Ordering::SeqCst);
         let handler = async |request: Request| {
             let client = request.extensions().get::<Verified>().unwrap().subject().unwrap().to_owned();
-            client + " " + &String::from_utf8(to_bytes(request.into_body(), 100).await.unwrap().to_vec()).unwrap()
+            client + " " + std::str::from_utf8(&to_bytes(request.into_body(), 100).await.unwrap()).unwrap()
         };
         let app = Router::new().route("/v1/order", post(handler)).route_layer(layer(&service));
         World { service, app, clock }
@@ -289,6 +302,22 @@ mod tests {
             assert_eq!(problem.code(), code, "{refusal:?}");
             assert_eq!(problem.into_response().status(), status, "{refusal:?}");
         }
+    }
+
+    #[test]
+    fn every_issuer_has_urls_that_can_be_signed() {
+        for (issuer, expected) in [
+            ("https://issuer.example", "https://issuer.example"),
+            ("https://Issuer.example/tenant", "https://issuer.example"),
+            ("https://issuer.example:443/", "https://issuer.example"),
+            ("http://127.0.0.1:80", "http://127.0.0.1"),
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("http://[::1]:443", "http://[::1]:443"),
+        ] {
+            assert_eq!(&*base_url_of(issuer), expected);
+            assert!(Signed::new(expected, UnixTime::from_secs(NOW)).is_ok(), "{expected}");
+        }
+        assert!(Signed::new("https://issuer.example/", UnixTime::from_secs(NOW)).is_err());
     }
 
     #[test]

@@ -109,7 +109,7 @@ impl Tls {
     }
 
     /// Connections from now on have this certificate and ask for certificates of these authorities; those that are there
-    /// stay as they are.
+    /// stay as they are, for [`connection_time`](crate::ConnectionLimits::connection_time) at most.
     ///
     /// # Errors
     /// [`TlsError`]; then nothing has changed.

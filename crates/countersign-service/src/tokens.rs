@@ -17,6 +17,7 @@ use crate::body;
 use crate::idempotency::{Begun, KEPT_FOR, MAX_KEY, Ticket};
 use crate::policy::{self, Denied, Granted};
 use crate::problem::Problem;
+use crate::serve::Peer;
 use crate::service::{InForce, Inner, TokenService, no_store};
 use crate::wire::{self, Answer, Answers, Item};
 
@@ -31,11 +32,12 @@ pub(crate) async fn one(State(service): State<TokenService>, request: Request) -
     let begun = Instant::now();
     let inner = &service.0;
     let in_force = inner.in_force();
-    let Admitted { caller, body, ticket } = match inner.take_in(&in_force, request).await? {
+    let Admitted { caller, certificate, body, ticket } = match inner.take_in(&in_force, request).await? {
         Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
         Begin::New(admitted) => admitted,
     };
-    let wish = inner.weigh(&in_force, &caller.client, wire::request(&body)?);
+    let asked = over(certificate.as_deref(), wire::request(&body)?);
+    let wish = inner.weigh(&in_force, &caller.client, asked);
     let (wish, made) = if wish.is_slow() {
         let (shared, client) = (Arc::clone(inner), caller.client.clone());
         let sign = move || {
@@ -59,15 +61,15 @@ pub(crate) async fn batch(State(service): State<TokenService>, request: Request)
     let begun = Instant::now();
     let inner = &service.0;
     let in_force = inner.in_force();
-    let Admitted { caller, body, ticket } = match inner.take_in(&in_force, request).await? {
+    let Admitted { caller, certificate, body, ticket } = match inner.take_in(&in_force, request).await? {
         Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
         Begin::New(admitted) => admitted,
     };
     let asked = wire::batch(&body)?;
     // The first was counted already.
     in_force.count_others(&caller.client, asked.len())?;
-    let weigh = |asked: Result<_, Problem>| asked.map(|asked| inner.weigh(&in_force, &caller.client, asked));
-    let wishes: Vec<_> = asked.into_iter().map(weigh).collect();
+    let weigh = |asked: policy::Request| inner.weigh(&in_force, &caller.client, over(certificate.as_deref(), asked));
+    let wishes: Vec<_> = asked.into_iter().map(|asked| asked.map(weigh)).collect();
     let is_long = wishes.len() > FEW || wishes.iter().flatten().any(Wish::is_slow);
     let (shared, client) = (Arc::clone(inner), caller.client.clone());
     let sign = move || -> Vec<(Option<Wish>, Result<Answer, Problem>)> {
@@ -101,6 +103,8 @@ pub(crate) async fn batch(State(service): State<TokenService>, request: Request)
 struct Wish {
     asked: policy::Request,
     decided: Result<Granted, Denied>,
+    /// By the rate of the grant.
+    counted: Result<(), Problem>,
 }
 
 impl Wish {
@@ -110,9 +114,10 @@ impl Wish {
     }
 
     fn record(&self, audit: &Audit, case: &Case<'_>, made: &Result<Answer, Problem>) -> Record {
-        let Self { asked, decided } = self;
+        let Self { asked, decided, counted } = self;
         let (decision, reason) = match (decided, made) {
             (Err(denied), _) => (Decision::Denied, Some(denied.code())),
+            (Ok(_), Err(problem)) if counted.is_err() => (Decision::Denied, Some(problem.code())),
             (Ok(_), Err(problem)) => (Decision::Failed, Some(problem.code())),
             (Ok(_), Ok(_)) => (Decision::Signed, None),
         };
@@ -159,37 +164,41 @@ pub(crate) enum Begin {
 /// A request of a client that was recognised.
 pub(crate) struct Admitted {
     pub(crate) caller: Caller,
+    /// `x5t#S256` of what the connection has shown.
+    certificate: Option<Box<str>>,
     pub(crate) body: Bytes,
     /// If its answer is to be kept.
     pub(crate) ticket: Option<Ticket>,
 }
 
 impl Inner {
-    /// Who asks, before any of the body is read.
+    /// Who asks, before any of the body is read, and again with it if the request is signed.
     async fn take_in(&self, in_force: &InForce, request: Request) -> Result<Begin, Problem> {
         let (parts, body) = request.into_parts();
         let caller = self.admit(in_force, &parts).await?;
-        self.read(in_force, caller, &parts, body).await
-    }
-
-    /// The body of a client's request, which is asked for again with it if it is signed; and what was answered under the same key, or
-    /// the right to answer.
-    pub(crate) async fn read(
-        &self,
-        in_force: &InForce,
-        caller: Caller,
-        parts: &Parts,
-        body: Body,
-    ) -> Result<Begin, Problem> {
         let body = body::read(&parts.headers, body).await?;
         self.admit_signed(in_force, &caller, &body)?;
+        self.begin(caller, &parts, body)
+    }
+
+    /// The body of a client's request; and what was answered under the same key, or the right to answer.
+    pub(crate) async fn read(&self, caller: Caller, parts: &Parts, body: Body) -> Result<Begin, Problem> {
+        let body = body::read(&parts.headers, body).await?;
+        self.begin(caller, parts, body)
+    }
+
+    fn begin(&self, caller: Caller, parts: &Parts, body: Bytes) -> Result<Begin, Problem> {
+        let certificate = parts.extensions.get::<Peer>().and_then(|peer| peer.certificate.as_ref());
+        let certificate: Option<Box<str>> = certificate.map(|certificate| certificate.x5t_s256().into());
         let Some(key) = idempotency_key(&parts.headers)? else {
-            return Ok(Begin::New(Admitted { caller, body, ticket: None }));
+            return Ok(Begin::New(Admitted { caller, certificate, body, ticket: None }));
         };
         let path = parts.uri.path().as_bytes();
         let conflict = |status, error, detail| Err(Problem::new(status, error, detail));
-        match self.idempotency.begin(&caller.client, key, &[path, &body], self.clock.now()) {
-            Begun::New(ticket) => Ok(Begin::New(Admitted { caller, body, ticket: Some(ticket) })),
+        // What is bound to one certificate is no answer over another.
+        let over = certificate.as_deref().unwrap_or_default().as_bytes();
+        match self.idempotency.begin(&caller.client, key, &[path, over, &body], self.clock.now()) {
+            Begun::New(ticket) => Ok(Begin::New(Admitted { caller, certificate, body, ticket: Some(ticket) })),
             Begun::Answered(answer) => Ok(Begin::Answered(answer)),
             Begun::InProgress => {
                 let detail = "a request with this `Idempotency-Key` is being answered";
@@ -205,16 +214,21 @@ impl Inner {
 
     fn weigh(&self, in_force: &InForce, client: &str, asked: policy::Request) -> Wish {
         let decided = policy::decide(&in_force.policy, client, &asked, self.clock.now());
-        if let Err(denied) = &decided {
-            self.numbers.denied(denied.code());
-            tracing::info!(target: "countersign::service", client, reason = denied.code(), grant = denied.grant.as_deref(), "token denied");
-        }
-        Wish { asked, decided }
+        let counted = match &decided {
+            Ok(granted) => in_force.count_grant(client, granted.grant()),
+            Err(denied) => {
+                self.numbers.denied(denied.code());
+                tracing::info!(target: "countersign::service", client, reason = denied.code(), grant = denied.grant.as_deref(), "token denied");
+                Ok(())
+            }
+        };
+        Wish { asked, decided, counted }
     }
 
     fn make(&self, client: &str, wish: &Wish) -> Result<Answer, Problem> {
-        let Wish { asked, decided } = wish;
+        let Wish { asked, decided, counted } = wish;
         let granted = decided.as_ref().map_err(|denied| Problem::from(denied.clone()))?;
+        counted.clone()?;
         let begun = Instant::now();
         let minted = self.minter.mint(granted.slot(), &granted.mint(client, asked));
         self.numbers.signed(granted.slot(), minted.is_ok(), begun.elapsed());
@@ -222,7 +236,7 @@ impl Inner {
             Ok(minted) => {
                 let (kid, jti, exp) = (&*minted.kid, &*minted.jti, minted.expires_at.as_secs());
                 tracing::info!(target: "countersign::service", client, grant = granted.grant(), kid, jti, exp, "token signed");
-                Ok(Answer::new(minted))
+                Ok(Answer::new(minted, granted.confirmation()))
             }
             Err(error) => {
                 tracing::warn!(target: "countersign::service", client, grant = granted.grant(), reason = error.code(), "token not signed");
@@ -256,6 +270,14 @@ impl Inner {
             work()
         });
         done.await.map_err(|_| unwritable())
+    }
+}
+
+/// What is asked for, and over which certificate.
+fn over(certificate: Option<&str>, asked: policy::Request) -> policy::Request {
+    match certificate {
+        Some(certificate) => asked.shown_certificate(certificate),
+        None => asked,
     }
 }
 

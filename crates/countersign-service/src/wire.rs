@@ -5,12 +5,15 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use countersign::Algorithm;
 use countersign::token::json::{Members, ObjectError, Raw};
 use countersign_issuer::Minted;
 use serde::Serialize;
 
-use crate::policy::Request;
+use crate::certificate::THUMBPRINT_BYTES;
+use crate::policy::{Confirmation, Request};
 use crate::problem::{Body, Problem};
 
 /// Requests of one batch, at most: as many tokens as one call makes within a few milliseconds.
@@ -81,6 +84,7 @@ fn read_request(text: &str) -> Result<Request, Problem> {
     members.read(text).map_err(not_an_object)?;
     let mut profile = None;
     let (mut subject, mut lifetime, mut algorithm, mut bits) = (None, None, None, None);
+    let (mut delay, mut confirmation) = (None, None);
     let (mut audiences, mut scopes, mut claims) = (Vec::new(), Vec::new(), Vec::new());
     for (name, value) in members.iter() {
         match &*name.text() {
@@ -89,6 +93,8 @@ fn read_request(text: &str) -> Result<Request, Problem> {
             "aud" => audiences = self::audiences(value)?,
             "scope" => scopes = self::scopes(value)?,
             "ttl" => lifetime = Some(number(value, "`ttl` must be a whole number of seconds, 1 to 4294967295")?),
+            "nbf_delay" => delay = Some(number(value, "`nbf_delay` must be whole seconds, 1 to 4294967295")?),
+            "cnf" => confirmation = Some(self::confirmation(value)?),
             "key_bits" => bits = Some(number(value, "`key_bits` must be a whole number")?),
             "alg" => {
                 let known = value.string().and_then(|name| Algorithm::from_name(&name));
@@ -107,6 +113,12 @@ fn read_request(text: &str) -> Result<Request, Problem> {
     }
     if let Some(seconds) = lifetime {
         request = request.lifetime(Duration::from_secs(seconds.into()));
+    }
+    if let Some(seconds) = delay {
+        request = request.not_before(Duration::from_secs(seconds.into()));
+    }
+    if let Some(confirmation) = confirmation {
+        request = request.confirmation(confirmation);
     }
     if let Some(algorithm) = algorithm {
         request = request.algorithm(algorithm);
@@ -165,8 +177,37 @@ fn claims(value: Raw<'_>) -> Result<Claims, Problem> {
     Ok(members.iter().map(|(name, value)| (name.text().into(), value.text().into())).collect())
 }
 
+/// `{"x5t#S256": …}` or `{"jkt": …}`: the SHA-256 of a certificate or of a key, and nothing beside it.
+fn confirmation(value: Raw<'_>) -> Result<Confirmation, Problem> {
+    let mut members = Members::new();
+    let read = value.plain_text().map(|text| members.read(text));
+    let mut there = members.iter().filter(|_| matches!(read, Some(Ok(()))));
+    let confirmation = match (there.next(), there.next()) {
+        (Some((name, value)), None) => {
+            let is_thumbprint = |text: &Cow<'_, str>| {
+                BASE64_URL_SAFE_NO_PAD.decode(&**text).is_ok_and(|octets| octets.len() == THUMBPRINT_BYTES)
+            };
+            let thumbprint = value.string().filter(is_thumbprint).map(Box::from);
+            match (&*name.text(), thumbprint) {
+                ("x5t#S256", Some(thumbprint)) => Some(Confirmation::Certificate(thumbprint)),
+                ("jkt", Some(thumbprint)) => Some(Confirmation::Key(thumbprint)),
+                _ => None,
+            }
+        }
+        _ => None,
+    };
+    confirmation
+        .ok_or_else(|| Problem::invalid("`cnf` must be one of `x5t#S256` and `jkt` with a SHA-256 in base64url"))
+}
+
+/// `60.0` is a whole number, to JSON Schema as to languages that have no others.
 fn number(value: Raw<'_>, otherwise: &'static str) -> Result<u32, Problem> {
-    let number = value.is_number().then(|| value.plain_text()?.parse().ok()).flatten();
+    let text = value.is_number().then(|| value.plain_text()).flatten();
+    let whole = text.map(|text| {
+        let parts = text.split_once('.').filter(|(_, fraction)| fraction.bytes().all(|digit| digit == b'0'));
+        parts.map_or(text, |(whole, _)| whole)
+    });
+    let number = whole.and_then(|whole| whole.parse().ok());
     number.filter(|number| *number > 0).ok_or_else(|| Problem::invalid(otherwise))
 }
 
@@ -195,11 +236,13 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn new(minted: Minted) -> Self {
+    /// What is bound to a key of the client's is shown with a proof of it (RFC 9449 §5); with a certificate the
+    /// connection is the proof (RFC 8705 §3).
+    pub(crate) fn new(minted: Minted, confirmation: Option<&Confirmation>) -> Self {
         let (iat, exp) = (minted.issued_at.as_secs(), minted.expires_at.as_secs());
         Self {
             token: minted.token,
-            token_type: "Bearer",
+            token_type: if matches!(confirmation, Some(Confirmation::Key(_))) { "DPoP" } else { "Bearer" },
             kid: minted.kid,
             alg: minted.algorithm.name(),
             jti: minted.jti,

@@ -102,7 +102,7 @@ fn a_default_that_is_a_value_is_the_one_in_force() {
     let derived = ["issuer"];
     for setting in SETTINGS {
         let is_sentence = derived.contains(&setting.name) || !values.contains_key(setting.name);
-        assert_ne!(is_value(&setting), is_sentence, "`{}`: {} is not in force", setting.name, setting.default);
+        assert_ne!(is_value(setting), is_sentence, "`{}`: {} is not in force", setting.name, setting.default);
     }
 }
 

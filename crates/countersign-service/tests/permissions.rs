@@ -10,8 +10,8 @@ use countersign::UnixTime;
 use countersign::token::{Algorithm, SigningKey};
 use countersign_issuer::by_hand::{ClockByHand, RingByHand};
 use countersign_issuer::state::KeyState;
-use countersign_issuer::{RingConfig, Slot};
-use countersign_service::policy::{AdminRight, Policy, Request, decide, decide_admin};
+use countersign_issuer::{MintError, RingConfig, Slot};
+use countersign_service::policy::{AdminRight, Confirmation, Policy, Request, decide, decide_admin};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use serde_json::{Map, Value, json};
@@ -39,10 +39,12 @@ fn grant() -> impl Strategy<Value = Value> {
         proptest::option::of(subsequence(vec!["u", "v"], 1..=2)),
         any::<[bool; 4]>(),
         select(vec![(-1, 1), (-2, 0), (0, 1), (1, 2)]),
+        select(vec![0, 5]),
+        select(vec!["none", "none", "certificate", "key", "any"]),
     );
     (lists, limits).prop_map(|(lists, limits)| {
         let (profiles, itself, subjects, user_prefix, audiences, x_prefix, scopes) = lists;
-        let (most, algorithms, values, [has_text, text_required, has_number, number_required], window) = limits;
+        let (most, algorithms, values, [has_text, text_required, has_number, number_required], window, delay, binding) = limits;
         // An algorithm that no profile of the grant has is a fault of the document.
         let algorithms = algorithms.map(|some| if profiles == ["two"] { vec!["Ed25519"] } else { some });
         json!({
@@ -51,6 +53,7 @@ fn grant() -> impl Strategy<Value = Value> {
             "audiences": audiences, "audience_prefixes": if x_prefix || audiences.is_empty() { vec!["x/"] } else { vec![] },
             "scopes": scopes, "most": most, "algorithms": algorithms, "from": NOW + window.0, "until": NOW + window.1,
             "text": has_text.then(|| json!({ "values": values, "required": text_required })),
+            "delay": delay, "binding": binding,
             "number": has_number.then(|| json!({ "required": number_required })),
         })
     })
@@ -70,18 +73,23 @@ fn request() -> impl Strategy<Value = Value> {
         proptest::option::of(select(vec![json!("u"), json!("v"), json!("w"), json!(1)])),
         proptest::option::of(select(vec![json!(1), json!("1"), json!(1.5)])),
         prop::bool::weighted(0.1),
+        proptest::option::weighted(0.2, select(vec![5, 6])),
+        proptest::option::weighted(0.3, select(vec![("x5t#S256", "own"), ("x5t#S256", "other"), ("jkt", "key")])),
+        proptest::option::of(Just("own")),
     );
-    (first, second).prop_map(|((profile, sub, aud, scope), (ttl, alg, text, number, other))| {
+    (first, second).prop_map(|((profile, sub, aud, scope), (ttl, alg, text, number, other, delay, cnf, shown))| {
+        let cnf = cnf.map(|(name, thumbprint)| json!({ name: thumbprint }));
         let mut claims = Map::new();
         claims.extend(text.map(|text| ("text".to_owned(), text)));
         claims.extend(number.map(|number| ("number".to_owned(), number)));
         claims.extend(other.then(|| ("other".to_owned(), json!(true))));
-        json!({ "profile": profile, "sub": sub, "aud": aud, "scope": scope, "ttl": ttl, "alg": alg, "claims": claims })
+        json!({ "profile": profile, "sub": sub, "aud": aud, "scope": scope, "ttl": ttl, "alg": alg, "claims": claims,
+            "delay": delay, "cnf": cnf, "shown": shown })
     })
 }
 
 /// The wish with some of its members exchanged for such as the grant allows: of chance alone, hardly one would fit.
-fn nearer(mut wish: Value, grant: &Value, exchange: [bool; 6]) -> Value {
+fn nearer(mut wish: Value, grant: &Value, exchange: [bool; 8]) -> Value {
     let or_first = |list: &str, other: Value| match grant[list].get(0) {
         Some(first) if grant["self"] != true || list != "subjects" => first.clone(),
         _ => other,
@@ -94,6 +102,14 @@ fn nearer(mut wish: Value, grant: &Value, exchange: [bool; 6]) -> Value {
     if grant["number"].is_object() {
         claims.insert("number".to_owned(), json!(-7));
     }
+    let cnf = match grant["binding"].as_str() {
+        Some("certificate") => json!({ "x5t#S256": "own" }),
+        Some("key" | "any") => json!({ "jkt": "key" }),
+        _ => Value::Null,
+    };
+    if exchange[7] && grant["binding"] == "certificate" {
+        wish["shown"] = json!("own");
+    }
     let fitting = [
         ("profile", or_first("profiles", Value::Null)),
         ("sub", or_first("subjects", Value::Null)),
@@ -101,13 +117,15 @@ fn nearer(mut wish: Value, grant: &Value, exchange: [bool; 6]) -> Value {
         ("scope", grant["scopes"].clone()),
         ("ttl", json!(30)),
         ("claims", claims.into()),
+        ("delay", if grant["delay"] == 5 { wish["delay"].clone() } else { Value::Null }),
+        ("cnf", cnf),
     ];
     for ((name, value), exchange) in fitting.into_iter().zip(exchange) {
         if exchange {
             wish[name] = value;
         }
     }
-    if exchange == [true; 6] {
+    if exchange == [true; 8] {
         wish["alg"] = Value::Null;
     }
     wish
@@ -140,7 +158,17 @@ fn lies_inside(grant: &Value, wish: &Value) -> bool {
     let claims = wish["claims"].as_object().unwrap();
     let text = claims.get("text");
     let number = claims.get("number");
+    let asked = &wish["cnf"];
+    let own = || wish["shown"] == "own" && *asked == json!({ "x5t#S256": "own" });
+    let is_bound = match grant["binding"].as_str() {
+        Some("certificate") => wish["shown"] == "own" && asked.is_null() || own(),
+        Some("key") => asked["jkt"].is_string(),
+        Some("any") => asked.is_null() || asked["jkt"].is_string() || own(),
+        _ => asked.is_null(),
+    };
     let facts = [
+        wish["delay"].as_i64().is_none_or(|delay| delay <= grant["delay"].as_i64().unwrap()),
+        is_bound,
         strings(&grant["profiles"]).contains(wish["profile"].as_str().unwrap()),
         grant["from"].as_i64().unwrap() <= NOW && NOW < grant["until"].as_i64().unwrap(),
         sub == CLIENT && grant["self"] == true || named(sub, "subjects", "subject_prefixes"),
@@ -186,7 +214,9 @@ fn document(grants: &[Value]) -> String {
         text +=
             &format!("audiences = {{ exact = {}, prefixes = {} }}\n", grant["audiences"], grant["audience_prefixes"]);
         text += &format!(
-            "scopes = {}\nvalid_from = {}\nvalid_until = {}\n",
+            "max_nbf_delay = {}\nbinding = {}\nscopes = {}\nvalid_from = {}\nvalid_until = {}\n",
+            grant["delay"],
+            grant["binding"],
             grant["scopes"],
             time(&grant["from"]),
             time(&grant["until"])
@@ -226,6 +256,17 @@ fn typed(wish: &Value) -> Request {
     if let Some(alg) = wish["alg"].as_str() {
         request = request.algorithm(Algorithm::from_name(alg).unwrap());
     }
+    if let Some(delay) = wish["delay"].as_u64() {
+        request = request.not_before(Duration::from_secs(delay));
+    }
+    let thumbprint = |name: &str| wish["cnf"][name].as_str().map(Box::from);
+    let confirmation = thumbprint("x5t#S256").map(Confirmation::Certificate);
+    if let Some(confirmation) = confirmation.or(thumbprint("jkt").map(Confirmation::Key)) {
+        request = request.confirmation(confirmation);
+    }
+    if let Some(shown) = wish["shown"].as_str() {
+        request = request.shown_certificate(shown);
+    }
     let claims = wish["claims"].as_object().unwrap();
     claims.iter().fold(request, |request, (name, value)| request.claim(name.as_str(), value.to_string()))
 }
@@ -245,10 +286,16 @@ fn as_wish(token: &str) -> Value {
     };
     let scope: Vec<_> =
         take("scope").as_str().map(|text| text.split(' ').map(str::to_owned).collect()).unwrap_or_default();
-    let ttl = take("exp").as_i64().unwrap() - take("iat").as_i64().unwrap();
+    let issued_at = take("iat").as_i64().unwrap();
+    let ttl = take("exp").as_i64().unwrap() - issued_at;
+    let delay = take("nbf").as_i64().map(|not_before| not_before - issued_at);
+    let cnf = take("cnf");
+    // Whoever has the token says by it which certificate was shown.
+    let shown = cnf["x5t#S256"].clone();
     assert_eq!(take("client_id"), CLIENT);
     let (sub, _, _) = (take("sub"), take("iss"), take("jti"));
-    json!({ "profile": header["typ"], "sub": sub, "aud": aud, "scope": scope, "ttl": ttl, "alg": header["alg"], "claims": payload })
+    json!({ "profile": header["typ"], "sub": sub, "aud": aud, "scope": scope, "ttl": ttl, "alg": header["alg"], "claims": payload,
+        "delay": delay, "cnf": cnf, "shown": shown })
 }
 
 fn base64url(text: &str) -> Vec<u8> {
@@ -280,7 +327,8 @@ fn nothing_outside_of_one_grant_is_signed_and_nothing_inside_is_refused() {
     let (ring, config) = ring();
     let minter = ring.minter();
     let (signed, refused) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
-    let exchange = || prop::array::uniform6(prop::bool::weighted(0.8));
+    let bound = std::cell::Cell::new(0_usize);
+    let exchange = || prop::array::uniform8(prop::bool::weighted(0.85));
     let wishes = proptest::collection::vec((request(), any::<prop::sample::Index>(), exchange()), 8);
     let cases = (proptest::collection::vec(grant(), 0..4), wishes);
     let runs = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
@@ -299,16 +347,28 @@ fn nothing_outside_of_one_grant_is_signed_and_nothing_inside_is_refused() {
                     refused.set(refused.get() + 1);
                     continue;
                 };
-                let minted = minter.mint(granted.slot(), &granted.mint(CLIENT, &request)).unwrap();
+                let minted = minter.mint(granted.slot(), &granted.mint(CLIENT, &request));
+                if matches!(minted, Err(MintError::NeverValid)) {
+                    prop_assert!(wish["delay"].as_u64().unwrap() >= granted.lifetime().as_secs());
+                    continue;
+                }
+                let minted = minted.unwrap();
                 let token = as_wish(&minted.token);
                 prop_assert!(grants.iter().any(|grant| lies_inside(grant, &token)), "{} {:?}", token, grants);
                 prop_assert!(token["ttl"].as_i64().unwrap() <= 90);
+                prop_assert_eq!(&token["delay"], &wish["delay"]);
+                let (cnf, asked) = (&token["cnf"], &wish["cnf"]);
+                let is_own = *cnf == json!({ "x5t#S256": "own" });
+                prop_assert!(cnf == asked || asked.is_null() && is_own);
+                prop_assert!(cnf["x5t#S256"].is_null() || wish["shown"] == "own");
+                bound.set(bound.get() + usize::from(!cnf.is_null()));
                 signed.set(signed.get() + 1);
             }
             Ok(())
         })
         .unwrap();
     assert!(signed.get() > 1_000 && refused.get() > 1_000, "{} {}", signed.get(), refused.get());
+    assert!(bound.get() > 100, "{}", bound.get());
 }
 
 /// Clients with some rights each and, some of them, grants of everything and a time that is over.

@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -543,6 +544,18 @@ async fn each_refusal_is_told_as_it_is_documented() {
             assert_eq!(problem["status"], status, "{problem}");
         }
     }
+}
+
+/// The codes in the table of `REQUESTS.md` are those that the source has.
+#[test]
+fn every_reason_has_its_row() {
+    let quoted = |text: &'static str, quote: char| -> BTreeSet<&'static str> {
+        text.split(quote).filter(|part| part.starts_with("request_") && !part.contains(char::is_whitespace)).collect()
+    };
+    let (_, codes) = include_str!("../src/signed/refusal.rs").split_once("fn code(").unwrap();
+    let codes = quoted(codes, '"');
+    assert_eq!(codes.len(), 10, "{codes:?}");
+    assert_eq!(quoted(include_str!("../../../REQUESTS.md"), '`'), codes);
 }
 
 #[test]

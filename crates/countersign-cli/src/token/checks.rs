@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use countersign::token::FetchError;
 use countersign::{Algorithm, AlgorithmSet, Clock, Handle, JwtAuth, KeyEvent, Keys, Local, SystemClock, UnixTime};
 
 use crate::exit::Failure;
@@ -106,12 +107,14 @@ impl Checks {
     }
 }
 
-/// Waits for keys, and not for those of a source that has just failed: whoever typed this can do so again.
+/// Waits for keys, and not for those of a source that has just failed: whoever typed this can do so again. One that was only
+/// too slow, as this machine may be, is asked again meanwhile.
 async fn load(handle: &Handle) -> Result<(), Failure> {
     let mut events = handle.events();
     let failed = async {
         loop {
             match events.next().await {
+                Some(KeyEvent::Failed { error }) if error.ends_with(&FetchError::TimedOut.to_string()) => {}
                 Some(KeyEvent::Failed { error } | KeyEvent::Refused { reason: error }) => return error,
                 Some(_) => {}
                 None => std::future::pending().await,

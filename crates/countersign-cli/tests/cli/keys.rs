@@ -139,7 +139,7 @@ fn a_key_that_follows_is_not_used_before_verifiers_have_it_and_a_revoked_one_is_
     assert_eq!(ring.list()["slots"]["es256"]["rotation_wanted"], true);
     assert_eq!(ring.signing("es256"), kid);
 
-    let revoked = ring.run(&["keys", "revoke", &kid], &["--sign-at-once", "--json"]).ends(GOOD).json();
+    let revoked = ring.run(&["keys", "revoke"], &["--sign-at-once", "--json", "--", &kid]).ends(GOOD).json();
     assert_eq!((&revoked["revoked"], &revoked["halted"]), (&json!([kid]), &json!(["es256"])));
     assert_eq!(revoked["exposure_seconds"]["without_feed"], 640);
     assert_eq!(ring.accepts(&token).ends(REFUSED).json()["reason"], "unknown_key");
@@ -149,6 +149,27 @@ fn a_key_that_follows_is_not_used_before_verifiers_have_it_and_a_revoked_one_is_
 
     let ran = ring.run(&["keys", "revoke"], &["--all"]).ends(GOOD);
     assert!(ran.out.contains("revoked: ") && ran.out.contains("640 s more"), "{}", ran.out);
+}
+
+#[test]
+fn a_key_that_has_not_signed_is_given_up_and_another_is_made_and_one_that_has_is_not() {
+    let ring = Ring::new("abandon");
+    let in_state = |listed: &Value, state: &str| {
+        let keys = listed["keys"].as_object().unwrap().iter();
+        keys.filter(|(_, key)| key["state"] == state).map(|(kid, _)| kid.clone()).collect::<Vec<_>>()
+    };
+    let before = ring.list();
+    let (signs, follows) = (in_state(&before, "active"), in_state(&before, "announced"));
+    let refused = ring.run(&["keys", "abandon"], &["--json", "--", &signs[0]]).ends(REFUSED).json();
+    assert_eq!(refused["error"], "order_refused");
+
+    let ran = ring.run(&["keys", "abandon"], &["--json", "--", &follows[0]]).ends(GOOD);
+    assert_eq!(ran.json(), json!({ "abandoned": follows[0] }));
+    let after = ring.list();
+    assert_eq!(in_state(&after, "active"), signs);
+    let next = in_state(&after, "announced");
+    assert!(next.len() == 1 && next != follows, "{after}");
+    ring.run(&["keys", "abandon"], &["--", &follows[0]]).ends(REFUSED);
 }
 
 #[test]
@@ -177,6 +198,11 @@ fn orders_that_make_no_sense_are_refused() {
         &[],
     ] {
         ring.run(&["token", "sign"], more).ends(USAGE);
+    }
+    // One name in 64 begins like an option.
+    for what in ["revoke", "abandon"] {
+        let ran = ring.run(&["keys", what], &["--", "-q"]).ends(REFUSED);
+        assert!(ran.err.contains("no key -q"), "{}", ran.err);
     }
     ring.run(&["keys", "revoke"], &[]).ends(USAGE);
     ring.run(&["keys", "revoke", "a"], &["--all"]).ends(USAGE);

@@ -74,6 +74,12 @@ fn what_a_client_would_be_answered_is_told_with_the_grant_and_the_rule() {
     let arguments = ["policy", "explain", &file, "--client", "web", "--now", "1800000000"];
     let ran = run_with_input(&arguments, good.as_bytes()).ends(GOOD);
     assert_eq!(ran.out, "granted by orders: ES256 of slot es256, for 600 s, at most 4096 bytes\n");
+    let bound = written(&place, "bound.toml", &POLICY.replace("audiences", "binding = \"certificate\"\naudiences"));
+    let shows = ["policy", "explain", &bound, "--client", "web", "--now", "1800000000", "--certificate", "x"];
+    let ran = run_with_input(&shows, good.as_bytes()).ends(GOOD);
+    assert!(ran.out.ends_with("at most 4096 bytes, bound to the certificate\n"), "{}", ran.out);
+    let ran = run_with_input(&shows[..7], good.as_bytes()).ends(REFUSED);
+    assert!(ran.out.contains("denied: cnf_missing"), "{}", ran.out);
     let ran = run_with_input(&arguments, good.replace("600", "901").as_bytes()).ends(REFUSED);
     assert!(ran.out.contains("denied: ttl_exceeds_policy: `ttl` may be 900 at most"), "{}", ran.out);
 }

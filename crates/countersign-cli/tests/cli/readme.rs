@@ -1,4 +1,4 @@
-//! The README's sections on the command line and on the token service.
+//! The README's sections on the command line and on the token service, and the service's page for `curl`, which has to be there.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -31,22 +31,35 @@ fn every_line_of_the_readme_does_what_it_says() {
 
 #[test]
 fn the_newcomers_way_to_a_token_of_the_service_is_as_the_readme_says() {
-    if Command::new("curl").arg("--version").output().is_err() {
-        // The same calls without it are in `serve.rs`.
-        return;
-    }
     let place = directory("readme-serve");
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let listen = format!("127.0.0.1:{port}");
-    let script = script_below("Token service").replace("127.0.0.1:8080", &listen);
-    let script =
-        format!("trap 'kill $! 2>/dev/null || true' EXIT\nexport COUNTERSIGN_LISTEN={listen}\n{script}wait $!\n");
-    let ran = run_script(&script, &place);
+    let ran = run_service(&script_below("Token service"), &place);
     for said in ["accepted: signed by key ", "es256: another key signs as soon as there is a standby\n"] {
         assert!(ran.out.contains(said), "{said}\n{}", ran.out);
     }
     let answer = std::fs::read_to_string(place.join("answer.json")).unwrap();
     assert!(answer.contains("\"expires_in\":300"), "{answer}");
+}
+
+#[test]
+fn each_call_of_the_page_for_curl_is_answered_as_it_says() {
+    let page = include_str!("../../../countersign-service/CURL.md");
+    let script: String = page.split("```sh\n").skip(1).map(|block| block.split_once("```").unwrap().0).collect();
+    // `# 200, 429` behind a call, which prints them in that order, each in a line.
+    let is_status = |text: &str| text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let told = script.lines().filter_map(|line| line.rsplit_once("# "));
+    let told: Vec<_> = told.flat_map(|(_, codes)| codes.split(", ").filter(|code| is_status(code))).collect();
+    assert!(told.len() >= 20, "{told:?}");
+    let ran = run_service(&script, &directory("curl"));
+    let said: Vec<_> = ran.out.lines().filter(|line| is_status(line)).collect();
+    assert_eq!(said, told, "{}", ran.out);
+    // Each route and each refusal that one call can have.
+    let document: serde_json::Value = serde_json::from_str(countersign_service::OPENAPI).unwrap();
+    for path in document["paths"].as_object().unwrap().keys() {
+        assert!(script.contains(&format!("$issuer{path} ")), "{path}");
+    }
+    for code in ["400", "401", "403", "404", "405", "413", "415", "422", "429"] {
+        assert!(told.contains(&code), "{code}");
+    }
 }
 
 /// The commands of a section.
@@ -56,6 +69,16 @@ fn script_below(section: &str) -> String {
     let (script, _) = block.split_once("```").unwrap();
     assert!(script.lines().count() > 10);
     script.to_owned()
+}
+
+/// The same for commands that start the service, on a free port.
+fn run_service(script: &str, place: &Path) -> Ran {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let listen = format!("127.0.0.1:{port}");
+    let script = script.replace("127.0.0.1:8080", &listen);
+    let first =
+        format!("command -v curl\ntrap 'kill $! 2>/dev/null || true' EXIT\nexport COUNTERSIGN_LISTEN={listen}\n");
+    run_script(&format!("{first}{script}wait $!\n"), place)
 }
 
 /// The first line that fails is the last.

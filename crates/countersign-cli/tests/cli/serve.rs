@@ -52,7 +52,7 @@ impl Served {
 
     pub(crate) fn end(mut self) -> Option<i32> {
         let pid = self.child.id().to_string();
-        assert!(std::process::Command::new("kill").arg(pid).status().unwrap().success());
+        assert!(Command::new("kill").arg(pid).status().unwrap().success());
         let code = self.child.wait().unwrap().code();
         std::fs::remove_dir_all(&self.directory).unwrap();
         code

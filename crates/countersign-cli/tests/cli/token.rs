@@ -129,6 +129,15 @@ fn keys_that_cannot_be_had_say_nothing_of_the_token() {
     fails(&url);
 }
 
+#[test]
+fn a_source_that_is_slow_once_is_asked_again() {
+    let idp = IdentityProvider::start();
+    idp.answer_once(Answer::Stall);
+    let (token, url) = (idp.token("orders").sign(), idp.jwks_url());
+    run(&["token", "verify", &token, "--jwks", &url, "--issuer", idp.issuer(), "--audience", "orders"]).ends(GOOD);
+    assert_eq!(idp.fetches(), 2);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_key_set_that_others_may_write_to_is_not_used() {

@@ -66,7 +66,7 @@ impl Listed {
             next_transition: status.next_transition().map(UnixTime::as_secs),
             slots: status.slots.iter().map(|(name, slot)| (name.clone(), ListedSlot::of(slot))).collect(),
             keys: keys.into_iter().map(|(kid, key)| ListedKey::of(kid, key)).collect(),
-            alarms: status.alarms.iter().map(Alarm::code).collect(),
+            alarms: status.alarms.iter().map(countersign_issuer::step::Alarm::code).collect(),
         }
     }
 }
@@ -90,7 +90,7 @@ impl ListedKey {
             kid: kid.to_owned(),
             slot: key.slot.clone(),
             state: key.state,
-            alg: key.algorithm.map(Algorithm::name),
+            alg: key.algorithm.map(countersign::Algorithm::name),
             announced_at: key.announced_at.as_secs(),
             confirmed_at: seconds(key.confirmed_at),
             activated_at: seconds(key.activated_at),

@@ -55,7 +55,7 @@ impl Outcome {
     }
 
     /// With the keys that sign now: where the next one may sign at once, it may by now.
-    pub(super) fn with_signers(mut self, status: &RingStatus) -> Self {
+    pub(super) fn told_of(mut self, status: &RingStatus) -> Self {
         self.signs = signing(status);
         self.halted.retain(|slot| self.signs.get(slot).is_none_or(Option::is_none));
         self

@@ -73,7 +73,7 @@ impl Certificates {
 
     /// Whether it is no other client's than the one that was recognised by something else. One that nobody is known by
     /// says nothing: it may be there for a token to be bound to.
-    pub(super) fn agree(&self, certificate: &ClientCertificate, caller: &Caller, now: UnixTime) -> Result<(), Problem> {
+    pub(crate) fn agree(&self, certificate: &ClientCertificate, caller: &Caller, now: UnixTime) -> Result<(), Problem> {
         check_time(certificate, now)?;
         match self.named_by(certificate) {
             Named::Nobody => Ok(()),

@@ -198,7 +198,7 @@ fn secret(text: &str, place: &str) -> Result<SecretTag, PolicyError> {
     tag.map(SecretTag).ok_or_else(|| invalid(place, "one of `secrets` is not what a secret was hashed to"))
 }
 
-fn rate(entry: &RateEntry, place: &str) -> Result<Rate, PolicyError> {
+pub(super) fn rate(entry: &RateEntry, place: &str) -> Result<Rate, PolicyError> {
     let fits = |number| NonZeroU32::new(number).ok_or_else(|| invalid(place, "a `rate` of nothing"));
     Ok(Rate { per_second: fits(entry.per_second)?, burst: fits(entry.burst)? })
 }

@@ -43,6 +43,15 @@ pub enum Denial {
         /// What would do.
         most: Duration,
     },
+    /// `nbf_delay`.
+    Delay {
+        /// What would do.
+        most: Duration,
+    },
+    /// `cnf`: another key, or a kind of key, that tokens of the grant are not bound to.
+    Confirmation,
+    /// Tokens of the grant are bound to a key, and there is none: no `jkt`, or no certificate.
+    ConfirmationMissing,
     /// A claim that is not on the list. Its name, as the request has it.
     Claim(Box<str>),
     /// A claim of another type.
@@ -71,7 +80,7 @@ impl Denied {
 
 impl Denial {
     /// All [codes](Self::code), in order.
-    pub const CODES: [&str; 17] = [
+    pub const CODES: [&str; 20] = [
         "unauthorized_client",
         "client_not_valid",
         "profile_not_permitted",
@@ -83,6 +92,9 @@ impl Denial {
         "alg_not_permitted",
         "key_size_not_permitted",
         "ttl_exceeds_policy",
+        "nbf_delay_exceeds_policy",
+        "cnf_not_permitted",
+        "cnf_missing",
         "claim_not_permitted",
         "claim_type_not_permitted",
         "claim_too_large",
@@ -111,12 +123,15 @@ impl Denial {
             Self::Algorithm => 8,
             Self::KeySize => 9,
             Self::Lifetime { .. } => 10,
-            Self::Claim(_) => 11,
-            Self::ClaimType(..) => 12,
-            Self::ClaimTooLarge(..) => 13,
-            Self::ClaimValue(_) => 14,
-            Self::ClaimMissing(_) => 15,
-            Self::AdminRight(_) => 16,
+            Self::Delay { .. } => 11,
+            Self::Confirmation => 12,
+            Self::ConfirmationMissing => 13,
+            Self::Claim(_) => 14,
+            Self::ClaimType(..) => 15,
+            Self::ClaimTooLarge(..) => 16,
+            Self::ClaimValue(_) => 17,
+            Self::ClaimMissing(_) => 18,
+            Self::AdminRight(_) => 19,
         }
     }
 }
@@ -145,6 +160,11 @@ impl fmt::Display for Denial {
             Self::Algorithm => f.write_str("the grant and the profile do not allow this `alg`"),
             Self::KeySize => f.write_str("the grant and the profile do not allow this `key_bits`"),
             Self::Lifetime { most } => write!(f, "`ttl` may be {} at most", most.as_secs()),
+            Self::Delay { most } => write!(f, "`nbf_delay` may be {} at most", most.as_secs()),
+            Self::Confirmation => f.write_str("the grant does not allow this `cnf`"),
+            Self::ConfirmationMissing => {
+                f.write_str("the grant demands a key for the token to be bound to: a certificate, or `jkt`")
+            }
             Self::Claim(name) => {
                 // A stranger's text: shown as far as any name that means something goes.
                 let shown: String = name.escape_debug().take(MAX_SHOWN).collect();

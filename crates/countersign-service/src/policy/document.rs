@@ -71,6 +71,11 @@ pub(super) struct GrantEntry {
     #[serde(default)]
     pub(super) scopes: Vec<String>,
     pub(super) max_lifetime: Option<u32>,
+    #[serde(default)]
+    pub(super) max_nbf_delay: u32,
+    #[serde(default)]
+    pub(super) binding: super::confirmation::Binding,
+    pub(super) rate: Option<RateEntry>,
     pub(super) algorithms: Option<Vec<String>>,
     pub(super) rsa_bits: Option<Vec<u32>>,
     #[serde(default)]

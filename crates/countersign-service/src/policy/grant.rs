@@ -5,7 +5,8 @@ use countersign::UnixTime;
 use countersign::token::Algorithm;
 
 use super::claim::ClaimRule;
-use super::{Denial, Request};
+use super::confirmation::Binding;
+use super::{Denial, Rate, Request};
 
 /// What a request has to fit into as a whole.
 #[derive(Debug)]
@@ -18,6 +19,10 @@ pub(super) struct Grant {
     pub(super) audiences: Names,
     pub(super) scopes: BTreeSet<Box<str>>,
     pub(super) max_lifetime: Option<Duration>,
+    pub(super) max_delay: Duration,
+    pub(super) binding: Binding,
+    /// How often it may be used, besides how often its client may ask.
+    pub(super) rate: Option<Rate>,
     /// `None`: those of the profile.
     pub(super) algorithms: Option<Vec<Algorithm>>,
     /// `None`: those of the profile. Says nothing of keys that are no RSA keys.
@@ -75,6 +80,11 @@ impl Grant {
     pub(super) fn check_scopes(&self, request: &Request) -> Result<(), Denial> {
         let are_allowed = request.scopes.iter().all(|scope| self.scopes.contains(scope));
         if are_allowed { Ok(()) } else { Err(Denial::Scope) }
+    }
+
+    pub(super) fn check_delay(&self, request: &Request) -> Result<(), Denial> {
+        let most = self.max_delay;
+        if request.delay.is_none_or(|delay| delay <= most) { Ok(()) } else { Err(Denial::Delay { most }) }
     }
 
     /// One question after the other, so that which claim comes first changes nothing.

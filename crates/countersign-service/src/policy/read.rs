@@ -223,6 +223,7 @@ fn grant(
     }
     Ok(Grant {
         name,
+        rate: entry.rate.map(|rate| credentials::rate(&rate, place)).transpose()?,
         window: window(entry.valid_from, entry.valid_until, place)?,
         profiles: allowed,
         allows_self,
@@ -230,6 +231,8 @@ fn grant(
         audiences,
         scopes,
         max_lifetime: entry.max_lifetime.map(|seconds| lifetime(seconds, place)).transpose()?,
+        max_delay: Duration::from_secs(entry.max_nbf_delay.into()),
+        binding: entry.binding,
         algorithms,
         rsa_bits: entry.rsa_bits,
         claims,

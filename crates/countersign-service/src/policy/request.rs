@@ -5,6 +5,8 @@ use countersign::token::Algorithm;
 use countersign_issuer::Mint;
 use serde_json::value::RawValue;
 
+use super::Confirmation;
+
 /// What a client asks for.
 ///
 /// ```
@@ -21,6 +23,10 @@ pub struct Request {
     pub(super) audiences: Vec<Box<str>>,
     pub(super) scopes: Vec<Box<str>>,
     pub(super) lifetime: Option<Duration>,
+    pub(super) delay: Option<Duration>,
+    pub(super) confirmation: Option<Confirmation>,
+    /// `x5t#S256` of the certificate that came with it, not in it.
+    pub(super) certificate: Option<Box<str>>,
     pub(super) algorithm: Option<Algorithm>,
     pub(super) rsa_bits: Option<u32>,
     /// The name and the JSON of each.
@@ -37,6 +43,9 @@ impl Request {
             audiences: Vec::new(),
             scopes: Vec::new(),
             lifetime: None,
+            delay: None,
+            confirmation: None,
+            certificate: None,
             algorithm: None,
             rsa_bits: None,
             claims: Vec::new(),
@@ -68,6 +77,27 @@ impl Request {
     #[must_use]
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = Some(lifetime);
+        self
+    }
+
+    /// `nbf`: that long after `iat`, in whole seconds.
+    #[must_use]
+    pub fn not_before(mut self, delay: Duration) -> Self {
+        self.delay = Some(delay);
+        self
+    }
+
+    /// `cnf`: good for whoever proves to have this key, and for nobody else.
+    #[must_use]
+    pub fn confirmation(mut self, confirmation: Confirmation) -> Self {
+        self.confirmation = Some(confirmation);
+        self
+    }
+
+    /// `x5t#S256` of the certificate whose key the client has proved to have: what the connection says, and no request.
+    #[must_use]
+    pub fn shown_certificate(mut self, x5t_s256: impl Into<Box<str>>) -> Self {
+        self.certificate = Some(x5t_s256.into());
         self
     }
 
@@ -125,6 +155,7 @@ pub struct Granted {
     pub(super) rsa_bits: Option<u32>,
     pub(super) typ: Option<Box<str>>,
     pub(super) lifetime: Duration,
+    pub(super) confirmation: Option<Confirmation>,
     pub(super) is_clamped: bool,
     pub(super) max_token_bytes: usize,
 }
@@ -160,6 +191,12 @@ impl Granted {
         self.lifetime
     }
 
+    /// The key that the token is bound to.
+    #[must_use]
+    pub fn confirmation(&self) -> Option<&Confirmation> {
+        self.confirmation.as_ref()
+    }
+
     /// The longest that the token may be, bytes.
     #[must_use]
     pub fn max_token_bytes(&self) -> usize {
@@ -173,6 +210,12 @@ impl Granted {
         mint = mint.subject(request.subject.as_deref().unwrap_or(client));
         if self.is_clamped {
             mint = mint.or_shorter();
+        }
+        if let Some(confirmation) = &self.confirmation {
+            mint = mint.confirmation(confirmation);
+        }
+        if let Some(delay) = request.delay {
+            mint = mint.not_before(delay);
         }
         if let Some(typ) = &self.typ {
             mint = mint.typ(typ.clone());

@@ -3,6 +3,8 @@ use countersign_issuer::{RingConfig, Slot};
 
 use super::*;
 
+mod limits;
+
 const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
 
 fn ring() -> RingConfig {
@@ -34,6 +36,7 @@ audiences = { exact = ["orders"], prefixes = ["https://api.example/"] }
 scopes = ["orders:read", "orders:write"]
 max_lifetime = 600
 algorithms = ["ES256"]
+max_nbf_delay = 60
 claims.tenant = { type = "string", values = ["acme", "b\"c"], required = true }
 claims.level = { type = "integer", values = [1, 2] }
 claims.roles = { type = "strings", values = ["clerk"], max_bytes = 20 }
@@ -100,6 +103,9 @@ fn each_rule_refuses_with_a_code_of_its_own_and_names_the_nearest_grant() {
         (reports().rsa_bits(2_048), "key_size_not_permitted", Some("reports")),
         (orders().lifetime(seconds(601)), "ttl_exceeds_policy", Some("orders")),
         (reports().lifetime(seconds(901)), "ttl_exceeds_policy", Some("reports")),
+        (orders().not_before(seconds(61)), "nbf_delay_exceeds_policy", Some("orders")),
+        (reports().not_before(seconds(1)), "nbf_delay_exceeds_policy", Some("reports")),
+        (orders().confirmation(Confirmation::Key("k".into())), "cnf_not_permitted", Some("orders")),
         (orders().claim("admin", "true"), "claim_not_permitted", Some("orders")),
         (orders().claim("iss", "\"x\""), "claim_not_permitted", Some("orders")),
         (tenant("7"), "claim_type_not_permitted", Some("orders")),
@@ -118,6 +124,83 @@ fn each_rule_refuses_with_a_code_of_its_own_and_names_the_nearest_grant() {
     ] {
         let denied = ask(&request).unwrap_err();
         assert_eq!((denied.code(), denied.grant.as_deref()), (code, grant), "{denied}");
+    }
+}
+
+#[test]
+fn a_token_is_bound_as_its_grant_says_and_to_no_other_certificate_than_the_one_that_was_shown() {
+    let certificate = |text: &str| Confirmation::Certificate(text.into());
+    let jkt = || Confirmation::Key("k".into());
+    let (none, odd) = (Err("cnf_missing"), Err("cnf_not_permitted"));
+    // Asked for, shown, and what comes of it with each binding.
+    for (asked, shown, outcomes) in [
+        (None, None, [Ok(None), none.clone(), none.clone(), Ok(None)]),
+        (None, Some("a"), [Ok(None), Ok(Some(certificate("a"))), none.clone(), Ok(None)]),
+        (Some(certificate("a")), None, [odd.clone(), odd.clone(), odd.clone(), odd.clone()]),
+        (Some(certificate("a")), Some("b"), [odd.clone(), odd.clone(), odd.clone(), odd.clone()]),
+        (
+            Some(certificate("a")),
+            Some("a"),
+            [odd.clone(), Ok(Some(certificate("a"))), odd.clone(), Ok(Some(certificate("a")))],
+        ),
+        (Some(jkt()), None, [odd.clone(), odd.clone(), Ok(Some(jkt())), Ok(Some(jkt()))]),
+        (Some(jkt()), Some("a"), [odd.clone(), odd.clone(), Ok(Some(jkt())), Ok(Some(jkt()))]),
+    ] {
+        for (binding, outcome) in ["none", "certificate", "key", "any"].into_iter().zip(outcomes) {
+            let text = POLICY.replacen("algorithms =", &format!("binding = \"{binding}\"\nalgorithms ="), 1);
+            let mut request = orders();
+            request = asked.clone().into_iter().fold(request, Request::confirmation);
+            request = shown.into_iter().fold(request, Request::shown_certificate);
+            let decided = decide(&Policy::parse(&text, &ring()).unwrap(), "web", &request, NOW);
+            let decided = decided.map(|granted| granted.confirmation).map_err(|denied| denied.code());
+            assert_eq!(decided, outcome, "{binding} {asked:?} {shown:?}");
+        }
+    }
+}
+
+#[test]
+fn what_a_certificate_is_known_by_is_one_thing_and_one_clients() {
+    let thumbprint = "0".repeat(43);
+    let parse = |entries: &str, others: &str| {
+        let text =
+            format!("version = 1\n[clients.a]\ncertificates = [{entries}]\n[clients.b]\ncertificates = [{others}]");
+        Policy::parse(&text, &ring()).map(drop).map_err(|error| error.to_string())
+    };
+    for entry in [
+        "{ san_dns = \"web.internal\" }".to_owned(),
+        "{ san_uri = \"spiffe://acme.example/web\" }".to_owned(),
+        "{ subject = \"CN=web,O=Acme\" }".to_owned(),
+        format!("{{ sha256 = \"{thumbprint}\" }}"),
+    ] {
+        assert_eq!(parse(&entry, ""), Ok(()));
+        assert_eq!(parse(&format!("{entry}, {entry}"), ""), Ok(()));
+        assert!(parse(&entry, &entry).unwrap_err().contains("clients.b: another client"), "{entry}");
+    }
+    assert!(parse("{ san_dns = \"web.internal\" }", "{ san_dns = \"WEB.internal\" }").is_err());
+    for entry in [
+        "{}",
+        "{ san_dns = \"a\", san_uri = \"a:b\" }",
+        "{ san_dns = \"*.internal\" }",
+        "{ san_dns = \"\" }",
+        "{ san_dns = \"a b\" }",
+        "{ san_dns = \"https://a\" }",
+        "{ san_uri = \"web\" }",
+        "{ san_uri = \"spiffe://a b\" }",
+        "{ subject = \"web\" }",
+        "{ sha256 = \"AAAA\" }",
+        "{ sha256 = \"0000000000000000000000000000000000000000000000000000000000000000\" }",
+        "{ issuer = \"CN=a\" }",
+    ] {
+        assert!(parse(entry, "").is_err(), "{entry}");
+    }
+    let many = "{ san_dns = \"a\" },".repeat(17);
+    assert!(parse(&many, "").is_err());
+    for (from, to) in [
+        ("max_nbf_delay = 60", "max_nbf_delay = -1"),
+        ("max_nbf_delay = 60", "binding = \"dpop\""),
+        ("max_nbf_delay = 60", "rate = { per_second = 0, burst = 1 }"),
+    ] {
+        assert!(Policy::parse(&POLICY.replacen(from, to, 1), &ring()).is_err(), "{to}");
     }
 }
 
@@ -195,10 +278,10 @@ fn a_document_with_a_fault_anywhere_is_refused_with_its_place() {
         ("values = [1, 2]", "values = []", "clients.web.grants.orders.claims.level: `values` allows none"),
         ("2027-01-01T00:00:00Z", "2029-01-01T00:00:00Z", "clients.web.grants.reports: `valid_until`"),
         ("2027-01-01T00:00:00Z", "2027-01-01", "clients.web.grants.reports: a time needs"),
-        ("[clients.old]", "[clients.web.grants.orders]", "line 36: duplicate key"),
+        ("[clients.old]", "[clients.web.grants.orders]", "line 37: duplicate key"),
         ("[clients.old]\n", "[clients.old]\nadmin = [\"keys:*\"]\n", "clients.old: one of `admin` is no right"),
         ("[clients.old]\n", "[clients.old]\nadmin = [\"Keys:read\"]\n", "clients.old: one of `admin` is no right"),
-        ("[clients.old]\n", "[clients.old]\nadmin = \"keys:read\"\n", "line 37: expected"),
+        ("[clients.old]\n", "[clients.old]\nadmin = \"keys:read\"\n", "line 38: expected"),
         (
             "[clients.old]\n",
             "[clients.old]\nadmin = [\"keys:read\", \"keys:read\"]\n",

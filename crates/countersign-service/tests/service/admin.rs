@@ -44,7 +44,10 @@ async fn bench() -> Bench {
 }
 
 async fn bench_with(change: impl FnOnce(String) -> String) -> Bench {
-    Bench::with(|policy| change(with_operators(policy))).await
+    let bench = Bench::with(|policy| change(with_operators(policy))).await;
+    // A process that has just begun takes no signed requests.
+    bench.advance(5);
+    bench
 }
 
 /// And clients with rights, which have the key of the first.
@@ -55,13 +58,17 @@ pub(crate) fn with_operators(policy: String) -> String {
 
 impl Bench {
     async fn keys(&self) -> Value {
-        let answer = self.get_with("/v1/keys", &bearer(&self.assertion_of("ops"))).await;
+        let answer = self.list("ops").await;
         assert_eq!((answer.status, &*answer.headers["cache-control"]), (200, "no-store"), "{}", answer.json());
         answer.json()
     }
 
+    async fn list(&self, client: &str) -> Answer {
+        self.get_with("/v1/keys", &bearer(&self.signed(client, "GET", "/v1/keys", ""))).await
+    }
+
     async fn order(&self, client: &str, path: &str, body: &Value) -> Answer {
-        self.post(path, &bearer(&self.assertion_of(client)), body).await
+        self.post(path, &bearer(&self.signed(client, "POST", path, &body.to_string())), body).await
     }
 
     /// Until each slot has a standby: nobody can lack it then.
@@ -143,7 +150,7 @@ async fn each_right_is_needed_and_none_follows_from_another_or_from_a_grant() {
         ("former", [false; 4]),
     ] {
         let answers = [
-            bench.get_with("/v1/keys", &bearer(&bench.assertion_of(client))).await,
+            bench.list(client).await,
             bench.order(client, "/v1/keys:rotate", &standby).await,
             bench.order(client, "/v1/keys:rotate", &emergency).await,
             bench.order(client, &path_of(&signs), &revoke).await,
@@ -166,10 +173,11 @@ async fn each_right_is_needed_and_none_follows_from_another_or_from_a_grant() {
 #[tokio::test]
 async fn whoever_shows_nothing_wrong_or_used_credentials_is_401() {
     let bench = bench().await;
-    let used = bench.assertion_of("ops");
+    let used = bench.signed("ops", "GET", "/v1/keys", "");
     assert_eq!(bench.get_with("/v1/keys", &bearer(&used)).await.status, 200);
     let own = bench.ask(&orders()).await.json()["token"].as_str().unwrap().to_owned();
-    for headers in [String::new(), bearer(&used), bearer(&bench.assertion_of("nobody")), bearer(&own)] {
+    let nobody = bench.signed("nobody", "GET", "/v1/keys", "");
+    for headers in [String::new(), bearer(&used), bearer(&nobody), bearer(&own), bearer(&bench.assertion_of("ops"))] {
         let body = json!({ "mode": "emergency", "reason": "test" });
         let answers = [
             bench.get_with("/v1/keys", &headers).await,
@@ -180,6 +188,32 @@ async fn whoever_shows_nothing_wrong_or_used_credentials_is_401() {
             assert_eq!(answer.refusal(), (401, "invalid_client".to_owned()));
         }
     }
+}
+
+/// Whoever has seen an order, on its way or in a log, can give no other, and not that one again.
+#[tokio::test]
+async fn an_order_that_was_seen_orders_nothing_else() {
+    let bench = bench().await;
+    let signs = kid(&bench.keys().await["slots"]["es256"]["signs"]);
+    let drill = json!({ "mode": "standby", "reason": "drill", "dry_run": true });
+    let seen = bearer(&bench.signed("ops", "POST", "/v1/keys:rotate", &drill.to_string()));
+    let emergency = json!({ "mode": "emergency", "reason": "mine" });
+    let for_real = json!({ "mode": "standby", "reason": "drill", "dry_run": false });
+    let refused = (401, "invalid_client".to_owned());
+    for (path, body) in [
+        ("/v1/keys:rotate".to_owned(), &emergency),
+        ("/v1/keys:rotate".to_owned(), &for_real),
+        ("/v1/keys:rotate?dry_run=false".to_owned(), &drill),
+        (path_of(&signs), &json!({ "reason": "mine" })),
+        (path_of(&signs), &drill),
+        ("/v1/tokens".to_owned(), &orders()),
+    ] {
+        assert_eq!(bench.post(&path, &seen, body).await.refusal(), refused, "{path} {body}");
+    }
+    assert_eq!(bench.get_with("/v1/keys", &seen).await.refusal(), refused);
+    assert_eq!(bench.post("/v1/keys:rotate", &seen, &drill).await.status, 200, "its client is not hindered");
+    assert_eq!(bench.post("/v1/keys:rotate", &seen, &drill).await.refusal(), refused);
+    assert_eq!(kid(&bench.keys().await["slots"]["es256"]["signs"]), signs);
 }
 
 #[tokio::test]
@@ -337,8 +371,8 @@ async fn an_order_that_comes_again_under_its_key_is_carried_out_once() {
     let next = kid(&bench.with_standbys().await.keys().await["slots"]["es256"]["standby"]);
     let body = json!({ "mode": "emergency", "slots": ["es256"], "reason": "stolen" });
     let ask = async |key: &str, client: &str, body: &Value| -> Answer {
-        let headers = format!("{}Idempotency-Key: {key}\r\n", bearer(&bench.assertion_of(client)));
-        bench.post("/v1/keys:rotate", &headers, body).await
+        let signed = bench.signed(client, "POST", "/v1/keys:rotate", &body.to_string());
+        bench.post("/v1/keys:rotate", &format!("{}Idempotency-Key: {key}\r\n", bearer(&signed)), body).await
     };
     let first = ask("k1", "ops", &body).await;
     assert_eq!(first.status, 200, "{}", first.json());
@@ -370,7 +404,7 @@ async fn an_order_goes_on_when_whoever_gave_it_has_gone() {
     let head = format!(
         "POST {} HTTP/1.1\r\nHost: x\r\n{}Idempotency-Key: k\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         path_of(&signs),
-        bearer(&bench.assertion_of("ops")),
+        bearer(&bench.signed("ops", "POST", &path_of(&signs), &body)),
         body.len()
     );
     let mut stream = TcpStream::connect(bench.address).await.unwrap();
@@ -384,8 +418,9 @@ async fn an_order_goes_on_when_whoever_gave_it_has_gone() {
     }
     // And the answer was kept.
     let again = async || {
-        let headers = format!("{}Idempotency-Key: k\r\n", bearer(&bench.assertion_of("ops")));
-        bench.post(&path_of(&signs), &headers, &json!({ "reason": "stolen" })).await
+        let body = json!({ "reason": "stolen" });
+        let signed = bench.signed("ops", "POST", &path_of(&signs), &body.to_string());
+        bench.post(&path_of(&signs), &format!("{}Idempotency-Key: k\r\n", bearer(&signed)), &body).await
     };
     while again().await.status == 409 {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -403,7 +438,7 @@ async fn what_is_no_order_is_refused_and_changes_nothing() {
     let send = async |path: &str, body: &str| {
         let head = format!(
             "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            bearer(&bench.assertion_of("ops")),
+            bearer(&bench.signed("ops", "POST", path, body)),
             body.len()
         );
         bench.send((head + body).as_bytes()).await
@@ -446,8 +481,9 @@ async fn what_is_no_order_is_refused_and_changes_nothing() {
     }
     let large = format!("{{\"mode\":\"standby\",\"reason\":\"x\"}}{}", " ".repeat(MAX_BODY_BYTES));
     assert_eq!(send("/v1/keys:rotate", &large).await.refusal(), (413, "content_too_large".to_owned()));
-    let headers = bearer(&bench.assertion_of("ops")) + "Content-Type: text/plain\r\n";
-    let answer = bench.post("/v1/keys:rotate", &headers, &json!({ "mode": "standby", "reason": "x" })).await;
+    let body = json!({ "mode": "standby", "reason": "x" });
+    let signed = bench.signed("ops", "POST", "/v1/keys:rotate", &body.to_string());
+    let answer = bench.post("/v1/keys:rotate", &(bearer(&signed) + "Content-Type: text/plain\r\n"), &body).await;
     assert_eq!(answer.refusal(), (415, "unsupported_media_type".to_owned()));
     let after = bench.keys().await;
     for slot in ["es256", "rs256"] {
@@ -462,7 +498,7 @@ async fn orders_are_counted_as_tokens_are() {
         policy.replace("[clients.reader]", "[clients.reader]\nrate = { per_second = 1, burst = 2 }")
     })
     .await;
-    let ask = async || bench.get_with("/v1/keys", &bearer(&bench.assertion_of("reader"))).await;
+    let ask = async || bench.list("reader").await;
     assert_eq!([ask().await.status, ask().await.status], [200; 2]);
     assert_eq!(ask().await.refusal(), (429, "rate_limited".to_owned()));
 }
@@ -474,11 +510,12 @@ async fn an_order_that_the_store_does_not_take_is_503_and_goes_on_when_it_does()
     let is_out = Arc::new(AtomicBool::new(true));
     let out = Arc::clone(&is_out);
     bench.store.choose(move |_, _| out.load(Ordering::SeqCst).then_some(Fault::Refuse(StoreErrorKind::Unavailable)));
+    let body = json!({ "reason": "stolen" }).to_string();
     let request = Request::post(path_of(&signs))
-        .header("authorization", format!("Bearer {}", bench.assertion_of("ops")))
+        .header("authorization", format!("Bearer {}", bench.signed("ops", "POST", &path_of(&signs), &body)))
         .header("content-type", "application/json")
         .header("idempotency-key", "k")
-        .body(Body::from(json!({ "reason": "stolen" }).to_string()))
+        .body(Body::from(body))
         .unwrap();
     tokio::time::pause();
     let response = bench.service.router().oneshot(request).await.unwrap();
@@ -488,8 +525,9 @@ async fn an_order_that_the_store_does_not_take_is_503_and_goes_on_when_it_does()
     assert_eq!(told["error"], "order_pending");
     tokio::time::resume();
     let again = async || {
-        let headers = format!("{}Idempotency-Key: k\r\n", bearer(&bench.assertion_of("ops")));
-        bench.post(&path_of(&signs), &headers, &json!({ "reason": "stolen" })).await
+        let body = json!({ "reason": "stolen" });
+        let signed = bench.signed("ops", "POST", &path_of(&signs), &body.to_string());
+        bench.post(&path_of(&signs), &format!("{}Idempotency-Key: k\r\n", bearer(&signed)), &body).await
     };
     assert_eq!(again().await.refusal(), (409, "idempotency_key_in_use".to_owned()));
     assert_ne!(bench.ring.fate(&signs), Some(KeyState::Revoked));

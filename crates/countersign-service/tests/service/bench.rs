@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use countersign::claims::signed_request::{BodyDigest, TYPE};
 use countersign::token::RsaBits;
 use countersign::{Algorithm, SigningKey, UnixTime};
 use countersign_issuer::{Clock, Kek, KekRing, MemoryStore, Now, Ring, RingConfig, Slot, SystemClock};
@@ -165,6 +166,17 @@ impl Bench {
         claims["iss"] = json!(client);
         claims["sub"] = json!(client);
         self.key.sign_as("client-authentication+jwt", &claims).unwrap()
+    }
+
+    /// A request of that client's, signed with the same key, for this very body.
+    pub(crate) fn signed(&self, client: &str, method: &str, path: &str, body: &str) -> String {
+        let mut claims = self.claims();
+        claims["iss"] = json!(client);
+        claims["sub"] = json!(client);
+        claims["htm"] = json!(method);
+        claims["htu"] = json!(format!("{ISSUER}{path}"));
+        claims["body_sha256"] = json!(BodyDigest::of(body.as_bytes()).to_string());
+        self.key.sign_as(TYPE, &claims).unwrap()
     }
 
     pub(crate) async fn ask(&self, body: &Value) -> Answer {

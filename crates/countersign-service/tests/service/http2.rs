@@ -174,8 +174,48 @@ async fn a_head_without_end_is_cut_off() {
     for _ in 0..10_000 {
         sent.extend(frame(9, 0, 1, &[0x00, 1, b'a', 1, b'b']));
     }
+    let started = std::time::Instant::now();
     let _ = stream.write_all(&sent).await;
-    let _ = goaway(stream).await;
+    assert_eq!(goaway(stream).await, Some(ENHANCE_YOUR_CALM));
+    assert!(started.elapsed() < ConnectionLimits::default().head_time);
+}
+
+#[tokio::test]
+async fn what_a_client_may_do_is_said_at_the_start() {
+    let bench = Bench::new(ConnectionLimits::default()).await;
+    let mut stream = bench.stream().await;
+    stream.write_all(&[PREFACE, &frame(4, 0, 0, &[])].concat()).await.unwrap();
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.unwrap();
+    assert_eq!(head[3], 4, "SETTINGS");
+    let mut settings = vec![0; usize::from(head[2])];
+    stream.read_exact(&mut settings).await.unwrap();
+    let setting = |id: u16| {
+        let found = settings.chunks(6).find(|one| one[..2] == id.to_be_bytes());
+        found.map(|one| u32::from_be_bytes(one[2..].try_into().unwrap()))
+    };
+    // Streams, octets of a body that nobody has read, octets of a head.
+    assert_eq!((setting(3), setting(4), setting(6)), (Some(MAX_STREAMS), Some(65_536), Some(16_384)));
+}
+
+#[tokio::test]
+async fn whoever_does_not_say_that_he_is_there_is_cut_off_while_he_waits_for_an_answer() {
+    let mut limits = ConnectionLimits::default();
+    limits.ping_time = Duration::from_millis(200);
+    let bench = Bench::new(limits).await;
+    let mut silent = bench.stream().await;
+    silent.write_all(&[PREFACE, &frame(4, 0, 0, &[]), &get_slow(1)].concat()).await.unwrap();
+    let mut rest = Vec::new();
+    let ended = timeout(limits.head_time, silent.read_to_end(&mut rest)).await;
+    assert!(ended.is_ok(), "it holds its connection");
+    // Whoever says so waits for as long as it takes.
+    let mut connected = bench.connect().await;
+    let mut slow = connected.requests.clone().ready().await.unwrap();
+    let (answer, _) = slow.send_request(request("/slow"), true).unwrap();
+    tokio::time::sleep(10 * limits.ping_time).await;
+    bench.go.notify_waiters();
+    assert_eq!(timeout(LONG, answer).await.unwrap().unwrap().status(), 200);
+    assert_eq!(connected.status(request("/")).await.unwrap(), 200);
 }
 
 #[tokio::test]

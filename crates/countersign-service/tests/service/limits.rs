@@ -100,3 +100,16 @@ async fn a_body_that_does_not_come_is_408() {
     assert_eq!(response.headers()["connection"], "close");
     assert!(begun.elapsed() < countersign_service::BODY_TIME + Duration::from_secs(1));
 }
+
+#[tokio::test]
+async fn a_grant_has_a_rate_of_its_own() {
+    let slow = "[clients.web.grants.slow]\nprofiles = [\"access\"]\nsubjects = { self = true }\n\
+                audiences = { exact = [\"slow\"] }\nrate = { per_second = 1, burst = 2 }\n";
+    let bench = Bench::with(|policy| policy + slow).await;
+    let slow = json!({ "profile": "access", "aud": "slow" });
+    let batch = json!({ "requests": [slow, orders(), slow, slow, slow, orders()] });
+    let answer = bench.post("/v1/tokens:batch", &bearer(&bench.assertion()), &batch).await.json();
+    let codes: Vec<_> = answer["results"].as_array().unwrap().iter().map(|one| one["error"].as_str()).collect();
+    assert_eq!(codes, [None, None, None, Some("rate_limited"), Some("rate_limited"), None]);
+    assert_eq!(bench.ask(&orders()).await.status, 200);
+}

@@ -6,6 +6,7 @@ mod admin;
 mod audit;
 mod authentication;
 mod bench;
+mod certificates;
 mod connections;
 mod http2;
 mod limits;

@@ -92,5 +92,5 @@ async fn what_is_answered_is_what_the_document_says() {
     }
     // The check itself can fail.
     assert!(!fits(&json!({ "$ref": "#/components/schemas/Token" }), &json!({ "token": "x" })));
-    assert!(!fits(&json!({ "$ref": "#/components/schemas/Request" }), &json!({ "profile": "x", "cnf": {} })));
+    assert!(!fits(&json!({ "$ref": "#/components/schemas/Request" }), &json!({ "profile": "x", "iss": "x" })));
 }

@@ -7,9 +7,11 @@ use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issu
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::client::ResolvesClientCert;
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, SignatureScheme, SupportedProtocolVersion, version};
 
 /// Who signs certificates.
 pub(crate) struct Authority {
@@ -76,6 +78,12 @@ impl Identity {
     pub(crate) fn pem(&self) -> TlsPem {
         TlsPem::new(self.certificate.pem(), self.key.serialize_pem())
     }
+
+    pub(crate) fn x5t(&self) -> String {
+        use base64::Engine as _;
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, self.certificate.der());
+        base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(digest)
+    }
 }
 
 /// A client that trusts `authority`, has `identity` if there is one, and offers `protocols`.
@@ -101,6 +109,29 @@ pub(crate) fn client(
     };
     config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
     Arc::new(config)
+}
+
+/// A client with somebody's certificate and another's key.
+pub(crate) fn impostor(authority: &Authority, certificate: &Identity, key: &Identity) -> Arc<ClientConfig> {
+    let key = PrivateKeyDer::try_from(key.key.serialize_der()).unwrap();
+    let key = default_provider().key_provider.load_private_key(key).unwrap();
+    let chain = vec![certificate.certificate.der().clone()];
+    let mut config = ClientConfig::clone(&client(authority, None, &[], BOTH));
+    config.client_auth_cert_resolver = Arc::new(Shown(Arc::new(CertifiedKey::new(chain, key))));
+    Arc::new(config)
+}
+
+#[derive(Debug)]
+struct Shown(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
 }
 
 pub(crate) const BOTH: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];

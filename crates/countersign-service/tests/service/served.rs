@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use countersign::{Algorithm, SigningKey};
+use countersign::claims::signed_request::RequestSigner;
+use countersign::{Algorithm, SigningKey, UnixTime};
 use countersign_service::{Config, Server};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -48,25 +49,20 @@ impl Served {
         get(self.address, path).await
     }
 
-    /// Of the first client's.
+    /// Of the first client's, which it signs.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
-        let assertion = self.assertion(path);
         let body = body.to_string();
+        let pem = std::fs::read(self.directory.join("data/client.pem")).unwrap();
+        let key = SigningKey::from_pem(&pem, Algorithm::Es256).unwrap();
+        let signer = RequestSigner::new(key, "first", ISSUER).unwrap();
+        let now = UnixTime::from(SystemTime::now());
+        let token = signer.sign("POST", &format!("{ISSUER}{path}"), body.as_bytes(), now).unwrap();
         let request = format!(
-            "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {assertion}\r\n\
+            "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         send(self.address, &request).await
-    }
-
-    fn assertion(&self, about: &str) -> String {
-        let pem = pem::parse(std::fs::read(self.directory.join("data/client.pem")).unwrap()).unwrap();
-        let key = SigningKey::from_der(pem.contents(), Algorithm::Es256).unwrap();
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-        let jti = format!("{about}{:?}", std::time::Instant::now());
-        let claims = json!({ "iss": "first", "sub": "first", "aud": ISSUER, "iat": now, "exp": now + 60, "jti": jti });
-        key.sign_as("client-authentication+jwt", &claims).unwrap()
     }
 
     /// Until it is.

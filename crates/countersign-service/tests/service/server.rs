@@ -168,6 +168,20 @@ async fn certificates_are_read_again_and_a_key_that_others_may_read_is_not_used(
     running.await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_ended_at_once_leaves_no_key_without_its_private_part() {
+    let directory = Directory::new("ended");
+    Server::start(config(&directory.0)).await.unwrap().run(std::future::ready(())).await;
+    let ring = directory.0.join("ring");
+    let set: serde_json::Value = serde_json::from_slice(&std::fs::read(ring.join("jwks.json")).unwrap()).unwrap();
+    let keys = set["keys"].as_array().unwrap();
+    assert_eq!(keys.len(), 2, "one that signs and the next one");
+    for key in keys {
+        let file = ring.join("keys").join(format!("{}.sealed", key["kid"].as_str().unwrap()));
+        assert!(file.exists(), "{}", file.display());
+    }
+}
+
 #[tokio::test]
 async fn a_policy_that_is_named_and_not_there_is_not_made_up() {
     let directory = Directory::new("no-policy");

@@ -1,0 +1,117 @@
+//! Each limit of a document: what is just within it is read, and one more is refused with its place.
+
+use super::*;
+use crate::policy::{MAX_CLAIM_BYTES, MAX_CLIENTS, MAX_ENTRIES, MAX_GRANTS, MAX_TEXT_BYTES, MAX_TOKEN_BYTES};
+
+const PROFILE: &str = "slots = [\"es256\"]\nlifetime = 60\n";
+
+const GRANT: &str =
+    "profiles = [\"p\"]\nsubjects = { self = true, exact = SUBJECTS }\naudiences = { exact = [\"a\"] }\nscopes = []\n";
+
+/// A document with one profile `p`, and more.
+fn document(more: &str) -> String {
+    format!("version = 1\n[profiles.p]\n{PROFILE}\n{more}")
+}
+
+/// With a grant of one client, in which that stands.
+fn grant(more: &str) -> String {
+    document(&format!("[clients.c.grants.g]\n{}{more}\n", GRANT.replace("SUBJECTS", "[]")))
+}
+
+/// So many, each made of its number.
+fn many(count: usize, one: impl Fn(usize) -> String) -> String {
+    (0..count).map(one).collect()
+}
+
+/// An array of so many texts.
+fn texts(count: usize) -> String {
+    format!("[{}]", many(count, |n| format!("\"t{n}\",")))
+}
+
+#[track_caller]
+fn holds(what: &str, most: usize, document: impl Fn(usize) -> String) {
+    let read = |count| Policy::parse(&document(count), &ring());
+    assert!(read(most).is_ok(), "{what}: {:?}", read(most).err());
+    assert!(read(most + 1).is_err(), "{what}: {} are read", most + 1);
+}
+
+#[test]
+fn a_document_has_so_many_profiles_issuers_clients_and_grants() {
+    holds("profiles", MAX_GRANTS - 1, |n| document(&many(n, |n| format!("[profiles.q{n}]\n{PROFILE}"))));
+    let issuer =
+        |n: usize| format!("[workload_issuers.\"https://i{n}.example\"]\njwks_uri = \"https://i{n}.example/k\"\n");
+    holds("workload issuers", MAX_GRANTS, |n| document(&many(n, issuer)));
+    holds("clients", MAX_CLIENTS, |n| document(&many(n, |n| format!("[clients.c{n}]\n"))));
+    let grants = |n: usize| format!("[clients.c.grants.g{n}]\n{}", GRANT.replace("SUBJECTS", "[]"));
+    holds("grants", MAX_GRANTS, |n| document(&many(n, grants)));
+}
+
+#[test]
+fn a_list_has_so_many_entries() {
+    let same = |count: usize, text: &str| format!("[{}]", vec![text; count].join(","));
+    holds("slots", MAX_ENTRIES, |n| document("").replace("[\"es256\"]", &same(n, "\"es256\"")));
+    holds("profiles of a grant", MAX_ENTRIES, |n| grant("").replace("[\"p\"]", &same(n, "\"p\"")));
+    holds("subjects", MAX_ENTRIES, |n| grant("").replace("exact = []", &format!("exact = {}", texts(n))));
+    holds("audiences", MAX_ENTRIES, |n| grant("").replace("[\"a\"]", &texts(n)));
+    holds("scopes", MAX_ENTRIES, |n| grant("").replace("scopes = []", &format!("scopes = {}", texts(n))));
+    holds("algorithms", MAX_ENTRIES, |n| grant(&format!("algorithms = {}", same(n, "\"ES256\""))));
+    let sized = |n| grant(&format!("rsa_bits = {}", same(n, "4096"))).replace("\"es256\"", "\"rs256-4096\"");
+    holds("sizes of RSA keys", MAX_ENTRIES, sized);
+    holds("claims", MAX_ENTRIES, |n| grant(&many(n, |n| format!("claims.x{n} = {{ type = \"string\" }}\n"))));
+    holds("values", MAX_ENTRIES, |n| grant(&format!("claims.x = {{ type = \"string\", values = {} }}", texts(n))));
+    let workload = |n| {
+        let claims = many(n, |n| format!("x{n} = \"v\","));
+        let issuer = "[workload_issuers.\"https://i.example\"]\njwks_uri = \"https://i.example/k\"\n";
+        document(&format!(
+            "{issuer}[clients.c]\nworkloads = [{{ issuer = \"https://i.example\", claims = {{ {} }} }}]\n",
+            claims.trim_end_matches(',')
+        ))
+    };
+    holds("claims of a workload", MAX_ENTRIES, workload);
+}
+
+#[test]
+fn a_client_has_so_many_workloads_and_secrets() {
+    const MOST: usize = 16;
+    let issuer = "[workload_issuers.\"https://i.example\"]\njwks_uri = \"https://i.example/k\"\n";
+    let workload = |n: usize| format!("{{ issuer = \"https://i.example\", claims = {{ sub = \"w{n}\" }} }},");
+    let workloads = |n| document(&format!("{issuer}[clients.c]\nworkloads = [{}]\n", many(n, workload)));
+    holds("workloads", MOST, workloads);
+    let secrets = |n| {
+        let list = many(n, |_| format!("\"{}\",", "A".repeat(43)));
+        let text = document(&format!("[clients.c]\nsecrets = [{list}]\n"));
+        text.replace("version = 1\n", "version = 1\nallow_client_secret_basic = true\n")
+    };
+    holds("secrets", MOST, secrets);
+}
+
+#[test]
+fn names_texts_and_types_are_so_long() {
+    holds("the name of a client", 128, |n| document(&format!("[clients.{}]\n", "c".repeat(n))));
+    holds("the revision", 128, |n| {
+        document("").replace("version = 1\n", &format!("version = 1\nrevision = \"{}\"\n", "r".repeat(n)))
+    });
+    holds("an audience", MAX_TEXT_BYTES, |n| grant("").replace("[\"a\"]", &format!("[\"{}\"]", "a".repeat(n))));
+    holds("a value", MAX_TEXT_BYTES, |n| {
+        grant(&format!("claims.x = {{ type = \"string\", values = [\"{}\"] }}", "v".repeat(n)))
+    });
+    let typ = |n| document("").replace("lifetime", &format!("typ = \"{}\"\nlifetime", "t".repeat(n)));
+    holds("the type of a token", countersign_issuer::MAX_TYPE_BYTES, typ);
+}
+
+#[test]
+fn what_a_policy_allows_in_bytes_is_bounded() {
+    let token = |n| document("").replace("lifetime", &format!("max_token_bytes = {n}\nlifetime"));
+    holds("a token", MAX_TOKEN_BYTES, token);
+    let claim = |n| grant(&format!("claims.x = {{ type = \"object\", max_bytes = {n} }}"));
+    holds("a claim", MAX_CLAIM_BYTES, claim);
+    // And by default.
+    let policy = Policy::parse(&grant("claims.x = { type = \"string\" }"), &ring()).unwrap();
+    let ask = |length: usize| {
+        let request = Request::new("p").audience("a").claim("x", format!("\"{}\"", "x".repeat(length - 2)));
+        decide(&policy, "c", &request, NOW).map_err(|denied| denied.denial)
+    };
+    assert!(ask(DEFAULT_MAX_CLAIM_BYTES).is_ok());
+    let too_large = ask(DEFAULT_MAX_CLAIM_BYTES + 1).unwrap_err();
+    assert!(matches!(too_large, Denial::ClaimTooLarge(_, DEFAULT_MAX_CLAIM_BYTES)), "{too_large:?}");
+}
