@@ -187,7 +187,7 @@ impl Server {
             handle = Some(shown.clone());
             match listener {
                 None => router = router.merge(scraped(shown)),
-                Some(listener) => apart = Some(serve(listener, scraped(shown), METRICS_LIMITS, pending())),
+                Some(listener) => apart = Some(serve(listener, scraped(shown), metrics_limits(), pending())),
             }
         }
         tokio::select! {
@@ -249,13 +249,9 @@ impl Scraped {
 }
 
 /// Those of a few scrapers.
-const METRICS_LIMITS: ConnectionLimits = ConnectionLimits {
-    connections: 16,
-    handshake_time: Duration::from_secs(10),
-    head_time: Duration::from_secs(10),
-    connection_time: Duration::from_secs(300),
-    ending_time: Duration::from_secs(1),
-};
+fn metrics_limits() -> ConnectionLimits {
+    ConnectionLimits { connections: 16, ending_time: Duration::from_secs(1), ..ConnectionLimits::default() }
+}
 
 /// `/metrics`, and nothing else.
 fn scraped(handle: PrometheusHandle) -> Router {

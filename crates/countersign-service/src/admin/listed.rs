@@ -1,9 +1,8 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use countersign::{Algorithm, UnixTime};
+use countersign::UnixTime;
 use countersign_issuer::state::KeyState;
-use countersign_issuer::step::Alarm;
 use countersign_issuer::{KeyStatus, Ring, SlotStatus};
 use serde::Serialize;
 
