@@ -187,15 +187,15 @@ impl Server {
             handle = Some(shown.clone());
             match listener {
                 None => router = router.merge(scraped(shown)),
-                Some(listener) => apart = Some(serve(listener, scraped(shown), METRICS_LIMITS, pending())),
+                Some(listener) => apart = Some(serve(listener, scraped(shown), metrics_limits(), pending())),
             }
         }
         tokio::select! {
             () = accept(listener, tls, router, limits, shutdown) => {}
             () = watch(&service, &policy_file, policy) => {}
             () = watch_tls(secured) => {}
-            Some(()) = async { Some(apart?.await) } => {}
-            Some(()) = async { Some(keep_up(handle?).await) } => {}
+            () = or_never(apart) => {}
+            () = or_never(handle.map(keep_up)) => {}
         }
         service.write_all_down().await;
         // A key that is announced while its private part is in this process only would be lost with it, and the slot without
@@ -207,6 +207,14 @@ impl Server {
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("listener", &self.listener).finish_non_exhaustive()
+    }
+}
+
+/// Never ends if there is none.
+async fn or_never<T>(future: Option<impl Future<Output = T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => pending().await,
     }
 }
 
@@ -241,14 +249,9 @@ impl Scraped {
 }
 
 /// Those of a few scrapers.
-const METRICS_LIMITS: ConnectionLimits = ConnectionLimits {
-    connections: 16,
-    handshake_time: Duration::from_secs(10),
-    head_time: Duration::from_secs(10),
-    ping_time: Duration::from_secs(10),
-    connection_time: Duration::from_secs(300),
-    ending_time: Duration::from_secs(1),
-};
+fn metrics_limits() -> ConnectionLimits {
+    ConnectionLimits { connections: 16, ending_time: Duration::from_secs(1), ..ConnectionLimits::default() }
+}
 
 /// `/metrics`, and nothing else.
 fn scraped(handle: PrometheusHandle) -> Router {

@@ -23,8 +23,10 @@ fn text(answer: Answer) -> String {
     text.replace(" \n", "\n")
 }
 
+type Words<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
+
 /// Which labels each metric has, and which values each label.
-fn scraped(text: &str) -> (BTreeMap<&str, BTreeSet<&str>>, BTreeMap<&str, BTreeSet<&str>>) {
+fn scraped(text: &str) -> (Words<'_>, Words<'_>) {
     let (mut metrics, mut values) = (BTreeMap::<_, BTreeSet<_>>::new(), BTreeMap::<_, BTreeSet<_>>::new());
     for line in text.lines().filter(|line| line.starts_with(PREFIX)) {
         let (series, _) = line.rsplit_once(' ').unwrap();
