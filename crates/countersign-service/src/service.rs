@@ -415,7 +415,7 @@ async fn ready(State(service): State<TokenService>) -> Response {
     }
     let told = ring.status();
     let failing: Vec<_> = told.failing.keys().map(|work| work.code()).collect();
-    let alarms: BTreeSet<_> = told.alarms.iter().map(|alarm| alarm.code()).collect();
+    let alarms: BTreeSet<_> = told.alarms.iter().map(countersign_issuer::step::Alarm::code).collect();
     if !failing.is_empty() {
         body["failing"] = json!(failing);
     }

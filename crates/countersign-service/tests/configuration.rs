@@ -1,7 +1,7 @@
 //! What `CONFIGURATION.md` says is what is so: all settings with their defaults, all members of the policy, and what is said to be a
 //! file is read as one. With `BLESS` in the environment, what is generated there is rewritten.
 
-#![allow(clippy::unwrap_used, reason = "a test that fails panics")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
