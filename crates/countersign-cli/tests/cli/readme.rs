@@ -1,7 +1,7 @@
 //! The README's sections on the command line and on the token service, and the service's page for `curl`, which has to be there.
 
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::{Ran, directory};
@@ -32,10 +32,16 @@ fn every_line_of_the_readme_does_what_it_says() {
 #[test]
 fn the_newcomers_way_to_a_token_of_the_service_is_as_the_readme_says() {
     let place = directory("readme-serve");
-    let ran = run_service(&script_below("Token service"), &place);
+    let script = script_below("Token service");
+    let cargo = "cargo run -q --example axum -- --port 3000";
+    assert!(script.contains(cargo), "{script}");
+    let port = free_port().to_string();
+    let script = script.replace(cargo, &format!("'{}' --port {port}", example("axum").display()));
+    let ran = run_service(&script.replace("127.0.0.1:3000", &format!("127.0.0.1:{port}")), &place);
     for said in ["accepted: signed by key ", "es256: another key signs as soon as there is a standby\n"] {
         assert!(ran.out.contains(said), "{said}\n{}", ran.out);
     }
+    assert_eq!(ran.out.matches("Hello, first!").count(), 2, "before the rotation, and after it\n{}", ran.out);
     let answer = std::fs::read_to_string(place.join("answer.json")).unwrap();
     assert!(answer.contains("\"expires_in\":300"), "{answer}");
 }
@@ -71,14 +77,33 @@ fn script_below(section: &str) -> String {
     script.to_owned()
 }
 
-/// The same for commands that start the service, on a free port.
+/// The same for commands that start the service, on a free port; it has to end well.
 fn run_service(script: &str, place: &Path) -> Ran {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let listen = format!("127.0.0.1:{port}");
+    let listen = format!("127.0.0.1:{}", free_port());
     let script = script.replace("127.0.0.1:8080", &listen);
-    let first =
-        format!("command -v curl\ntrap 'kill $! 2>/dev/null || true' EXIT\nexport COUNTERSIGN_LISTEN={listen}\n");
-    run_script(&format!("{first}{script}wait $!\n"), place)
+    let first = format!(
+        "command -v curl\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\nexport COUNTERSIGN_LISTEN={listen}\n"
+    );
+    run_script(&format!("{first}{script}wait \"${{service:-$!}}\"\n"), place)
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// One of the repository's examples, which tests of the whole workspace have built already.
+fn example(name: &str) -> PathBuf {
+    let bin = Path::new(env!("CARGO_BIN_EXE_countersign")).parent().unwrap();
+    let program = bin.join("examples").join(name);
+    if !program.exists() {
+        let build = ["build", "--quiet", "--package", "countersign-examples", "--example", name];
+        let release = bin.ends_with("release").then_some("--release");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(build).args(release).env("CARGO_TARGET_DIR", bin.parent().unwrap());
+        let built = cargo.status().unwrap();
+        assert!(built.success());
+    }
+    program
 }
 
 /// The first line that fails is the last.
