@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use countersign_service::{Config, ConfigError, ENVIRONMENT_PREFIX, MAX_CONFIG_BYTES};
+use countersign_service::{Config, ConfigError, ENVIRONMENT_PREFIX, MAX_CONFIG_BYTES, check_writers};
 use serde::Serialize;
 
 use crate::exit::{self, Answer, Exit, Failure};
@@ -66,7 +66,10 @@ impl Source {
     pub(crate) fn read(&self) -> Result<Result<Config, ConfigError>, Failure> {
         let named = self.config.clone().or_else(|| std::env::var_os("COUNTERSIGN_CONFIG").map(PathBuf::from));
         let text = match named {
-            Some(file) => input::text(&file, "the configuration", MAX_CONFIG_BYTES)?,
+            Some(file) => {
+                check_writers(&file).map_err(|error| Failure::unavailable("config_exposed", error.to_string()))?;
+                input::text(&file, "the configuration", MAX_CONFIG_BYTES)?
+            }
             None => String::new(),
         };
         let mut variables = Vec::new();

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::exit::{self, Answer, Exit, Failure};
 use crate::output::{Screen, shown};
-use crate::ring::{self, PATIENCE, PATIENCE_TO_LOOK, Place, date, duration, not_done, settle, slot, unsettled};
+use crate::ring::{self, PATIENCE, PATIENCE_TO_LOOK, Place, date, duration, not_done, settle, unsettled};
 use crate::{input, runtime};
 
 #[derive(Args)]
@@ -114,7 +114,7 @@ struct Import {
     tokens_for: Duration,
 
     /// A slot, for a ring that begins with this: ES256, RS256:4096, NAME=ALG. Again: another.
-    #[arg(long = "slot", value_name = "SLOT", value_parser = slot)]
+    #[arg(long = "slot", value_name = "SLOT")]
     slots: Vec<Slot>,
 
     #[command(flatten)]

@@ -6,7 +6,7 @@
 //! - `exit.rs`: the codes, and how a command ends. `output.rs`: what is shown, and what must not reach a terminal as it is.
 //!   `usage.rs`: what is said of arguments that do not fit, without repeating them.
 //! - `input.rs`: what is read, and how much of it. `runtime.rs`: where futures run.
-//! - One module for each command: `token.rs`, `request.rs`, `jwks.rs`, `keys.rs` and `tick.rs` (with `ring.rs`: a ring in a directory), `serve.rs` with `config.rs`, `policy.rs` and `audit.rs`; `shell.rs` (completions, the man page).
+//! - One module for each command: `token.rs`, `request.rs`, `jwks.rs`, `keys.rs` and `tick.rs` (with `ring.rs`: a ring), `serve.rs` with `config.rs`, `policy.rs` and `audit.rs`; `shell.rs` (completions, the man page).
 
 #[cfg(unix)]
 mod audit;
@@ -64,10 +64,10 @@ enum Command {
     Request(Box<request::Request>),
     /// Key sets: checked.
     Jwks(jwks::Jwks),
-    /// The keys of a ring in a directory: listed, rotated, revoked, imported, exported.
+    /// The keys of a ring in a directory or in S3: listed, rotated, revoked, imported, exported.
     #[cfg(unix)]
     Keys(Box<keys::Keys>),
-    /// One step of a ring in a directory: does what is due, and ends. For cron, where no node of the ring runs.
+    /// One step of a ring in a directory or in S3: does what is due, and ends. For cron, where no node of the ring runs.
     #[cfg(unix)]
     #[command(after_help = exit::HELP)]
     Tick(Box<tick::Tick>),

@@ -1,18 +1,17 @@
-//! A ring in a directory, opened for one command.
+//! A ring, opened for one command.
 
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use countersign::token::RsaBits;
-use countersign::{Algorithm, UnixTime};
+use countersign::UnixTime;
 use countersign_issuer::state::RingState;
 use countersign_issuer::step::{Refusal, Role};
 use countersign_issuer::{
-    DirectoryStore, KekRing, KekSource, KeyStore as _, OrderError, Ring, RingBuilder, RingConfig, Slot, StateMac,
+    KekRing, KekSource, KeyStore, OrderError, Ring, RingBuilder, RingConfig, StateMac, StoreErrorKind,
 };
+use countersign_service::RingPlace;
 use tokio::time::{Instant, sleep};
 
 use crate::exit::Failure;
@@ -33,41 +32,24 @@ const PROGRESS: Duration = Duration::from_millis(200);
 /// Where a ring is, and what it is sealed with.
 #[derive(Args)]
 pub(crate) struct Place {
-    /// The directory of the key ring.
-    #[arg(long = "ring", value_name = "DIRECTORY")]
-    directory: PathBuf,
+    /// Where the key ring is: its directory, or `s3://BUCKET/PREFIX`, with the endpoint and the credentials of the environment (`AWS_…`).
+    #[arg(long = "ring", value_name = "PLACE")]
+    ring: RingPlace,
 
     /// Where the key-encryption key is: `file:PATH`, `env:NAME`, or `command:PROGRAM ARGUMENTS`, which is split at spaces and started
     /// without a shell. Again: one that opens what it has sealed, and seals no more.
-    #[arg(long, value_name = "SOURCE", required = true, value_parser = kek)]
-    kek: Vec<KekPlace>,
+    #[arg(long, value_name = "SOURCE", required = true)]
+    kek: Vec<KekSource>,
 
     /// The group of a key-encryption key's file may read it (0640).
     #[arg(long)]
     kek_group_may_read: bool,
 }
 
-#[derive(Clone)]
-pub(crate) enum KekPlace {
-    File(PathBuf),
-    Environment(String),
-    Command(Vec<String>),
-}
-
-pub(crate) fn kek(text: &str) -> Result<KekPlace, &'static str> {
-    let words = |text: &str| text.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    match text.split_once(':') {
-        Some(("file", path)) if !path.is_empty() => Ok(KekPlace::File(path.into())),
-        Some(("env", name)) if !name.is_empty() => Ok(KekPlace::Environment(name.to_owned())),
-        Some(("command", command)) if !words(command).is_empty() => Ok(KekPlace::Command(words(command))),
-        _ => Err("a source is file:PATH, env:NAME or command:PROGRAM ARGUMENTS"),
-    }
-}
-
 /// A ring as it was found.
 pub(crate) struct Found {
     issuer: String,
-    store: Arc<DirectoryStore>,
+    store: Arc<dyn KeyStore>,
     keks: Arc<KekRing>,
     /// `None` if none has begun there.
     pub(crate) state: Option<RingState>,
@@ -75,38 +57,31 @@ pub(crate) struct Found {
 
 impl Place {
     /// For a command that can do without a ring.
-    pub(crate) fn new(directory: PathBuf, kek: Vec<KekPlace>, kek_group_may_read: bool) -> Self {
-        Self { directory, kek, kek_group_may_read }
+    pub(crate) fn new(ring: RingPlace, kek: Vec<KekSource>, kek_group_may_read: bool) -> Self {
+        Self { ring, kek, kek_group_may_read }
     }
 
     /// Reads the state. The directory is made if `begins`.
     pub(crate) async fn open(&self, issuer: &str, begins: bool) -> Result<Found, Failure> {
-        let directory = &self.directory;
-        if !begins && !directory.is_dir() {
+        if let (false, RingPlace::Directory(directory)) = (begins, &self.ring)
+            && !directory.is_dir()
+        {
             return Err(no_ring());
         }
-        let keks = self.kek.iter().map(|place| self.source(place).load()).collect::<Result<Vec<_>, _>>();
+        let source = |kek: &KekSource| if self.kek_group_may_read { kek.clone().group_may_read() } else { kek.clone() };
+        let keks = self.kek.iter().map(|kek| source(kek).load()).collect::<Result<Vec<_>, _>>();
         let keks = keks.and_then(KekRing::new);
         let keks = Arc::new(keks.map_err(|error| Failure::unavailable("no_kek", error.to_string()))?);
         let failed = |error: countersign_issuer::StoreError| Failure::unavailable("store", error.to_string());
-        let store = Arc::new(DirectoryStore::open(directory).map_err(failed)?);
-        let state = match store.load_state().await.map_err(failed)? {
-            Some(stored) => Some(read(&keks, issuer, &stored.bytes)?),
-            None => None,
+        let store = self.ring.open().map_err(failed)?;
+        let state = match store.load_state().await {
+            Ok(Some(stored)) => Some(read(&keks, issuer, &stored.bytes)?),
+            Ok(None) => None,
+            // A bucket that was never probed does not say what is not there; the node probes it first.
+            Err(error) if begins && error.kind() == StoreErrorKind::Unavailable => None,
+            Err(error) => return Err(failed(error)),
         };
         Ok(Found { issuer: issuer.to_owned(), store, keks, state })
-    }
-
-    fn source(&self, place: &KekPlace) -> KekSource {
-        match place {
-            KekPlace::File(path) if self.kek_group_may_read => KekSource::file(path).group_may_read(),
-            KekPlace::File(path) => KekSource::file(path),
-            KekPlace::Environment(name) => KekSource::environment(name),
-            KekPlace::Command(words) => {
-                let mut words = words.iter();
-                KekSource::command(words.next().cloned().unwrap_or_default(), words)
-            }
-        }
     }
 }
 
@@ -120,7 +95,7 @@ fn read(keks: &Arc<KekRing>, issuer: &str, document: &[u8]) -> Result<RingState,
 }
 
 pub(crate) fn no_ring() -> Failure {
-    Failure::unavailable("no_ring", "there is no ring in that directory")
+    Failure::unavailable("no_ring", "there is no ring in that place")
 }
 
 impl Found {
@@ -187,30 +162,6 @@ pub(crate) fn not_done(error: &OrderError) -> Failure {
     }
 }
 
-/// `NAME=ALG:BITS`, of which all but ALG may be missing.
-pub(crate) fn slot(text: &str) -> Result<Slot, &'static str> {
-    const FORM: &str = "a slot is ALG, ALG:BITS or NAME=ALG:BITS, such as ES256 or RS256:4096";
-    let (name, kind) = match text.split_once('=') {
-        Some((name, kind)) => (Some(name.to_owned()), kind),
-        None => (None, text),
-    };
-    let (algorithm, bits) = match kind.split_once(':') {
-        Some((algorithm, bits)) => (algorithm, Some(bits)),
-        None => (kind, None),
-    };
-    let algorithm = Algorithm::from_name(algorithm).ok_or(FORM)?;
-    let usual = algorithm.name().to_ascii_lowercase();
-    let bits = match bits {
-        None => return Ok(Slot::new(name.unwrap_or(usual), algorithm)),
-        Some("2048") => RsaBits::B2048,
-        Some("3072") => RsaBits::B3072,
-        Some("4096") => RsaBits::B4096,
-        Some(_) => return Err(FORM),
-    };
-    let name = name.unwrap_or_else(|| format!("{usual}-{}", kind.rsplit(':').next().unwrap_or_default()));
-    Ok(Slot::rsa(name, algorithm, bits))
-}
-
 /// A number and its unit: `90s`, `15m`, `24h`, `30d`.
 pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
     const FORM: &str = "a time is a number and s, m, h or d, such as 90s or 24h";
@@ -253,23 +204,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slots_are_named_after_what_they_are_for_unless_it_is_said() {
-        for (text, name, algorithm, bits) in [
-            ("ES256", "es256", Algorithm::Es256, None),
-            ("RS256", "rs256", Algorithm::Rs256, Some(RsaBits::B2048)),
-            ("PS512:4096", "ps512-4096", Algorithm::Ps512, Some(RsaBits::B4096)),
-            ("web=RS256:3072", "web", Algorithm::Rs256, Some(RsaBits::B3072)),
-            ("ML-DSA-44", "ml-dsa-44", Algorithm::MlDsa44, None),
-        ] {
-            let slot = slot(text).unwrap();
-            assert_eq!((&*slot.name, slot.algorithm, slot.rsa_bits), (name, algorithm, bits));
-        }
-        for text in ["", "es256", "RS256:1024", "a=", "=:", "RS256:4096:1"] {
-            assert!(slot(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
     fn times_have_a_unit() {
         for (text, seconds) in [("90s", 90), ("15m", 900), ("24h", 86_400), ("30d", 2_592_000), ("0s", 0)] {
             assert_eq!(duration(text), Ok(Duration::from_secs(seconds)));
@@ -290,18 +224,6 @@ mod tests {
             (4_107_542_400, "2100-03-01T00:00:00Z"),
         ] {
             assert_eq!(date(UnixTime::from_secs(seconds)), expected);
-        }
-    }
-
-    #[test]
-    fn sources_of_keys_are_told_by_their_kind() {
-        assert!(matches!(kek("file:/a b").unwrap(), KekPlace::File(path) if path.as_os_str() == "/a b"));
-        assert!(matches!(kek("env:KEK").unwrap(), KekPlace::Environment(name) if name == "KEK"));
-        assert!(
-            matches!(kek("command:vault  kv get").unwrap(), KekPlace::Command(words) if words == ["vault", "kv", "get"])
-        );
-        for text in ["", "file:", "env:", "command: ", "/run/secrets/kek", "c2VjcmV0"] {
-            assert!(kek(text).is_err(), "{text}");
         }
     }
 }

@@ -37,6 +37,10 @@ async fn serve(config: Config, screen: &Screen) -> Result<Answer, Failure> {
     // Before anything is made, so that whoever stops it at once stops it in order.
     let ends = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let issuer = config.issuer.clone();
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    for warning in config.ring.warnings() {
+        screen.warn(&warning.to_string());
+    }
     let server = Server::start(config).await;
     let server = server.map_err(|error| Failure::unavailable("cannot_serve", error.to_string()))?;
     if let Some(first) = server.first_run() {
@@ -47,7 +51,7 @@ async fn serve(config: Config, screen: &Screen) -> Result<Answer, Failure> {
             first.policy_file.display()
         ));
     }
-    screen.note(&format!("listening on http://{}, as {issuer}", server.local_addr().map_err(failed)?));
+    screen.note(&format!("listening on {scheme}://{}, as {issuer}", server.local_addr().map_err(failed)?));
     let [terminate, interrupt] = ends;
     let (mut terminate, mut interrupt) = (terminate.map_err(failed)?, interrupt.map_err(failed)?);
     server.run(either(&mut terminate, &mut interrupt)).await;

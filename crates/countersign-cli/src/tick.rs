@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::exit::{Answer, Exit, Failure};
 use crate::output::{Screen, shown};
-use crate::ring::{PATIENCE, Place, date, duration, no_ring, settle, slot, unsettled};
+use crate::ring::{PATIENCE, Place, date, duration, no_ring, settle, unsettled};
 use crate::runtime;
 
 #[derive(Args)]
@@ -24,7 +24,7 @@ pub(crate) struct Tick {
     issuer: String,
 
     /// A kind of key that there always is: ES256, RS256:4096, NAME=ALG. Again: another. A ring that begins needs one; one that is there has its own.
-    #[arg(long = "slot", value_name = "SLOT", value_parser = slot)]
+    #[arg(long = "slot", value_name = "SLOT")]
     slots: Vec<Slot>,
 
     /// How long a key signs. The ring does not know it: say it each time, if it is not the default.

@@ -158,6 +158,7 @@ mod source;
 pub mod state;
 pub mod step;
 mod store;
+mod text;
 mod time;
 
 pub use adopt::{AdoptError, AdoptKey};
@@ -187,4 +188,5 @@ pub use store::{
     Fault, JwksHeaders, KeyStore, MAX_LISTED, MAX_SEALED_BYTES, MAX_STATE_BYTES, MAX_STORED_JWKS_BYTES,
     MAX_STORED_KID_BYTES, MemoryStore, Operation, StoreError, StoreErrorKind, StoreFuture, StoreTime, Stored, Version,
 };
+pub use text::ParseError;
 pub use time::{Clock, Now, SystemClock};

@@ -72,7 +72,7 @@ async fn rotate(State(service): State<TokenService>, request: Request) -> Result
     let in_force = inner.in_force();
     let (parts, body) = request.into_parts();
     let operator = inner.operator(&in_force, &parts.extensions, AdminRight::RotateKeys).await?;
-    let Admitted { caller: operator, body, ticket } = match inner.read(operator, &parts, body).await? {
+    let Admitted { caller: operator, body, ticket } = match inner.read(&in_force, operator, &parts, body).await? {
         Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
         Begin::New(admitted) => admitted,
     };
@@ -98,7 +98,7 @@ async fn revoke(
         return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here"));
     };
     let operator = inner.operator(&in_force, &parts.extensions, AdminRight::RevokeKeys).await?;
-    let Admitted { caller: operator, body, ticket } = match inner.read(operator, &parts, body).await? {
+    let Admitted { caller: operator, body, ticket } = match inner.read(&in_force, operator, &parts, body).await? {
         Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
         Begin::New(admitted) => admitted,
     };
@@ -117,7 +117,7 @@ impl Inner {
         let client = extensions.get::<Verified>().and_then(Verified::subject);
         let client = client.ok_or(NO_CREDENTIALS).map_err(challenged)?;
         let counted = in_force.count(client);
-        self.numbers.authenticated(Some(signed::METHOD), counted.as_ref().err().map(Problem::status));
+        self.numbers.authenticated(counted.as_ref().map(|()| signed::METHOD).map_err(Problem::status));
         counted?;
         let caller = Caller { client: client.into(), method: signed::METHOD, once: None, signed: None };
         self.permit(in_force, &caller, right).await?;

@@ -1,7 +1,9 @@
 //! Who is asking. Everything but secrets is a token that the project's own verifier judges: an assertion that the
 //! client has signed (RFC 7523 as updated by RFC 10070), one that it has signed for this request, or a token of somebody
-//! else's about the workload that it is. All come as bearer tokens.
+//! else's about the workload that it is. All come as bearer tokens. Certificates are TLS's (RFC 8705): here is only said
+//! whose they are.
 
+mod certificate;
 mod keys;
 mod secret;
 
@@ -18,10 +20,12 @@ use countersign::{Clock, Keys, Remote, UnixTime};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
+use self::certificate::Certificates;
 pub(crate) use self::keys::ClientKeys;
 pub use self::secret::{ClientSecret, MIN_SECRET_BYTES, SecretKey};
 use crate::policy::{Policy, WorkloadKeys};
 use crate::problem::Problem;
+use crate::serve::Peer;
 use crate::signed;
 
 /// The longest life of an assertion: it is made for one request.
@@ -54,6 +58,7 @@ pub(crate) struct Authenticator {
     requests: Verifier<ClientKeys>,
     workloads: HashMap<Box<str>, Arc<Workloads>>,
     secrets: Option<SecretKey>,
+    certificates: Certificates,
 }
 
 /// The verifier of an issuer of workload tokens; it outlives policies that say the same of it, and its keys with it.
@@ -76,7 +81,7 @@ impl Authenticator {
             (name.into(), workloads)
         });
         let secrets = secrets.filter(|_| policy.allows_basic()).cloned();
-        Self { assertions, requests, workloads: workloads.collect(), secrets }
+        Self { assertions, requests, workloads: workloads.collect(), secrets, certificates: Certificates::of(policy) }
     }
 
     /// Whether what it was made of goes together: asked before it is put in force.
@@ -90,11 +95,16 @@ impl Authenticator {
         })
     }
 
+    /// Clients that are known by a certificate.
+    pub(crate) fn certificates(&self) -> &Certificates {
+        &self.certificates
+    }
+
     pub(crate) fn client_keys(&self) -> &ClientKeys {
         self.requests.keys()
     }
 
-    /// Who says so in these headers.
+    /// Who says so in these headers, or by the certificate of the connection; where there are both, neither is another's.
     ///
     /// # Errors
     /// 400 for what are no credentials, 401 for wrong ones and for none, 429 and 503 where they cannot be judged yet.
@@ -102,8 +112,25 @@ impl Authenticator {
         &self,
         policy: &Policy,
         headers: &HeaderMap,
+        peer: Option<&Peer>,
         clock: &dyn Clock,
     ) -> Result<Caller, Problem> {
+        let certificate = peer.and_then(|peer| peer.certificate.as_deref());
+        match certificate {
+            Some(certificate) if !headers.contains_key(AUTHORIZATION) => {
+                self.certificates.recognise(certificate, clock.now())
+            }
+            _ => {
+                let caller = self.by_headers(policy, headers, clock).await?;
+                if let Some(certificate) = certificate {
+                    self.certificates.agree(certificate, &caller, clock.now())?;
+                }
+                Ok(caller)
+            }
+        }
+    }
+
+    async fn by_headers(&self, policy: &Policy, headers: &HeaderMap, clock: &dyn Clock) -> Result<Caller, Problem> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let value = values.next().ok_or(NO_CREDENTIALS).map_err(challenged)?;
         if values.next().is_some() {

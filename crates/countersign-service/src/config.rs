@@ -5,14 +5,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use countersign::Algorithm;
-use countersign::token::RsaBits;
-use countersign_issuer::{RingConfig, Slot};
+use countersign_issuer::{KekSource, ParseError, RingConfig, Slot};
 use serde::{Deserialize, Serialize, Serializer};
 use toml::{Table, Value};
 
 use crate::audit::WhenFull;
 use crate::metadata;
+use crate::place::RingPlace;
 use crate::serve::ConnectionLimits;
 
 /// The longest file, bytes: some dozen settings and what is written beside them.
@@ -20,6 +19,9 @@ pub const MAX_CONFIG_BYTES: usize = 64 * 1024;
 
 /// What the variables of the environment begin with; behind it stands the name of a setting in capitals.
 pub const ENVIRONMENT_PREFIX: &str = "COUNTERSIGN_";
+
+/// A client in good faith fails once or twice when a key of its is exchanged; a site has some dozen of them.
+const FAILED_AUTHENTICATIONS: u32 = 60;
 
 /// A setting.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +42,8 @@ enum Kind {
     /// In the environment with commas between them.
     Texts,
     Number,
+    /// `true` or `false`.
+    Flag,
 }
 
 const fn setting(name: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Setting {
@@ -47,15 +51,42 @@ const fn setting(name: &'static str, kind: Kind, default: &'static str, about: &
 }
 
 /// All of them. Times are whole seconds.
-pub const SETTINGS: [Setting; 19] = [
+pub const SETTINGS: [Setting; 28] = [
     setting(
         "issuer",
         Kind::Text,
-        "http:// and `listen`",
+        "https:// and `listen`, or http:// without TLS",
         "the `iss` of all tokens: an https URL; http on loopback only",
     ),
     setting("listen", Kind::Text, "127.0.0.1:8080", "the address and port that is listened on"),
+    setting(
+        "tls_certificate_file",
+        Kind::Text,
+        "none",
+        "the service's certificate and those between it and its authority (PEM); read again when it changes",
+    ),
+    setting("tls_key_file", Kind::Text, "none", "the private key of the certificate (PEM), which others may not read"),
+    setting(
+        "client_ca_file",
+        Kind::Text,
+        "none",
+        "who vouches for the certificates of clients (PEM); read again when it changes",
+    ),
+    setting(
+        "plain_http",
+        Kind::Flag,
+        "false",
+        "listen without TLS on an address that is not loopback: behind a proxy that has TLS",
+    ),
     setting("directory", Kind::Text, "countersign-data", "where the ring, its key-encryption key and the policy are"),
+    setting("store", Kind::Text, "ring in `directory`", "where the ring is instead: s3://BUCKET/PREFIX, as AWS_… say"),
+    setting(
+        "kek",
+        Kind::Texts,
+        "file: and kek in `directory`",
+        "what private keys are sealed under: file:PATH, env:NAME or command:PROGRAM ARGUMENTS; the first seals, the others open",
+    ),
+    setting("kek_group_may_read", Kind::Flag, "false", "whether the group of a file of `kek` may read it (0640)"),
     setting(
         "policy_file",
         Kind::Text,
@@ -63,11 +94,17 @@ pub const SETTINGS: [Setting; 19] = [
         "who may have what signed; read again when it changes",
     ),
     setting("secret_key_file", Kind::Text, "none", "32 octets or more, which client secrets are hashed under"),
-    setting("slots", Kind::Texts, "ES256", "what is signed with: ES256, RS256/4096, or name=RS256/4096"),
+    setting("slots", Kind::Texts, "ES256", "what is signed with: ES256, RS256:4096, or name=RS256:4096"),
     setting("max_lifetime", Kind::Number, "3600", "the longest life of a token"),
     setting("rotation", Kind::Number, "86400", "how long a key signs"),
     setting("overlap", Kind::Number, "86400", "how long a key stays published after that"),
     setting("max_age", Kind::Number, "300", "how long the key set may be kept by those who fetch it"),
+    setting(
+        "failed_authentications",
+        Kind::Number,
+        "60",
+        "how many times a minute an address is told that its credentials are not good; 0: no limit, as for a proxy's",
+    ),
     setting(
         "audit_file",
         Kind::Text,
@@ -94,6 +131,7 @@ pub const SETTINGS: [Setting; 19] = [
     ),
     setting("revocations_file", Kind::Text, "none", "where revoked keys are told to verifiers that follow that file"),
     setting("connections", Kind::Number, "1024", "connections at once"),
+    setting("handshake_time", Kind::Number, "10", "how long a TLS handshake may take"),
     setting("head_time", Kind::Number, "10", "how long the head of a request may take"),
     setting("connection_time", Kind::Number, "300", "for how long a connection takes requests"),
     setting("ending_time", Kind::Number, "10", "how long requests under way are waited for at the end"),
@@ -107,14 +145,27 @@ pub struct Config {
     pub issuer: String,
     /// What is listened on.
     pub listen: SocketAddr,
+    /// Where what TLS needs is; `None`: plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// Whether plain HTTP is meant to be heard from elsewhere: there is a proxy in front.
+    pub plain_http: bool,
     /// Where everything is.
     pub directory: PathBuf,
+    /// Where the ring is; `None`: `ring` in the directory.
+    pub store: Option<RingPlace>,
+    /// What private keys are sealed under, each as [`KekSource`] reads it; none: the file `kek` in the directory, which the
+    /// first run makes.
+    pub kek: Vec<String>,
+    /// Whether the group of such a file may read it.
+    pub kek_group_may_read: bool,
     /// The policy; `None`: `policy.toml` in the directory, which the first run makes.
     pub policy_file: Option<PathBuf>,
     /// What client secrets are hashed under.
     pub secret_key_file: Option<PathBuf>,
     /// Slots and times of the ring, checked.
     pub ring: RingConfig,
+    /// How many times a minute an address is told that its credentials are not good; 0: always.
+    pub failed_authentications: u32,
     /// What connections may do.
     pub limits: ConnectionLimits,
     /// Where each decision is written down; `None`: nowhere.
@@ -144,13 +195,32 @@ pub enum MetricsAt {
     Nowhere,
 }
 
+/// Where what TLS needs is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TlsFiles {
+    /// A chain in PEM.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// Who vouches for clients.
+    pub client_authorities: Option<PathBuf>,
+}
+
 /// As they are written; those that are not there have their default, or no value.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Settings {
     issuer: Option<String>,
     listen: Option<String>,
+    tls_certificate_file: Option<PathBuf>,
+    tls_key_file: Option<PathBuf>,
+    client_ca_file: Option<PathBuf>,
+    plain_http: Option<bool>,
     directory: Option<PathBuf>,
+    store: Option<String>,
+    kek: Option<Vec<String>>,
+    kek_group_may_read: Option<bool>,
     policy_file: Option<PathBuf>,
     secret_key_file: Option<PathBuf>,
     slots: Option<Vec<String>>,
@@ -158,12 +228,14 @@ struct Settings {
     rotation: Option<u32>,
     overlap: Option<u32>,
     max_age: Option<u32>,
+    failed_authentications: Option<u32>,
     audit_file: Option<PathBuf>,
     audit_when_full: Option<String>,
     audit_subjects: Option<String>,
     metrics_listen: Option<String>,
     revocations_file: Option<PathBuf>,
     connections: Option<u32>,
+    handshake_time: Option<u32>,
     head_time: Option<u32>,
     connection_time: Option<u32>,
     ending_time: Option<u32>,
@@ -191,7 +263,7 @@ impl Config {
     /// ```
     /// use countersign_service::Config;
     ///
-    /// let config = Config::read("slots = [\"ES256\", \"RS256/4096\"]", [("COUNTERSIGN_LISTEN", "127.0.0.1:9000")])?;
+    /// let config = Config::read("slots = [\"ES256\", \"RS256:4096\"]", [("COUNTERSIGN_LISTEN", "127.0.0.1:9000")])?;
     /// assert_eq!(config.issuer, "http://127.0.0.1:9000");
     /// assert_eq!(config.ring.slots[1].name, "rs256-4096");
     /// # Ok::<(), countersign_service::ConfigError>(())
@@ -221,7 +293,7 @@ impl Config {
     /// use countersign_service::Config;
     ///
     /// const NONE: [(&str, &str); 0] = [];
-    /// let config = Config::read("slots = [\"RS256/4096\"]", NONE)?;
+    /// let config = Config::read("slots = [\"RS256:4096\"]", NONE)?;
     /// assert_eq!(Config::read(&config.to_toml(), NONE)?, config);
     /// # Ok::<(), countersign_service::ConfigError>(())
     /// ```
@@ -245,6 +317,17 @@ impl Serialize for Config {
 }
 
 impl Setting {
+    /// What it is in the file.
+    #[must_use]
+    pub const fn form(&self) -> &'static str {
+        match self.kind {
+            Kind::Text => "text",
+            Kind::Texts => "list of texts",
+            Kind::Number => "whole number",
+            Kind::Flag => "`true` or `false`",
+        }
+    }
+
     fn value(&self, text: &str) -> Result<Value, ConfigError> {
         Ok(match self.kind {
             Kind::Text => Value::String(text.to_owned()),
@@ -252,6 +335,10 @@ impl Setting {
             Kind::Number => {
                 let number = text.parse().map_err(|_| invalid(format!("`{}` is no whole number", self.name)))?;
                 Value::Integer(number)
+            }
+            Kind::Flag => {
+                let flag = text.parse().map_err(|_| invalid(format!("`{}` is not true or false", self.name)))?;
+                Value::Boolean(flag)
             }
         })
     }
@@ -265,14 +352,22 @@ impl Settings {
         Self {
             issuer: Some(config.issuer.clone()),
             listen: Some(config.listen.to_string()),
+            tls_certificate_file: config.tls.as_ref().map(|tls| tls.certificate.clone()),
+            tls_key_file: config.tls.as_ref().map(|tls| tls.key.clone()),
+            client_ca_file: config.tls.as_ref().and_then(|tls| tls.client_authorities.clone()),
+            plain_http: Some(config.plain_http),
             directory: Some(config.directory.clone()),
+            store: config.store.as_ref().map(ToString::to_string),
+            kek: (!config.kek.is_empty()).then(|| config.kek.clone()),
+            kek_group_may_read: Some(config.kek_group_may_read),
             policy_file: config.policy_file.clone(),
             secret_key_file: config.secret_key_file.clone(),
-            slots: Some(config.ring.slots.iter().map(text_of).collect()),
+            slots: Some(config.ring.slots.iter().map(ToString::to_string).collect()),
             max_lifetime: seconds(timing.max_lifetime),
             rotation: seconds(timing.rotation),
             overlap: seconds(timing.overlap),
             max_age: seconds(timing.max_age),
+            failed_authentications: Some(config.failed_authentications),
             audit_file: config.audit_file.clone(),
             audit_when_full: Some(if config.audit_when_full == WhenFull::Drop { "drop" } else { "block" }.to_owned()),
             audit_subjects: Some(if config.hashes_audit_subjects { "hashed" } else { "plain" }.to_owned()),
@@ -283,6 +378,7 @@ impl Settings {
             },
             revocations_file: config.revocations_file.clone(),
             connections: u32::try_from(limits.connections).ok(),
+            handshake_time: seconds(limits.handshake_time),
             head_time: seconds(limits.head_time),
             connection_time: seconds(limits.connection_time),
             ending_time: seconds(limits.ending_time),
@@ -292,14 +388,37 @@ impl Settings {
     fn check(self) -> Result<Config, ConfigError> {
         let listen = self.listen.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
         let listen: SocketAddr = listen.parse().map_err(|_| invalid("`listen` is no address with a port"))?;
-        let issuer = self.issuer.unwrap_or_else(|| format!("http://{listen}"));
+        let tls = match (self.tls_certificate_file, self.tls_key_file) {
+            (Some(certificate), Some(key)) => {
+                Some(TlsFiles { certificate, key, client_authorities: self.client_ca_file })
+            }
+            (None, None) if self.client_ca_file.is_none() => None,
+            _ => {
+                return Err(invalid(
+                    "`tls_certificate_file` and `tls_key_file` go together, and with `client_ca_file`",
+                ));
+            }
+        };
+        let plain_http = self.plain_http.unwrap_or_default();
+        if plain_http && tls.is_some() {
+            return Err(invalid("`plain_http` or TLS, not both"));
+        }
+        if tls.is_none() && !plain_http && !listen.ip().is_loopback() {
+            return Err(invalid(
+                "`listen` is not loopback, so it needs `tls_certificate_file` and `tls_key_file`; or \
+                 `plain_http = true`, behind a proxy that has TLS",
+            ));
+        }
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let issuer = self.issuer.unwrap_or_else(|| format!("{scheme}://{listen}"));
         let (origin, _) =
             metadata::path_of(&issuer).ok_or_else(|| invalid("`issuer` is no https URL without query and fragment"))?;
         if origin.strip_prefix("http://").is_some_and(|host| !is_loopback(host)) {
             return Err(invalid("`issuer` must be an https URL: whoever fetches keys over http takes anybody's"));
         }
         let slots = self.slots.unwrap_or_else(|| vec!["ES256".to_owned()]);
-        let mut ring = RingConfig::new(slots.iter().map(|text| slot(text)).collect::<Result<Vec<_>, _>>()?);
+        let slots = slots.iter().map(|text| text.parse()).collect::<Result<Vec<Slot>, _>>();
+        let mut ring = RingConfig::new(slots.map_err(|error: ParseError| invalid(format!("`slots`: {error}")))?);
         let set = |to: &mut Duration, seconds: Option<u32>| {
             if let Some(seconds) = seconds {
                 *to = Duration::from_secs(seconds.into());
@@ -314,11 +433,14 @@ impl Settings {
         if let Some(connections) = self.connections {
             limits.connections = connections as usize;
         }
+        set(&mut limits.handshake_time, self.handshake_time);
         set(&mut limits.head_time, self.head_time);
         set(&mut limits.connection_time, self.connection_time);
         set(&mut limits.ending_time, self.ending_time);
-        if limits.connections == 0 || limits.head_time.is_zero() || limits.connection_time.is_zero() {
-            return Err(invalid("`connections`, `head_time` and `connection_time` must be more than 0"));
+        let times = [limits.handshake_time, limits.head_time, limits.connection_time];
+        if limits.connections == 0 || times.iter().any(Duration::is_zero) {
+            let names = "`connections`, `handshake_time`, `head_time` and `connection_time`";
+            return Err(invalid(format!("{names} must be more than 0")));
         }
         let directory = self.directory.unwrap_or_else(|| PathBuf::from("countersign-data"));
         let audit_when_full = match self.audit_when_full.as_deref() {
@@ -343,13 +465,32 @@ impl Settings {
                 MetricsAt::Address(address)
             }
         };
+        let failed_authentications = self.failed_authentications.unwrap_or(FAILED_AUTHENTICATIONS);
+        let store = self.store.as_deref().map(store).transpose()?;
+        let kek = self.kek.unwrap_or_default();
+        for source in &kek {
+            source.parse::<KekSource>().map_err(|error| invalid(format!("`kek`: {error}")))?;
+        }
+        if store.is_some() && kek.is_empty() {
+            return Err(invalid(
+                "`store` needs `kek`: all nodes of a ring have the same, and it is not where the ring is",
+            ));
+        }
+        let kek_group_may_read = self.kek_group_may_read.unwrap_or(false);
+        let (policy_file, secret_key_file) = (self.policy_file, self.secret_key_file);
         Ok(Config {
             issuer,
             listen,
+            tls,
+            plain_http,
             directory,
-            policy_file: self.policy_file,
-            secret_key_file: self.secret_key_file,
+            store,
+            kek,
+            kek_group_may_read,
+            policy_file,
+            secret_key_file,
             ring,
+            failed_authentications,
             limits,
             audit_file: self.audit_file,
             audit_when_full,
@@ -360,44 +501,17 @@ impl Settings {
     }
 }
 
-/// `ALG`, `ALG/BITS`, or either with `NAME=` in front.
-fn slot(text: &str) -> Result<Slot, ConfigError> {
-    let wrong = || invalid("one of `slots` is not like ES256, RS256/4096 or name=RS256/4096");
-    let (name, key) = text.split_once('=').map_or((None, text), |(name, key)| (Some(name), key));
-    let (algorithm, bits) = key.split_once('/').map_or((key, None), |(algorithm, bits)| (algorithm, Some(bits)));
-    let algorithm = Algorithm::from_name(algorithm).filter(|one| !one.is_symmetric()).ok_or_else(wrong)?;
-    let is_rsa = matches!(algorithm.name().as_bytes(), [b'R' | b'P', b'S', ..]);
-    let bits = match (is_rsa, bits) {
-        (false, None) => None,
-        (true, None | Some("2048")) => Some((RsaBits::B2048, 2_048)),
-        (true, Some("3072")) => Some((RsaBits::B3072, 3_072)),
-        (true, Some("4096")) => Some((RsaBits::B4096, 4_096)),
-        _ => return Err(wrong()),
-    };
-    let usual = algorithm.name().to_ascii_lowercase();
-    let usual = bits.map_or_else(|| usual.clone(), |(_, bits)| format!("{usual}-{bits}"));
-    let name = name.map_or(usual, str::to_owned);
-    Ok(match bits {
-        Some((bits, _)) => Slot::rsa(name, algorithm, bits),
-        None => Slot::new(name, algorithm),
-    })
+/// Where a ring is that is not in the directory.
+fn store(text: &str) -> Result<RingPlace, ConfigError> {
+    let Ok(place) = text.parse();
+    if !matches!(place, RingPlace::S3 { .. }) {
+        return Err(invalid("`store` is not like s3://BUCKET/PREFIX; for a directory there is `directory`"));
+    }
+    place.flaw().map_or(Ok(place), |flaw| Err(invalid(format!("`store`: {flaw}"))))
 }
 
-/// What [`slot`] reads.
-fn text_of(slot: &Slot) -> String {
-    let Slot { name, algorithm, rsa_bits, .. } = slot;
-    let bits = match rsa_bits {
-        None => "",
-        Some(RsaBits::B2048) => "/2048",
-        Some(RsaBits::B3072) => "/3072",
-        Some(RsaBits::B4096) => "/4096",
-        // None that `slot` makes.
-        Some(_) => "/?",
-    };
-    format!("{name}={}{bits}", algorithm.name())
-}
-
-fn is_loopback(host: &str) -> bool {
+/// Whether a host, with its port if there is one, is this machine whatever resolves names.
+pub(crate) fn is_loopback(host: &str) -> bool {
     let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
     let name = name.map_or(host, |(name, _)| name);
     let address = name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
@@ -431,19 +545,24 @@ mod tests {
             ("issuer", "'https://a.example'", "https://b.example/x"),
             ("listen", "'127.0.0.1:1'", "[::1]:2"),
             ("directory", "'a'", "b"),
+            ("kek", "['env:A']", "file:/a b, env:B"),
+            ("kek_group_may_read", "false", "true"),
             ("policy_file", "'a'", "b"),
             ("secret_key_file", "'a'", "b"),
-            ("slots", "['ES256']", "EdDSA, k=RS256/4096"),
+            ("slots", "['ES256']", "EdDSA, k=RS256:4096"),
             ("max_lifetime", "60", "61"),
             ("rotation", "90000", "90001"),
             ("overlap", "90000", "90001"),
             ("max_age", "60", "61"),
+            ("plain_http", "true", "false"),
+            ("failed_authentications", "0", "2"),
             ("audit_file", "'a'", "b"),
             ("audit_when_full", "'block'", "drop"),
             ("audit_subjects", "'plain'", "hashed"),
             ("metrics_listen", "'127.0.0.1:9'", "off"),
             ("revocations_file", "'a'", "b"),
             ("connections", "1", "2"),
+            ("handshake_time", "1", "2"),
             ("head_time", "1", "2"),
             ("connection_time", "1", "2"),
             ("ending_time", "1", "2"),
@@ -459,12 +578,56 @@ mod tests {
                 assert_eq!(Config::read(&config.to_toml(), NONE).unwrap(), config, "{name}");
             }
         }
-        assert_eq!(SETTINGS.len(), 19, "each of them is in the table above");
+        #[cfg(feature = "s3")]
+        {
+            let kek = ("COUNTERSIGN_KEK", "env:A");
+            let config = Config::read("store = 's3://rings/prod/'", [kek]).unwrap();
+            assert_eq!(config.store, Some("s3://rings/prod".parse().unwrap()));
+            assert_eq!(Config::read(&config.to_toml(), NONE).unwrap(), config);
+            assert_eq!(Config::read("", [("COUNTERSIGN_STORE", "s3://rings/prod"), kek]).unwrap(), config);
+        }
+        // Those that go together only are in the test below.
+        assert_eq!(SETTINGS.len(), 24 + 1 + 3, "each of them is in the table above");
+    }
+
+    #[test]
+    fn tls_needs_both_of_its_files_and_makes_the_issuer_https() {
+        let file = "listen = '0.0.0.0:443'\ntls_certificate_file = 'c'\ntls_key_file = 'k'\nclient_ca_file = 'a'";
+        let config = Config::read(file, NONE).unwrap();
+        let tls = config.tls.as_ref().unwrap();
+        assert_eq!(config.issuer, "https://0.0.0.0:443");
+        assert_eq!((&tls.certificate, &tls.key), (&PathBuf::from("c"), &PathBuf::from("k")));
+        assert_eq!(tls.client_authorities, Some(PathBuf::from("a")));
+        assert_eq!(Config::read(&config.to_toml(), NONE).unwrap(), config);
+        for name in ["TLS_CERTIFICATE_FILE", "TLS_KEY_FILE", "CLIENT_CA_FILE"] {
+            let other = Config::read(file, [(format!("COUNTERSIGN_{name}"), "other")]).unwrap();
+            assert_ne!(other, config, "{name}");
+            assert_eq!(Config::read(&other.to_toml(), NONE).unwrap(), other);
+        }
+    }
+
+    #[test]
+    fn without_tls_nobody_elsewhere_is_listened_to_unless_that_is_said() {
+        for listen in ["0.0.0.0:80", "[::]:80", "192.0.2.1:80", "[2001:db8::1]:80"] {
+            let file = format!("listen = '{listen}'\nissuer = 'https://a.example'\n");
+            assert!(Config::read(&file, NONE).unwrap_err().to_string().contains("plain_http"), "{listen}");
+            assert!(Config::read(&file, [("COUNTERSIGN_PLAIN_HTTP", "true")]).unwrap().tls.is_none());
+        }
+        for listen in ["127.0.0.1:80", "127.9.9.9:80", "[::1]:80"] {
+            assert!(Config::read(&format!("listen = '{listen}'"), NONE).is_ok(), "{listen}");
+        }
     }
 
     #[test]
     fn what_makes_no_sense_is_refused() {
         for file in [
+            "tls_certificate_file = 'a'",
+            "tls_key_file = 'a'",
+            "client_ca_file = 'a'",
+            "tls_key_file = 'a'\nclient_ca_file = 'a'",
+            "plain_http = true\ntls_certificate_file = 'a'\ntls_key_file = 'a'",
+            "plain_http = 1",
+            "handshake_time = 0",
             "listen = 8080",
             "listen = '127.0.0.1'",
             "isuer = 'https://a.example'",
@@ -475,9 +638,17 @@ mod tests {
             "slots = []",
             "slots = ['HS256']",
             "slots = ['none']",
-            "slots = ['ES256/2048']",
-            "slots = ['RS256/1024']",
+            "slots = ['ES256:2048']",
+            "slots = ['RS256:1024']",
             "slots = ['ES256', 'ES256']",
+            "slots = ['RS256/4096']",
+            "store = 's3://rings'",
+            "store = 's3://Rings'\nkek = ['env:A']",
+            "store = 'gs://rings'\nkek = ['env:A']",
+            "store = '/rings'\nkek = ['env:A']",
+            "kek = ['/run/secrets/kek']",
+            "kek = 'env:A'",
+            "kek_group_may_read = 'yes'",
             "max_lifetime = 86400",
             "audit_when_full = 'fail'",
             "audit_subjects = ''",
@@ -493,12 +664,8 @@ mod tests {
         }
         assert!(Config::read("", [("COUNTERSIGN_LISTN", "x")]).is_err());
         assert!(Config::read("", [("COUNTERSIGN_HEAD_TIME", "1s")]).is_err());
+        assert!(Config::read("", [("COUNTERSIGN_PLAIN_HTTP", "yes")]).is_err());
         assert!(Config::read("", [("COUNTERSIGN_CONFIG", "x"), ("PATH", "y")]).is_ok());
-        for (slot_text, name) in
-            [("ES256", "es256"), ("PS384", "ps384-2048"), ("k=RS256/3072", "k"), ("Ed25519", "ed25519")]
-        {
-            assert_eq!(slot(slot_text).unwrap().name, name);
-        }
         for (host, expected) in
             [("localhost:80", true), ("[::1]:80", true), ("[::1]", true), ("127.9.9.9", true), ("10.0.0.1", false)]
         {

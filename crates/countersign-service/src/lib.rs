@@ -65,7 +65,7 @@
 //! # Keys
 //!
 //! Whoever has the [right](policy::AdminRight) in the policy sees the ring and gives it orders; each right stands for itself.
-//! Only **signed requests** are taken, also for `GET`: an assertion, a workload's token and a client secret are not enough.
+//! Only **signed requests** are taken, also for `GET`: assertions, workloads' tokens, certificates and secrets are not enough.
 //! So they are made with `countersign request sign`, and a client of which the policy has no `jwks` has none of these rights.
 //!
 //! ```text
@@ -106,7 +106,7 @@
 //! | 408 | `request_timeout`: the body did not come in time |
 //! | 409, 422 | `idempotency_key_in_use`, `idempotency_key_reused`; `order_refused`: the ring does not do that in the state it is in |
 //! | 413, 415 | `content_too_large`, `unsupported_media_type` |
-//! | 429 | `rate_limited`, with `Retry-After` |
+//! | 429 | `rate_limited` (a client, or an address with too many failures), `temporarily_unavailable`, with `Retry-After` |
 //! | 503 | `key_unavailable`, `signing_failed`, `temporarily_unavailable`, `audit_unavailable`, with `Retry-After`: nothing was signed, and nothing done; `order_failed`: not done, or the store does not say; `order_pending`: not known yet |
 //!
 //! An answer to an `Idempotency-Key` is kept for five minutes, but not beyond the first `exp` of its tokens, and only if
@@ -132,7 +132,13 @@
 //!
 //! [`Server`] (Unix) is all of this over a directory, with a [`Config`] out of a file and the environment; its first run
 //! makes what it needs. `countersign serve` is that as a process. [`serve()`] is for whoever has a ring that is kept
-//! elsewhere. They speak HTTP/1.1, without TLS.
+//! elsewhere. [`serve_tls`] is for whoever has a
+//! certificate too.
+//!
+//! Over [`Tls`] they speak HTTP/2 with those who choose it in the handshake, and HTTP/1.1 with all others; the certificate
+//! is exchanged while connections come. Without TLS there is HTTP/1.1 only, and a [`Server`] listens so on loopback only,
+//! unless `plain_http` says that it is behind a proxy. What a proxy says of its clients is not read: no request has an
+//! address or a certificate but those of the connection that it comes over ([`Peer`]).
 //!
 //! # What is not there
 //!
@@ -142,11 +148,13 @@ mod admin;
 pub mod audit;
 mod authenticate;
 mod body;
+mod certificate;
 mod config;
 mod idempotency;
 mod limit;
 mod metadata;
 mod numbers;
+mod place;
 pub mod policy;
 mod problem;
 mod serve;
@@ -154,17 +162,27 @@ mod serve;
 mod server;
 mod service;
 mod signed;
+mod tls;
 mod tokens;
 mod wire;
+#[cfg(unix)]
+mod writers;
 
 pub use authenticate::{ClientSecret, MAX_ASSERTION_LIFETIME, MIN_SECRET_BYTES, SecretKey};
 pub use body::{BODY_TIME, MAX_BODY_BYTES};
-pub use config::{Config, ConfigError, ENVIRONMENT_PREFIX, MAX_CONFIG_BYTES, MetricsAt, SETTINGS, Setting};
-pub use serve::{ConnectionLimits, MAX_HEAD_BYTES, serve};
+pub use certificate::ClientCertificate;
+pub use config::{Config, ConfigError, ENVIRONMENT_PREFIX, MAX_CONFIG_BYTES, MetricsAt, SETTINGS, Setting, TlsFiles};
+pub use place::RingPlace;
+pub use serve::{
+    ConnectionLimits, MAX_HEAD_BYTES, MAX_HEADERS, MAX_RESET_STREAMS, MAX_STREAMS, Peer, serve, serve_tls,
+};
 #[cfg(unix)]
 pub use server::{FirstRun, Server, ServerError};
 pub use service::{BuildError, ReloadError, ServiceBuilder, TokenService};
+pub use tls::{MAX_PEM_BYTES, PinnedCertificates, Tls, TlsError, TlsPem};
 pub use wire::{MAX_BATCH, MalformedRequest};
+#[cfg(unix)]
+pub use writers::{WritableByOthers, check_writers};
 
 /// What is served, as an OpenAPI document (3.1).
 pub const OPENAPI: &str = include_str!("../openapi.json");

@@ -38,11 +38,18 @@ const SIGNING_BUCKETS: [f64; 12] =
 /// First digits of statuses, from 2 on.
 const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
-/// How callers have shown who they are; the last of them did not.
-const METHODS: [&str; 5] = ["private_key_jwt", "signed_request", "workload", "client_secret_basic", "unrecognised"];
+/// How clients show who they are.
+const METHODS: [&str; 6] = [
+    "private_key_jwt",
+    "signed_request",
+    "workload",
+    "tls_client_auth",
+    "self_signed_tls_client_auth",
+    "client_secret_basic",
+];
 
-/// What became of that.
-const ADMISSIONS: [&str; 4] = ["accepted", "refused", "rate_limited", "unavailable"];
+/// What becomes of those who are not taken for anybody.
+const REFUSALS: [&str; 3] = ["refused", "rate_limited", "unavailable"];
 
 /// Of a service.
 pub(crate) struct Numbers {
@@ -51,7 +58,8 @@ pub(crate) struct Numbers {
     other_requests: [Counter; CLASSES.len()],
     slots: HashMap<Box<str>, OfSlot>,
     denials: HashMap<&'static str, Counter>,
-    authentications: [[Counter; ADMISSIONS.len()]; METHODS.len()],
+    authenticated: HashMap<&'static str, Counter>,
+    not_authenticated: [Counter; REFUSALS.len()],
     reloads: [Counter; 2],
     policy_loaded: Gauge,
 }
@@ -68,6 +76,7 @@ impl Numbers {
         describe();
         let classes =
             |route: &str| CLASSES.map(|class| counter!(REQUESTS, "route" => route.to_owned(), "class" => class));
+        let authentications = |method: &'static str, result: &'static str| counter!(AUTHENTICATIONS, "method" => method, "result" => result);
         let slot = |name: &str| {
             let of = |result: &'static str| counter!(TOKENS, "slot" => name.to_owned(), "result" => result);
             let seconds = histogram!(SIGNING, "slot" => name.to_owned());
@@ -87,9 +96,8 @@ impl Numbers {
             other_requests: classes("other"),
             slots: config.slots.iter().map(|it| (it.name.as_str().into(), slot(&it.name))).collect(),
             denials: Denial::CODES.into_iter().map(|code| (code, counter!(DENIALS, "code" => code))).collect(),
-            authentications: METHODS.map(|method| {
-                ADMISSIONS.map(|result| counter!(AUTHENTICATIONS, "method" => method, "result" => result))
-            }),
+            authenticated: METHODS.into_iter().map(|method| (method, authentications(method, "accepted"))).collect(),
+            not_authenticated: REFUSALS.map(|result| authentications("none", result)),
             reloads: ["accepted", "refused"].map(|result| counter!(RELOADS, "result" => result)),
             policy_loaded,
         }
@@ -115,16 +123,18 @@ impl Numbers {
         }
     }
 
-    /// Somebody was recognised by this method, or not at all; with which status it was refused.
-    pub(crate) fn authenticated(&self, method: Option<&'static str>, refused: Option<StatusCode>) {
-        let method = method.and_then(|name| METHODS.iter().position(|one| *one == name)).unwrap_or(METHODS.len() - 1);
-        let result = match refused {
-            None => 0,
-            Some(StatusCode::TOO_MANY_REQUESTS) => 2,
-            Some(status) if status.is_server_error() => 3,
-            Some(_) => 1,
-        };
-        self.authentications[method][result].increment(1);
+    /// Somebody was recognised by this method, or was refused with that status.
+    pub(crate) fn authenticated(&self, result: Result<&'static str, StatusCode>) {
+        match result {
+            Ok(method) => {
+                if let Some(counter) = self.authenticated.get(method) {
+                    counter.increment(1);
+                }
+            }
+            Err(StatusCode::TOO_MANY_REQUESTS) => self.not_authenticated[1].increment(1),
+            Err(status) if status.is_server_error() => self.not_authenticated[2].increment(1),
+            Err(_) => self.not_authenticated[0].increment(1),
+        }
     }
 
     /// A policy is in force from now on, or was refused.

@@ -98,6 +98,11 @@ impl Problem {
         self.status
     }
 
+    /// Whether credentials were shown that are none.
+    pub(crate) fn blames_credentials(&self) -> bool {
+        matches!(self.status, StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED)
+    }
+
     /// Whether the same may succeed later.
     pub(crate) fn is_temporary(&self) -> bool {
         self.status.is_server_error() || self.status == StatusCode::TOO_MANY_REQUESTS

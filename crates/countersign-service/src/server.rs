@@ -1,10 +1,11 @@
-//! A service that runs by itself, on one machine with a directory.
+//! A service that runs by itself.
 
 use std::fmt;
 use std::fs::{self, File};
 use std::future::pending;
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use countersign::{Algorithm, FileSink, SigningKey};
-use countersign_issuer::{DirectoryStore, Kek, KekRing, KekSource, Ring};
+use countersign_issuer::{Kek, KekRing, KekSource, KeyStore, Ring, StartError};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
@@ -22,14 +23,18 @@ use zeroize::Zeroizing;
 
 use crate::audit::{Audit, AuditOptions};
 use crate::authenticate::SecretKey;
-use crate::config::{Config, MetricsAt};
+use crate::certificate::thumbprint;
+use crate::config::{Config, MetricsAt, TlsFiles};
 use crate::numbers;
+use crate::place::RingPlace;
 use crate::policy::{MAX_POLICY_BYTES, Policy};
-use crate::serve::{ConnectionLimits, serve};
+use crate::serve::{ConnectionLimits, accept, serve};
 use crate::service::TokenService;
+use crate::tls::{MAX_PEM_BYTES, Tls, TlsPem};
+use crate::writers::check_writers;
 
-/// How often is looked whether the policy has changed.
-const POLICY_POLL: Duration = Duration::from_secs(2);
+/// How often is looked whether the policy, or what TLS needs, has changed.
+const POLL: Duration = Duration::from_secs(2);
 
 /// How often what was measured is put into buckets.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
@@ -37,7 +42,8 @@ const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// The client that the first run makes.
 const FIRST_CLIENT: &str = "first";
 
-/// The whole service on one machine: a ring, a policy and a listener, over a directory. `countersign serve` is this.
+/// The whole service: a ring, a policy and a listener, over a directory, or with the ring in S3, where several of them have one
+/// between them. `countersign serve` is this.
 ///
 /// ```text
 /// <directory>        0700
@@ -47,14 +53,24 @@ const FIRST_CLIENT: &str = "first";
 ///   client.pem       0600   the private key of the client in it; to be moved to where that client is
 ///   audit-subjects.key 0600 what subjects are hashed under in the audit log, if they are
 /// ```
+///
+/// What is elsewhere by the [`Config`] is not made here, and where all is, nor is the directory.
 pub struct Server {
     service: TokenService,
     listener: TcpListener,
     limits: ConnectionLimits,
+    tls: Option<SecuredBy>,
     policy_file: PathBuf,
     policy: String,
     first_run: Option<FirstRun>,
     metrics: Option<Scraped>,
+}
+
+struct SecuredBy {
+    tls: Tls,
+    files: TlsFiles,
+    /// What of them was read last.
+    seen: Thumbprint,
 }
 
 /// What the first run has made.
@@ -92,17 +108,23 @@ impl Server {
     pub async fn start(config: Config) -> Result<Self, ServerError> {
         let opened = tokio::task::spawn_blocking(move || Opened::open(config)).await;
         let opened = opened.map_err(|_| ServerError("opening ended early".into()))??;
-        let Opened { config, store, keks, policy_file, text, first_run, secret_key, audit, revocations } = opened;
+        let Opened { config, place, store, keks, policy_file, text, first_run, secret_key, pem, audit, revocations } =
+            opened;
         // Before the ring, which begins to count with its start.
         let metrics = Scraped::of(&config).await?;
         let policy = Policy::parse(&text, &config.ring);
         let policy = policy.map_err(|error| failed("read", &policy_file, &error))?;
-        let mut ring = Ring::builder(&*config.issuer, config.ring, Arc::new(store), keks);
+        let mut ring = Ring::builder(&*config.issuer, config.ring, store, keks);
         if let Some(sink) = revocations {
             ring = ring.revocations(Arc::new(sink));
         }
-        let ring = ring.start().await;
-        let ring = ring.map_err(|error| ServerError(error.to_string().into()))?;
+        let ring = ring.start().await.map_err(|error| match error {
+            StartError::State(why) => {
+                let issuer = &config.issuer;
+                ServerError(format!("the ring in {place} cannot be opened for {issuer} with `kek`: {why}").into())
+            }
+            error => ServerError(error.to_string().into()),
+        })?;
         let mut builder = TokenService::builder(ring, policy);
         if let Some(key) = secret_key {
             builder = builder.secret_key(key);
@@ -110,9 +132,20 @@ impl Server {
         if let Some(audit) = audit {
             builder = builder.audit(audit);
         }
+        if let Some(per_minute) = NonZeroU32::new(config.failed_authentications) {
+            builder = builder.failed_authentications(per_minute);
+        }
         let service = builder.build().map_err(|error| ServerError(error.to_string().into()))?;
+        let tls = match config.tls.zip(pem) {
+            Some((files, pem)) => {
+                let tls = Tls::new(&pem, service.pinned_certificates());
+                let tls = tls.map_err(|error| failed("use", &files.certificate, &error))?;
+                Some(SecuredBy { tls, files, seen: thumbprint_of(&pem) })
+            }
+            None => None,
+        };
         let listener = listen(config.listen).await?;
-        Ok(Self { service, listener, limits: config.limits, policy_file, policy: text, first_run, metrics })
+        Ok(Self { service, listener, limits: config.limits, tls, policy_file, policy: text, first_run, metrics })
     }
 
     /// What is listened on.
@@ -143,10 +176,11 @@ impl Server {
         &self.service
     }
 
-    /// Serves until `shutdown`, and reads the policy again when its file changes. A policy that is not good changes nothing
-    /// but the log.
+    /// Serves until `shutdown`, and reads the policy and what TLS needs again when their files change. What is not good
+    /// changes nothing but the log.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
-        let Self { service, listener, limits, policy_file, policy, metrics, .. } = self;
+        let Self { service, listener, limits, tls: secured, policy_file, policy, metrics, .. } = self;
+        let tls = secured.as_ref().map(|secured| secured.tls.clone());
         let (mut router, mut apart, mut handle) = (service.router(), None, None);
         if let Some(Scraped { handle: shown, listener }) = metrics {
             handle = Some(shown.clone());
@@ -156,8 +190,9 @@ impl Server {
             }
         }
         tokio::select! {
-            () = serve(listener, router, limits, shutdown) => {}
+            () = accept(listener, tls, router, limits, shutdown) => {}
             () = watch(&service, &policy_file, policy) => {}
+            () = watch_tls(secured) => {}
             Some(()) = async { Some(apart?.await) } => {}
             Some(()) = async { Some(keep_up(handle?).await) } => {}
         }
@@ -204,6 +239,7 @@ impl Scraped {
 /// Those of a few scrapers.
 const METRICS_LIMITS: ConnectionLimits = ConnectionLimits {
     connections: 16,
+    handshake_time: Duration::from_secs(10),
     head_time: Duration::from_secs(10),
     connection_time: Duration::from_secs(300),
     ending_time: Duration::from_secs(1),
@@ -232,17 +268,21 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
 
 /// Never ends.
 async fn watch(service: &TokenService, file: &Path, mut seen: String) {
-    let mut ticks = interval(POLICY_POLL);
+    let mut ticks = interval(POLL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_good = true;
     loop {
         ticks.tick().await;
         let path = file.to_owned();
         let read = tokio::task::spawn_blocking(move || read_policy(&path)).await;
-        let Ok(Ok(text)) = read else {
-            tracing::warn!(target: "countersign::service", "the policy cannot be read; the one in force stays");
-            numbers::policy_failing(true);
-            continue;
+        let text = match read {
+            Ok(Ok(text)) => text,
+            Ok(Err(error)) => {
+                tracing::warn!(target: "countersign::service", %error, "the policy cannot be read; the one in force stays");
+                numbers::policy_failing(true);
+                continue;
+            }
+            Err(_) => continue,
         };
         if text != seen {
             let reloaded = service.reload(&text);
@@ -256,15 +296,46 @@ async fn watch(service: &TokenService, file: &Path, mut seen: String) {
     }
 }
 
+/// Never ends. A certificate and a key that were written one after the other are a pair at the next look.
+async fn watch_tls(secured: Option<SecuredBy>) {
+    let Some(SecuredBy { tls, files, mut seen }) = secured else { return pending().await };
+    let mut ticks = interval(POLL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let paths = files.clone();
+        let read = tokio::task::spawn_blocking(move || read_pem(&paths)).await;
+        let pem = match read {
+            Ok(Ok(pem)) => pem,
+            Ok(Err(error)) => {
+                tracing::warn!(target: "countersign::service", %error, "TLS: what is in force stays");
+                continue;
+            }
+            Err(_) => continue,
+        };
+        let next = thumbprint_of(&pem);
+        if next == seen {
+            continue;
+        }
+        seen = next;
+        match tls.reload(&pem) {
+            Ok(()) => tracing::info!(target: "countersign::service", "TLS: another certificate in force"),
+            Err(error) => tracing::error!(target: "countersign::service", %error, "TLS: what is in force stays"),
+        }
+    }
+}
+
 /// What is opened before anything runs. Blocks.
 struct Opened {
     config: Config,
-    store: DirectoryStore,
+    place: RingPlace,
+    store: Arc<dyn KeyStore>,
     keks: KekRing,
     policy_file: PathBuf,
     text: String,
     first_run: Option<FirstRun>,
     secret_key: Option<SecretKey>,
+    pem: Option<TlsPem>,
     audit: Option<Audit>,
     revocations: Option<FileSink>,
 }
@@ -272,12 +343,14 @@ struct Opened {
 impl Opened {
     fn open(config: Config) -> Result<Self, ServerError> {
         let directory = &config.directory;
-        make_directory(directory).map_err(|error| failed("make", directory, &error))?;
+        if config.store.is_none() || config.policy_file.is_none() {
+            make_directory(directory).map_err(|error| failed("make", directory, &error))?;
+        }
         let secret_key = config.secret_key_file.as_deref().map(secret_key).transpose()?;
-        let kek = kek(directory)?;
-        let keks = KekRing::new([kek]).map_err(|error| ServerError(error.to_string().into()))?;
-        let ring = directory.join("ring");
-        let store = DirectoryStore::open(&ring).map_err(|error| failed("open", &ring, &error))?;
+        let pem = config.tls.as_ref().map(read_pem).transpose()?;
+        let keks = KekRing::new(keks(&config)?).map_err(|error| ServerError(error.to_string().into()))?;
+        let place = config.store.clone().unwrap_or_else(|| RingPlace::Directory(directory.join("ring")));
+        let store = place.open().map_err(|error| ServerError(format!("cannot open {place}: {error}").into()))?;
         let usual = directory.join("policy.toml");
         let first_run = match &config.policy_file {
             None if !exists(&usual) => Some(first_run(&config, &usual)?),
@@ -287,7 +360,7 @@ impl Opened {
         let text = read_policy(&policy_file).map_err(|error| failed("read", &policy_file, &error))?;
         let audit = config.audit_file.as_deref().map(|file| audit(&config, file)).transpose()?;
         let revocations = config.revocations_file.as_deref().map(revocations).transpose()?;
-        Ok(Self { config, store, keks, policy_file, text, first_run, secret_key, audit, revocations })
+        Ok(Self { config, place, store, keks, policy_file, text, first_run, secret_key, pem, audit, revocations })
     }
 }
 
@@ -315,6 +388,20 @@ fn first_run(config: &Config, policy_file: &Path) -> Result<FirstRun, ServerErro
     );
     write_new(policy_file, text.as_bytes()).map_err(|error| failed("write", policy_file, &error))?;
     Ok(FirstRun { client: FIRST_CLIENT, key_file, policy_file: policy_file.to_owned() })
+}
+
+/// Those that are named, or else the directory's own.
+fn keks(config: &Config) -> Result<Vec<Kek>, ServerError> {
+    if config.kek.is_empty() {
+        return Ok(vec![kek(&config.directory)?]);
+    }
+    let load = |text: &String| {
+        let failed = |error: &dyn fmt::Display| ServerError(format!("`kek`: {error}").into());
+        let source: KekSource = text.parse().map_err(|error| failed(&error))?;
+        let source = if config.kek_group_may_read { source.group_may_read() } else { source };
+        source.load().map_err(|error| failed(&error))
+    };
+    config.kek.iter().map(load).collect()
 }
 
 /// A new one only for a ring that does not exist: keys that are sealed under a lost one would be lost too.
@@ -372,7 +459,44 @@ fn private_file(file: &Path) -> Result<Zeroizing<Vec<u8>>, ServerError> {
     Ok(octets)
 }
 
+fn read_pem(files: &TlsFiles) -> Result<TlsPem, ServerError> {
+    let certificates = read_at_most(&files.certificate, MAX_PEM_BYTES, |_| Ok(()))?;
+    let key = read_at_most(&files.key, MAX_PEM_BYTES, |mode| match mode & 0o037 {
+        0 => Ok(()),
+        _ => Err("others may read it: chmod o=,g-wx it"),
+    })?;
+    let mut pem = TlsPem::new(&**certificates, &**key);
+    if let Some(file) = &files.client_authorities {
+        pem = pem.client_authorities(&**read_at_most(file, MAX_PEM_BYTES, |_| Ok(()))?);
+    }
+    Ok(pem)
+}
+
+/// All of a file, in a vector that does not grow, if its mode will do.
+fn read_at_most(
+    file: &Path,
+    most: usize,
+    check: impl FnOnce(u32) -> Result<(), &'static str>,
+) -> Result<Zeroizing<Vec<u8>>, ServerError> {
+    let mut octets = Zeroizing::new(Vec::with_capacity(most + 1));
+    let opened = File::open(file).map_err(|error| failed("read", file, &error))?;
+    let metadata = opened.metadata().map_err(|error| failed("read", file, &error))?;
+    let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions());
+    check(mode).map_err(|why| failed("use", file, &why))?;
+    opened.take(most as u64 + 1).read_to_end(&mut octets).map_err(|error| failed("read", file, &error))?;
+    if octets.len() > most { Err(failed("use", file, &"it is too long")) } else { Ok(octets) }
+}
+
+/// Of everything that was read, so that of the key nothing is kept.
+fn thumbprint_of(pem: &TlsPem) -> Thumbprint {
+    let authorities = pem.client_authorities.as_deref().unwrap_or_default();
+    [&*pem.certificates, &**pem.key, authorities].map(thumbprint)
+}
+
+type Thumbprint = [[u8; 32]; 3];
+
 fn read_policy(file: &Path) -> io::Result<String> {
+    check_writers(file).map_err(io::Error::other)?;
     let mut text = String::new();
     // One byte more than is allowed, so that what is too long is found to be.
     File::open(file)?.take(MAX_POLICY_BYTES as u64 + 1).read_to_string(&mut text)?;

@@ -1,4 +1,6 @@
+use std::collections::BTreeSet;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +11,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get, get_service, post};
 use countersign::claims::{Replay, ReplayMemory};
-use countersign::{Clock, SystemClock, UnixTime};
+use countersign::{Clock, PeerLimit, SystemClock, UnixTime};
 use countersign_issuer::{Minter, Ring};
-use http::header::CACHE_CONTROL;
+use http::header::{AUTHORIZATION, CACHE_CONTROL};
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -25,7 +27,9 @@ use crate::metadata::{self, Metadata};
 use crate::numbers::Numbers;
 use crate::policy::{MAX_TOKEN_BYTES, Policy, PolicyError};
 use crate::problem::Problem;
+use crate::serve::Peer;
 use crate::signed::{self, Signed};
+use crate::tls::PinnedCertificates;
 use crate::tokens;
 
 /// The token service of one issuer. Clones are the same service.
@@ -42,6 +46,7 @@ pub(crate) struct Inner {
     replays: ReplayMemory,
     pub(crate) signed: Signed,
     pub(crate) idempotency: Arc<Idempotency>,
+    pub(crate) failures: Option<PeerLimit>,
     /// For what takes long enough to be done elsewhere than where requests are taken in.
     pub(crate) signing: Arc<Semaphore>,
     /// For what operators order.
@@ -66,6 +71,7 @@ pub struct ServiceBuilder {
     clock: Arc<dyn Clock>,
     secrets: Option<SecretKey>,
     base_url: Option<Box<str>>,
+    failures: Option<NonZeroU32>,
     audit: Option<Audit>,
 }
 
@@ -133,6 +139,14 @@ impl ServiceBuilder {
         self
     }
 
+    /// Where decisions are written down: each token that is signed or denied, and each order to the ring before it is
+    /// carried out. Nowhere unless it is said.
+    #[must_use]
+    pub fn audit(mut self, audit: Audit) -> Self {
+        self.audit = Some(audit);
+        self
+    }
+
     /// What the URLs of this service begin with, as its clients see them and [sign](countersign::claims::signed_request) them:
     /// such as `https://issuer.example`. Scheme, host and port of the issuer unless it is said.
     #[must_use]
@@ -141,11 +155,12 @@ impl ServiceBuilder {
         self
     }
 
-    /// Where decisions are written down: each token that is signed or denied, and each order to the ring before it is
-    /// carried out. Nowhere unless it is said.
+    /// How many times a minute, and at once, a [`Peer`](crate::Peer) is told that its credentials are not good; after
+    /// that it is told to wait, and no more (429). Good ones are taken from it all the same, and unlock nothing. As often as it
+    /// likes unless it is said; whom no [`Peer`](crate::Peer) is known of are counted as one.
     #[must_use]
-    pub fn audit(mut self, audit: Audit) -> Self {
-        self.audit = Some(audit);
+    pub fn failed_authentications(mut self, per_minute: NonZeroU32) -> Self {
+        self.failures = Some(per_minute);
         self
     }
 
@@ -160,8 +175,6 @@ impl ServiceBuilder {
         let in_force = InForce::new(self.policy, &self.ring, self.secrets.as_ref(), None)?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let now = self.clock.now();
-        let base_url = self.base_url.unwrap_or_else(|| signed::base_url_of(self.ring.issuer()));
-        let signed = Signed::new(&base_url, now).map_err(BuildError::BaseUrl)?;
         if let Some(audit) = &self.audit {
             let (issuer, policy) = (self.ring.issuer().into(), in_force.policy.revision().into());
             audit.note(Record::Begin { time: Time(now), version: env!("CARGO_PKG_VERSION"), issuer, policy });
@@ -170,6 +183,8 @@ impl ServiceBuilder {
         let paths = paths.collect::<Vec<_>>();
         let numbers = Numbers::new(self.ring.config(), paths.iter().map(|(path, route)| (&**path, &**route)));
         numbers.loaded();
+        let base_url = self.base_url.unwrap_or_else(|| signed::base_url_of(self.ring.issuer()));
+        let signed = Signed::new(&base_url, now).map_err(BuildError::BaseUrl)?;
         Ok(TokenService(Arc::new(Inner {
             // The length of a whole token is bounded by its profile.
             minter: self.ring.minter().max_payload_bytes(MAX_TOKEN_BYTES),
@@ -182,6 +197,7 @@ impl ServiceBuilder {
             replays: ReplayMemory::default(),
             signed,
             idempotency: Arc::new(Idempotency::new(BOUNDS)),
+            failures: self.failures.map(|per_minute| PeerLimit::per_minute(per_minute, |_, _| None)),
             signing: Arc::new(Semaphore::new(cores)),
             orders: Arc::new(Semaphore::new(MAX_ORDERS)),
             audit: self.audit,
@@ -218,7 +234,15 @@ impl TokenService {
     /// A service that signs with the keys of `ring` what `policy` allows.
     #[must_use]
     pub fn builder(ring: Ring, policy: Policy) -> ServiceBuilder {
-        ServiceBuilder { ring, policy, clock: Arc::new(SystemClock), secrets: None, base_url: None, audit: None }
+        ServiceBuilder {
+            ring,
+            policy,
+            clock: Arc::new(SystemClock),
+            secrets: None,
+            audit: None,
+            base_url: None,
+            failures: None,
+        }
     }
 
     /// All [routes](Self::routes).
@@ -275,6 +299,12 @@ impl TokenService {
         }
     }
 
+    /// The certificates that clients are known by under the policy in force, whoever has signed them.
+    #[must_use]
+    pub fn pinned_certificates(&self) -> impl PinnedCertificates + use<> {
+        Pinned(Arc::clone(&self.0))
+    }
+
     /// The [revision](Policy::revision) of the policy in force.
     #[must_use]
     pub fn policy_revision(&self) -> String {
@@ -285,6 +315,18 @@ impl TokenService {
 impl fmt::Debug for TokenService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenService").field("ring", &self.0.ring).finish_non_exhaustive()
+    }
+}
+
+struct Pinned(Arc<Inner>);
+
+impl PinnedCertificates for Pinned {
+    fn are_some(&self) -> bool {
+        self.0.in_force.load().authenticator.certificates().have_pins()
+    }
+
+    fn contain(&self, thumbprint: &[u8; 32]) -> bool {
+        self.0.in_force.load().authenticator.certificates().pin(thumbprint)
     }
 }
 
@@ -300,17 +342,32 @@ impl Inner {
     /// Who is asking, for the first time and not too often. Whoever has signed the request is [admitted](Self::admit_signed) when its
     /// body is there.
     pub(crate) async fn admit(&self, in_force: &InForce, head: &http::request::Parts) -> Result<Caller, Problem> {
-        let recognised = in_force.authenticator.recognise(&in_force.policy, &head.headers, &*self.clock).await;
-        let method = recognised.as_ref().ok().map(|caller| caller.method);
-        let admitted = recognised.and_then(|caller| self.take_once(in_force, caller, head));
-        let is_all = !admitted.as_ref().is_ok_and(|caller| caller.signed.is_some());
-        if is_all {
-            self.numbers.authenticated(method, admitted.as_ref().err().map(Problem::status));
-        }
+        let peer = head.extensions.get::<Peer>();
+        let has_shown = head.headers.contains_key(AUTHORIZATION) || peer.is_some_and(|peer| peer.certificate.is_some());
+        let admitted = self.judge(in_force, head, peer).await;
+        let admitted = admitted.map_err(|problem| match &self.failures {
+            Some(limit) if has_shown && problem.blames_credentials() => {
+                match limit.refuse(peer.map(|peer| peer.address.ip())) {
+                    None => problem,
+                    Some(after) => {
+                        let status = StatusCode::TOO_MANY_REQUESTS;
+                        Problem::new(status, "rate_limited", TOO_MANY_FAILURES).retry_after(after)
+                    }
+                }
+            }
+            _ => problem,
+        });
+        self.numbers.authenticated(admitted.as_ref().map(|caller| caller.method).map_err(Problem::status));
         admitted
     }
 
-    fn take_once(&self, in_force: &InForce, caller: Caller, head: &http::request::Parts) -> Result<Caller, Problem> {
+    async fn judge(
+        &self,
+        in_force: &InForce,
+        head: &http::request::Parts,
+        peer: Option<&Peer>,
+    ) -> Result<Caller, Problem> {
+        let caller = in_force.authenticator.recognise(&in_force.policy, &head.headers, peer, &*self.clock).await?;
         tracing::debug!(target: "countersign::service", client = &*caller.client, method = caller.method, "client recognised");
         if let Some(verified) = &caller.signed {
             self.signed.begin(verified, head, self.clock.now())?;
@@ -344,11 +401,12 @@ impl Inner {
     /// The rest, of a request that its client has signed. Counted only now, or whoever has seen its token could use its rate up.
     pub(crate) fn admit_signed(&self, in_force: &InForce, caller: &Caller, body: &[u8]) -> Result<(), Problem> {
         let Some(verified) = &caller.signed else { return Ok(()) };
-        let used_up = signed::check_body(verified, body)
-            .and_then(|()| in_force.count(&caller.client))
-            .and_then(|()| self.signed.use_up(verified, self.clock.now()));
-        self.numbers.authenticated(Some(caller.method), used_up.as_ref().err().map(Problem::status));
-        used_up
+        let admit = || {
+            signed::check_body(verified, body)?;
+            in_force.count(&caller.client)?;
+            self.signed.use_up(verified, self.clock.now())
+        };
+        admit().inspect_err(|problem: &Problem| self.numbers.authenticated(Err(problem.status())))
     }
 }
 
@@ -365,6 +423,8 @@ impl InForce {
         self.limits.count_others(client, tokens).map_err(limited)
     }
 }
+
+pub(crate) const TOO_MANY_FAILURES: &str = "too many credentials that are not good have come from this address";
 
 fn limited(why: Limited) -> Problem {
     match why {
@@ -408,21 +468,33 @@ async fn count(State(service): State<TokenService>, request: Request, next: Next
     response
 }
 
-/// Whether every slot signs, and which do not.
+/// Whether every slot signs, which do not, and what the ring's operator has to know, which says what will not sign for ever.
 async fn ready(State(service): State<TokenService>) -> Response {
+    let Inner { ring, clock, born, .. } = &*service.0;
     // What is made in the second of the start cannot be told from what was made before.
-    let has_begun = service.0.clock.now() >= service.0.born;
-    match service.0.ring.ready_within(Duration::ZERO).await {
-        Ok(()) if !has_begun => {
-            no_store(StatusCode::SERVICE_UNAVAILABLE, json!({ "status": "not ready", "slots": {} }).to_string())
-        }
-        Ok(()) => no_store(StatusCode::OK, json!({ "status": "ready" }).to_string()),
-        Err(missing) => {
-            let slots: serde_json::Map<_, _> =
-                missing.0.into_iter().map(|(slot, reason)| (slot, reason.to_string().into())).collect();
-            no_store(StatusCode::SERVICE_UNAVAILABLE, json!({ "status": "not ready", "slots": slots }).to_string())
-        }
+    let has_begun = clock.now() >= *born;
+    let slots: serde_json::Map<_, _> = match ring.ready_within(Duration::ZERO).await {
+        Ok(()) => serde_json::Map::new(),
+        Err(missing) => missing.0.into_iter().map(|(slot, reason)| (slot, reason.to_string().into())).collect(),
+    };
+    let (status, text) = match has_begun && slots.is_empty() {
+        true => (StatusCode::OK, "ready"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+    };
+    let mut body = json!({ "status": text });
+    if text != "ready" {
+        body["slots"] = slots.into();
     }
+    let told = ring.status();
+    let failing: Vec<_> = told.failing.keys().map(|work| work.code()).collect();
+    let alarms: BTreeSet<_> = told.alarms.iter().map(|alarm| alarm.code()).collect();
+    if !failing.is_empty() {
+        body["failing"] = json!(failing);
+    }
+    if !alarms.is_empty() {
+        body["alarms"] = json!(alarms);
+    }
+    no_store(status, body.to_string())
 }
 
 pub(crate) fn no_store(status: StatusCode, body: impl Into<axum::body::Body>) -> Response {

@@ -35,7 +35,7 @@ pub(crate) async fn one(State(service): State<TokenService>, request: Request) -
         Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
         Begin::New(admitted) => admitted,
     };
-    let wish = inner.judge(&in_force, &caller.client, wire::request(&body)?);
+    let wish = inner.weigh(&in_force, &caller.client, wire::request(&body)?);
     let (wish, made) = if wish.is_slow() {
         let (shared, client) = (Arc::clone(inner), caller.client.clone());
         let sign = move || {
@@ -66,8 +66,8 @@ pub(crate) async fn batch(State(service): State<TokenService>, request: Request)
     let asked = wire::batch(&body)?;
     // The first was counted already.
     in_force.count_others(&caller.client, asked.len())?;
-    let judge = |asked: Result<_, Problem>| asked.map(|asked| inner.judge(&in_force, &caller.client, asked));
-    let wishes: Vec<_> = asked.into_iter().map(judge).collect();
+    let weigh = |asked: Result<_, Problem>| asked.map(|asked| inner.weigh(&in_force, &caller.client, asked));
+    let wishes: Vec<_> = asked.into_iter().map(weigh).collect();
     let is_long = wishes.len() > FEW || wishes.iter().flatten().any(Wish::is_slow);
     let (shared, client) = (Arc::clone(inner), caller.client.clone());
     let sign = move || -> Vec<(Option<Wish>, Result<Answer, Problem>)> {
@@ -165,22 +165,24 @@ pub(crate) struct Admitted {
 }
 
 impl Inner {
-    /// Who asks, before any of the body is read, and again with it if the request is signed.
+    /// Who asks, before any of the body is read.
     async fn take_in(&self, in_force: &InForce, request: Request) -> Result<Begin, Problem> {
         let (parts, body) = request.into_parts();
         let caller = self.admit(in_force, &parts).await?;
+        self.read(in_force, caller, &parts, body).await
+    }
+
+    /// The body of a client's request, which is asked for again with it if it is signed; and what was answered under the same key, or
+    /// the right to answer.
+    pub(crate) async fn read(
+        &self,
+        in_force: &InForce,
+        caller: Caller,
+        parts: &Parts,
+        body: Body,
+    ) -> Result<Begin, Problem> {
         let body = body::read(&parts.headers, body).await?;
         self.admit_signed(in_force, &caller, &body)?;
-        self.begin(caller, &parts, body)
-    }
-
-    /// The body of a client's request; and what was answered under the same key, or the right to answer.
-    pub(crate) async fn read(&self, caller: Caller, parts: &Parts, body: Body) -> Result<Begin, Problem> {
-        let body = body::read(&parts.headers, body).await?;
-        self.begin(caller, parts, body)
-    }
-
-    fn begin(&self, caller: Caller, parts: &Parts, body: Bytes) -> Result<Begin, Problem> {
         let Some(key) = idempotency_key(&parts.headers)? else {
             return Ok(Begin::New(Admitted { caller, body, ticket: None }));
         };
@@ -201,7 +203,7 @@ impl Inner {
         }
     }
 
-    fn judge(&self, in_force: &InForce, client: &str, asked: policy::Request) -> Wish {
+    fn weigh(&self, in_force: &InForce, client: &str, asked: policy::Request) -> Wish {
         let decided = policy::decide(&in_force.policy, client, &asked, self.clock.now());
         if let Err(denied) = &decided {
             self.numbers.denied(denied.code());

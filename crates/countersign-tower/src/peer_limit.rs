@@ -172,6 +172,23 @@ impl PeerLimit {
         Self { counts: Box::new(counts), ..self }
     }
 
+    /// For those who judge by themselves: counts a refusal of this peer, whatever the closures say, and says after what time
+    /// the next one is answered for what it is, if this one is not to be.
+    ///
+    /// ```
+    /// use std::num::NonZeroU32;
+    ///
+    /// # use countersign_tower::PeerLimit;
+    /// let limit = PeerLimit::per_minute(NonZeroU32::MIN, |_headers, _extensions| None);
+    /// let peer = Some([192, 0, 2, 1].into());
+    /// assert!(limit.refuse(peer).is_none());
+    /// assert!(limit.refuse(peer).is_some());
+    /// ```
+    #[must_use]
+    pub fn refuse(&self, peer: Option<IpAddr>) -> Option<Duration> {
+        self.limits.retry_after(peer)
+    }
+
     /// Whether a refusal counts if nothing else is [set](Self::counting): see [above](Self#who-is-not-limited).
     #[must_use]
     pub fn counts_by_default(refusal: &Refusal) -> bool {

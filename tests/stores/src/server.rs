@@ -54,6 +54,21 @@ impl Server {
         server
     }
 
+    /// Has it do nothing more, and keep all it has: whoever asks waits.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Has it go on.
+    pub fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.process.id().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "{signal}");
+    }
+
     /// How many lines of its log have `text`.
     #[must_use]
     pub fn said(&self, text: &str) -> usize {

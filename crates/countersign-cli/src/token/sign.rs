@@ -81,10 +81,10 @@ struct Source {
     #[cfg_attr(not(unix), arg(long, value_name = "KID"))]
     kid: Option<String>,
 
-    /// The directory of a key ring, in place of a key. It owns `iat`, `exp` and `jti`, and its `iss` is --issuer.
+    /// The place of a key ring, in place of a key: its directory, or `s3://BUCKET/PREFIX`. It owns `iat`, `exp` and `jti`, and its `iss` is --issuer.
     #[cfg(unix)]
-    #[arg(long, value_name = "DIRECTORY", requires_all = ["slot", "issuer", "kek"])]
-    ring: Option<PathBuf>,
+    #[arg(long, value_name = "PLACE", requires_all = ["slot", "issuer", "kek"])]
+    ring: Option<countersign_service::RingPlace>,
 
     /// The slot of the ring whose key signs.
     #[cfg(unix)]
@@ -93,8 +93,8 @@ struct Source {
 
     /// Where the ring's key-encryption key is: `file:PATH`, `env:NAME` or `command:PROGRAM ARGUMENTS`. Again: an older one.
     #[cfg(unix)]
-    #[arg(long, value_name = "SOURCE", requires = "ring", value_parser = crate::ring::kek)]
-    kek: Vec<crate::ring::KekPlace>,
+    #[arg(long, value_name = "SOURCE", requires = "ring")]
+    kek: Vec<countersign_issuer::KekSource>,
 
     /// The group of that key's file may read it (0640).
     #[cfg(unix)]
@@ -121,7 +121,8 @@ impl Sign {
     async fn mint(mut self, screen: &Screen) -> Result<Answer, Failure> {
         use countersign_issuer::step::Role;
         let Source { ring, slot, kek, kek_group_may_read, .. } = &mut self.source;
-        let (ring, kek) = (ring.take().unwrap_or_default(), std::mem::take(kek));
+        let ring = ring.take().ok_or_else(|| Failure::usage("with which ring? Give --ring"))?;
+        let kek = std::mem::take(kek);
         let (slot, place) = (slot.take().unwrap_or_default(), crate::ring::Place::new(ring, kek, *kek_group_may_read));
         let found = place.open(self.issuer.as_deref().unwrap_or_default(), false).await?;
         let config = found.config()?;

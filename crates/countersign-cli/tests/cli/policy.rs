@@ -100,7 +100,7 @@ fn rights_over_the_ring_are_listed_and_explained() {
 fn settings_are_shown_as_a_file_that_says_the_same() {
     let place = directory("config-show");
     let file =
-        written(&place, "config.toml", "issuer = \"https://issuer.example\"\nslots = [\"RS256/4096\", \"ES256\"]\n");
+        written(&place, "config.toml", "issuer = \"https://issuer.example\"\nslots = [\"RS256:4096\", \"ES256\"]\n");
     let shown = run(&["config", "show", "--config", &file]).ends(GOOD).out;
     for line in ["issuer = \"https://issuer.example\"", "max_age = 300", "# secret_key_file: none"] {
         assert!(shown.lines().any(|said| said == line), "{line}\n{shown}");
@@ -108,7 +108,7 @@ fn settings_are_shown_as_a_file_that_says_the_same() {
     let again = written(&place, "again.toml", &shown);
     assert_eq!(run(&["config", "show", "--config", &again]).ends(GOOD).out, shown);
     let document = run(&["--json", "config", "show", "--config", &again]).ends(GOOD).json();
-    assert_eq!((&document["slots"][0], &document["connections"]), (&"rs256-4096=RS256/4096".into(), &1024.into()));
+    assert_eq!((&document["slots"][0], &document["connections"]), (&"RS256:4096".into(), &1024.into()));
 }
 
 #[test]

@@ -118,8 +118,8 @@ impl RingBuilder {
     }
 
     /// Checks the configuration and the store, reads the state, and starts the one task of the node on the runtime that
-    /// this is called on. Nothing was written by then but what a [probe](KeyStore::probe) writes; nodes that only sign
-    /// do not probe.
+    /// this is called on. Nothing was written by then but what a [probe](KeyStore::probe) writes, and nothing at all where
+    /// there is a ring that is another issuer's or is sealed under another key; nodes that only sign do not probe.
     ///
     /// It does not wait for keys: [`Ring::ready_within`] does.
     ///
@@ -144,6 +144,9 @@ impl RingBuilder {
             hook: self.hook,
         };
         if self.role == Role::Rotator {
+            // Before anything is written beside what may be somebody else's. A store that was never probed may not say
+            // what is not there.
+            tools.look().await.map_err(StartError::State)?;
             let probe = tools.store.probe();
             within(MAX_PROBE_TIME, StoreErrorKind::Unavailable, probe).await.map_err(StartError::Store)?;
         }

@@ -217,6 +217,14 @@ impl Tools {
         Ok(Loaded { state, store_time: time.map(|time| time.at) })
     }
 
+    /// Why what is there cannot be read, if anything is to be had.
+    pub(super) async fn look(&self) -> Result<(), Arc<str>> {
+        match within(self.limit(), StoreErrorKind::Unavailable, self.store.load_state()).await {
+            Ok(Some(stored)) => self.read_state(&stored.bytes).map(drop).map_err(|failed| failed.text),
+            Ok(None) | Err(_) => Ok(()),
+        }
+    }
+
     fn read_state(&self, document: &[u8]) -> Result<Arc<RingState>, Failed<Failure>> {
         let unreadable = |text: String| Failed::new(Failure::Unreadable, text);
         let state = self.mac.check(document).map_err(|error| unreadable(error.to_string()))?;

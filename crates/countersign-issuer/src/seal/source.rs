@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::str::FromStr;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::{KEK_BYTES, Kek, KekError, random};
+use crate::text::ParseError;
 
 /// The most that is read of a source, bytes. A key in hexadecimal digits has 64.
 pub const MAX_KEK_SOURCE_BYTES: usize = 1024;
@@ -34,9 +36,16 @@ const EXIT_POLL: Duration = Duration::from_millis(5);
 ///
 /// let mounted = KekSource::file("/run/secrets/ring.kek");
 /// let managed = KekSource::command("vault", ["kv", "get", "-field=kek", "secret/ring"]);
+/// let the_same = "command:vault kv get -field=kek secret/ring".parse()?;
+/// assert_eq!(managed, the_same);
+/// # Ok::<(), countersign_issuer::ParseError>(())
 /// ```
+///
+/// As a text it is `file:PATH`, `env:NAME`, or `command:PROGRAM ARGUMENTS`, which is split at spaces.
+#[derive(Clone, PartialEq, Eq)]
 pub struct KekSource(Source);
 
+#[derive(Clone, PartialEq, Eq)]
 enum Source {
     File { path: PathBuf, group_may_read: bool },
     Environment(OsString),
@@ -100,6 +109,23 @@ impl KekSource {
                 Kek::parse(&Zeroizing::new(value.into_encoded_bytes()))
             }
             Source::Command { program, arguments, within } => Kek::parse(&run(program, arguments, *within)?),
+        }
+    }
+}
+
+impl FromStr for KekSource {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        const FORM: ParseError = ParseError("a source is file:PATH, env:NAME or command:PROGRAM ARGUMENTS");
+        match text.split_once(':') {
+            Some(("file", path)) if !path.is_empty() => Ok(Self::file(path)),
+            Some(("env", name)) if !name.is_empty() => Ok(Self::environment(name)),
+            Some(("command", command)) => {
+                let mut words = command.split_ascii_whitespace();
+                Ok(Self::command(words.next().ok_or(FORM)?, words))
+            }
+            _ => Err(FORM),
         }
     }
 }

@@ -6,15 +6,16 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use countersign::claims::{ClaimPointer, ClaimValue, Verified};
 use countersign::{JwkSet, KeySet, Origin, Remote};
 
-use super::document::{ClientEntry, RateEntry, ScalarEntry, WorkloadEntry, WorkloadIssuerEntry};
+use super::document::{CertificateEntry, ClientEntry, RateEntry, ScalarEntry, WorkloadEntry, WorkloadIssuerEntry};
 use super::read::{at_most, checked_text, invalid};
 use super::{MAX_ENTRIES, PolicyError};
+use crate::certificate::CertificateName;
 
 /// How often a client may ask if its entry does not say: enough for a service of some size, and too little to keep a
 /// core busy.
 const DEFAULT_RATE: Rate = Rate { per_second: NonZeroU32::new(100).unwrap(), burst: NonZeroU32::new(512).unwrap() };
 
-/// Secrets and workloads of one client, at most: a few that follow each other.
+/// Secrets, certificates and workloads of one client, at most: a few that follow each other.
 const MAX_CREDENTIALS: usize = 16;
 
 /// Octets of an HMAC-SHA-256.
@@ -26,6 +27,7 @@ pub(crate) struct Credentials {
     /// Bound to the client as if that were their issuer, which it is of its assertions.
     pub(crate) keys: Arc<KeySet>,
     pub(crate) workloads: Vec<Workload>,
+    pub(crate) certificates: Vec<CertificateName>,
     pub(crate) secrets: Vec<SecretTag>,
     pub(crate) rate: Rate,
 }
@@ -102,9 +104,12 @@ pub(super) fn read(client: &str, entry: ClientEntry, place: &str) -> Result<Cred
     at_most(MAX_CREDENTIALS, entry.workloads.len(), place)?;
     at_most(MAX_CREDENTIALS, entry.secrets.len(), place)?;
     let workloads = entry.workloads.into_iter().map(|entry| workload(entry, place)).collect::<Result<_, _>>()?;
+    at_most(MAX_CREDENTIALS, entry.certificates.len(), place)?;
+    let certificates =
+        entry.certificates.into_iter().map(|entry| certificate(entry, place)).collect::<Result<_, _>>()?;
     let secrets = entry.secrets.iter().map(|text| secret(text, place)).collect::<Result<_, _>>()?;
     let rate = entry.rate.map_or(Ok(DEFAULT_RATE), |entry| rate(&entry, place))?;
-    Ok(Credentials { keys: Arc::new(keys), workloads, secrets, rate })
+    Ok(Credentials { keys: Arc::new(keys), workloads, certificates, secrets, rate })
 }
 
 pub(super) fn workload_issuer(
@@ -153,6 +158,39 @@ fn workload(entry: WorkloadEntry, place: &str) -> Result<Workload, PolicyError> 
     };
     let claims = entry.claims.into_iter().map(read).collect::<Result<_, _>>()?;
     Ok(Workload { issuer: checked_text(&entry.issuer, place)?, claims })
+}
+
+fn certificate(entry: CertificateEntry, place: &str) -> Result<CertificateName, PolicyError> {
+    let CertificateEntry { san_dns, san_uri, subject, sha256 } = entry;
+    let wrong = |why: &'static str| invalid(place, why);
+    match (san_dns, san_uri, subject, sha256) {
+        (Some(name), None, None, None) => {
+            // No wildcards: whoever has one for all of a domain is none of its clients.
+            let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+            if !name.bytes().all(fits) {
+                return Err(wrong("one of `certificates` has a `san_dns` that is no name of a host"));
+            }
+            Ok(CertificateName::Dns(checked_text(&name.to_ascii_lowercase(), place)?))
+        }
+        (None, Some(uri), None, None) => {
+            if !uri.contains(':') || !uri.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return Err(wrong("one of `certificates` has a `san_uri` that is no URI"));
+            }
+            Ok(CertificateName::Uri(checked_text(&uri, place)?))
+        }
+        (None, None, Some(subject), None) => {
+            if !subject.contains('=') {
+                return Err(wrong("one of `certificates` has a `subject` that is not like CN=web,O=Acme (RFC 4514)"));
+            }
+            Ok(CertificateName::Subject(checked_text(&subject, place)?))
+        }
+        (None, None, None, Some(text)) => {
+            let thumbprint = BASE64_URL_SAFE_NO_PAD.decode(text).ok().and_then(|octets| octets.try_into().ok());
+            let thumbprint = thumbprint.map(CertificateName::Thumbprint);
+            thumbprint.ok_or_else(|| wrong("one of `certificates` has a `sha256` that is no `x5t#S256`"))
+        }
+        _ => Err(wrong("one of `certificates` is not one of `san_dns`, `san_uri`, `subject` and `sha256`")),
+    }
 }
 
 fn secret(text: &str, place: &str) -> Result<SecretTag, PolicyError> {

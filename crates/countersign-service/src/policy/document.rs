@@ -50,6 +50,8 @@ pub(super) struct ClientEntry {
     #[serde(default)]
     pub(super) workloads: Vec<WorkloadEntry>,
     #[serde(default)]
+    pub(super) certificates: Vec<CertificateEntry>,
+    #[serde(default)]
     pub(super) secrets: Vec<String>,
     pub(super) rate: Option<RateEntry>,
     #[serde(default)]
@@ -125,6 +127,16 @@ pub(super) struct WorkloadIssuerEntry {
 pub(super) struct WorkloadEntry {
     pub(super) issuer: String,
     pub(super) claims: BTreeMap<String, ScalarEntry>,
+}
+
+/// One of them.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CertificateEntry {
+    pub(super) san_dns: Option<String>,
+    pub(super) san_uri: Option<String>,
+    pub(super) subject: Option<String>,
+    pub(super) sha256: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -76,6 +76,7 @@ pub(super) fn read(text: &str, ring: &RingConfig) -> Result<Policy, PolicyError>
         workload_issuers.insert(checked_text(&issuer, &place)?, credentials::workload_issuer(entry, &issuer, &place)?);
     }
     let mut clients = BTreeMap::new();
+    let mut certificates = BTreeMap::new();
     for (name, entry) in document.clients {
         let place = format!("clients.{}", shown(&name));
         let name = checked_name(&name, &place)?;
@@ -86,6 +87,11 @@ pub(super) fn read(text: &str, ring: &RingConfig) -> Result<Policy, PolicyError>
         }
         if !client.credentials.secrets.is_empty() && !document.allow_client_secret_basic {
             return Err(invalid(&place, "`secrets` goes with `allow_client_secret_basic = true`"));
+        }
+        for certificate in &client.credentials.certificates {
+            if certificates.insert(certificate.clone(), name.clone()).is_some_and(|other| other != name) {
+                return Err(invalid(&place, "another client has one of its `certificates`"));
+            }
         }
         clients.insert(name, client);
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::body::Body;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use countersign::claims::signed_request::{BodyDigest, TYPE};
 use countersign_issuer::state::KeyState;
 use countersign_issuer::{Fault, Operation, StoreErrorKind};
 use countersign_service::{ClientSecret, MAX_BODY_BYTES, SecretKey};
@@ -17,7 +18,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tower::ServiceExt as _;
 
-use crate::bench::{Answer, Bench, bearer, orders};
+use crate::bench::{Answer, Bench, ISSUER, bearer, orders};
 
 const CLIENTS: &str = r#"
 [clients.ops]
@@ -106,7 +107,7 @@ fn kid(value: &Value) -> String {
 async fn every_key_is_listed_with_how_far_it_has_come_and_nothing_private_is() {
     let bench = bench().await;
     let listed = bench.with_standbys().await.keys().await;
-    assert_eq!(listed["issuer"], crate::bench::ISSUER);
+    assert_eq!(listed["issuer"], ISSUER);
     let keys = listed["keys"].as_array().unwrap();
     let states: Vec<_> = keys.iter().map(|key| (&key["slot"], &key["state"], &key["alg"])).collect();
     let expected = [
@@ -236,6 +237,37 @@ async fn a_client_secret_is_never_enough() {
         assert_eq!(answer.refusal(), (401, "invalid_client".to_owned()));
         assert_eq!(answer.headers["www-authenticate"], "Bearer");
     }
+}
+
+#[tokio::test]
+async fn a_request_that_its_client_has_signed_will_do_once_and_for_nothing_else() {
+    let bench = bench().await;
+    // A process that has just begun takes none.
+    bench.advance(5);
+    let signed = |method: &str, path: &str, body: &str| {
+        let mut claims = bench.claims();
+        for (name, value) in [
+            ("iss", "ops".to_owned()),
+            ("sub", "ops".to_owned()),
+            ("htm", method.to_owned()),
+            ("htu", format!("{ISSUER}{path}")),
+            ("body_sha256", BodyDigest::of(body.as_bytes()).to_string()),
+        ] {
+            claims[name] = json!(value);
+        }
+        bearer(&bench.key.sign_as(TYPE, &claims).unwrap())
+    };
+    let seen = signed("GET", "/v1/keys", "");
+    assert_eq!(bench.get_with("/v1/keys", &seen).await.status, 200);
+    assert_eq!(bench.get_with("/v1/keys", &seen).await.refusal().0, 401, "once");
+    let dry = json!({ "mode": "standby", "reason": "drill", "dry_run": true });
+    let emergency = json!({ "mode": "emergency", "reason": "drill" });
+    let seen = signed("POST", "/v1/keys:rotate", &dry.to_string());
+    let before = bench.keys().await;
+    assert_eq!(bench.post("/v1/keys:rotate", &seen, &emergency).await.refusal().0, 401);
+    assert_eq!(bench.post("/v1/keys:rotate", &seen, &dry).await.status, 200);
+    assert_eq!(bench.post("/v1/keys:rotate", &seen, &dry).await.refusal().0, 401, "once");
+    assert_eq!(bench.keys().await["slots"]["es256"]["signs"], before["slots"]["es256"]["signs"]);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use countersign_issuer::{Clock, Kek, KekRing, MemoryStore, Now, Ring, RingConfig
 use countersign_service::policy::Policy;
 use countersign_service::{SecretKey, ServiceBuilder, TokenService};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 pub(crate) const ISSUER: &str = "https://issuer.example";
@@ -111,12 +111,12 @@ impl Bench {
     }
 
     pub(crate) async fn with(change: impl FnOnce(String) -> String) -> Self {
-        Self::built(change, |builder| builder).await
+        Self::made(change, |builder| builder).await
     }
 
-    pub(crate) async fn built(
+    pub(crate) async fn made(
         change: impl FnOnce(String) -> String,
-        more: impl FnOnce(ServiceBuilder) -> ServiceBuilder,
+        make: impl FnOnce(ServiceBuilder) -> ServiceBuilder,
     ) -> Self {
         let key = key("c1");
         let policy = change(POLICY.replace("JWKS", &jwks(&[&key])));
@@ -128,8 +128,9 @@ impl Bench {
             move || system_time(ahead.load(Ordering::SeqCst))
         };
         let policy = Policy::parse(&policy, ring.config()).unwrap();
-        let builder = TokenService::builder(ring.clone(), policy).clock(clock);
-        let service = more(builder.secret_key(SecretKey::new(&[7; 32]).unwrap())).build().unwrap();
+        let builder =
+            TokenService::builder(ring.clone(), policy).clock(clock).secret_key(SecretKey::new(&[7; 32]).unwrap());
+        let service = make(builder).build().unwrap();
         // Past the second that it was made in, to which its own assertions cannot be told from older ones.
         ahead.store(2, Ordering::SeqCst);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -207,7 +208,7 @@ impl Bench {
 }
 
 /// Until the connection ends.
-pub(crate) async fn read(stream: &mut TcpStream) -> Answer {
+pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Answer {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use countersign_service::{ConnectionLimits, serve};
+use countersign_service::{ConnectionLimits, Tls, serve, serve_tls};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -14,14 +14,21 @@ use tokio::time::timeout;
 
 use crate::bench::read;
 
-struct Served {
-    address: SocketAddr,
-    end: oneshot::Sender<()>,
-    ended: JoinHandle<()>,
+pub(crate) struct Served {
+    pub(crate) address: SocketAddr,
+    pub(crate) end: oneshot::Sender<()>,
+    pub(crate) ended: JoinHandle<()>,
+}
+
+async fn served(limits: ConnectionLimits) -> (Served, std::sync::Arc<tokio::sync::Notify>) {
+    served_with(limits, None).await
 }
 
 /// `/slow` answers when it is told to.
-async fn served(limits: ConnectionLimits) -> (Served, std::sync::Arc<tokio::sync::Notify>) {
+pub(crate) async fn served_with(
+    limits: ConnectionLimits,
+    tls: Option<Tls>,
+) -> (Served, std::sync::Arc<tokio::sync::Notify>) {
     let go = std::sync::Arc::new(tokio::sync::Notify::new());
     let slow = {
         let go = std::sync::Arc::clone(&go);
@@ -34,19 +41,23 @@ async fn served(limits: ConnectionLimits) -> (Served, std::sync::Arc<tokio::sync
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (end, ending) = oneshot::channel();
-    let ended = tokio::spawn(serve(listener, router, limits, async {
+    let shutdown = async {
         let _ = ending.await;
-    }));
+    };
+    let ended = match tls {
+        None => tokio::spawn(serve(listener, router, limits, shutdown)),
+        Some(tls) => tokio::spawn(serve_tls(listener, tls, router, limits, shutdown)),
+    };
     (Served { address, end, ended }, go)
 }
 
-fn limits() -> ConnectionLimits {
+pub(crate) fn limits() -> ConnectionLimits {
     let mut limits = ConnectionLimits::default();
     limits.head_time = Duration::from_millis(300);
     limits
 }
 
-const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(20);
 
 async fn connect(served: &Served, request: &str) -> TcpStream {
     let mut stream = TcpStream::connect(served.address).await.unwrap();
@@ -54,7 +65,7 @@ async fn connect(served: &Served, request: &str) -> TcpStream {
     stream
 }
 
-fn request(path: &str, headers: &str) -> String {
+pub(crate) fn request(path: &str, headers: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n")
 }
 

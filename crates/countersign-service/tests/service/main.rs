@@ -7,10 +7,13 @@ mod audit;
 mod authentication;
 mod bench;
 mod connections;
+mod http2;
 mod limits;
 #[cfg(unix)]
 mod metrics;
 mod openapi;
+mod peers;
+mod pki;
 #[cfg(unix)]
 mod revocations;
 #[cfg(unix)]
@@ -18,4 +21,5 @@ mod served;
 #[cfg(unix)]
 mod server;
 mod signed;
+mod tls;
 mod tokens;

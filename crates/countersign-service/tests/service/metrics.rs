@@ -100,7 +100,7 @@ async fn what_is_asked_is_counted_under_no_name_that_a_stranger_could_choose() {
     {
         assert!(requests(&after, route, class) - requests(&before, route, class) >= least, "{route}");
     }
-    let series = "countersign_service_authentications_total{method=\"unrecognised\",result=\"refused\"}";
+    let series = "countersign_service_authentications_total{method=\"none\",result=\"refused\"}";
     assert!(value(&after, series) > value(&before, series));
     assert!(value(&after, "countersign_service_connections") >= 1.0);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
@@ -127,9 +127,12 @@ async fn what_is_asked_is_counted_under_no_name_that_a_stranger_could_choose() {
 async fn beyond_loopback_nothing_is_served_beside_the_rest() {
     let off = format!("{LOOPBACK}\nmetrics_listen = 'off'");
     // With an issuer elsewhere, something stands in front that hands on what is asked.
-    for settings in
-        ["listen = '0.0.0.0:0'", "listen = '127.0.0.1:0'", "listen = '0.0.0.0:0'\nissuer = 'http://[::1]'", &off]
-    {
+    for settings in [
+        "listen = '0.0.0.0:0'\nplain_http = true",
+        "listen = '127.0.0.1:0'",
+        "listen = '0.0.0.0:0'\nplain_http = true\nissuer = 'http://[::1]'",
+        &off,
+    ] {
         let served = Served::new("metrics-off", settings).await;
         let address = SocketAddr::from(([127, 0, 0, 1], served.address.port()));
         assert_eq!(get(address, "/metrics").await.refusal(), (404, "not_found".to_owned()));

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use crate::bench::read;
+use crate::pki::{Authority, BOTH, client, secure};
 
 /// Gone with the test.
 struct Directory(PathBuf);
@@ -111,6 +112,62 @@ async fn the_first_run_makes_a_client_of_its_own_and_later_ones_nothing() {
     assert!(!data.join("kek").exists());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_read_again_and_a_key_that_others_may_read_is_not_used() {
+    let directory = Directory::new("tls");
+    std::fs::create_dir_all(&directory.0).unwrap();
+    let file = |name: &str| directory.0.join(name);
+    let write = |name: &str, text: &[u8], mode: u32| {
+        std::fs::write(file(name), text).unwrap();
+        std::fs::set_permissions(file(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let config = || {
+        let names = [("directory", "data"), ("tls_certificate_file", "c.pem"), ("tls_key_file", "k.pem")];
+        let places = names.map(|(name, place)| format!("{name} = '{}'\n", file(place).display())).concat();
+        const NONE: [(&str, &str); 0] = [];
+        Config::read(&(places + "listen = '127.0.0.1:0'\nissuer = 'https://issuer.example'"), NONE).unwrap()
+    };
+    let (first, second) = (Authority::new("first"), Authority::new("second"));
+    let (good, next) = (first.service(), second.service());
+    assert!(Server::start(config()).await.unwrap_err().to_string().contains("c.pem"));
+    write("c.pem", &good.certificates, 0o644);
+    for (key, mode, word) in [(&good.key, 0o644, "chmod"), (&good.key, 0o620, "chmod"), (&next.key, 0o600, "key")] {
+        write("k.pem", key, mode);
+        let error = Server::start(config()).await.unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+    }
+    write("k.pem", &good.key, 0o640);
+    let server = Server::start(config()).await.unwrap();
+    let address = server.local_addr().unwrap();
+    let (end, ending) = oneshot::channel::<()>();
+    let running = tokio::spawn(server.run(async {
+        let _ = ending.await;
+    }));
+    let serves = async |authority: &Authority| {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let Ok(mut stream) = secure(client(authority, None, &[], BOTH), stream).await else { return false };
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        read(&mut stream).await.status == 200
+    };
+    assert!(serves(&first).await && !serves(&second).await);
+    // One after the other, with time enough for half of it to be seen.
+    write("c.pem", &next.certificates, 0o644);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(serves(&first).await && !serves(&second).await);
+    write("k.pem", &next.key, 0o600);
+    let mut has_changed = false;
+    for _ in 0..100 {
+        has_changed = serves(&second).await;
+        if has_changed {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(has_changed && !serves(&first).await);
+    end.send(()).unwrap();
+    running.await.unwrap();
+}
+
 #[tokio::test]
 async fn a_policy_that_is_named_and_not_there_is_not_made_up() {
     let directory = Directory::new("no-policy");
@@ -119,6 +176,22 @@ async fn a_policy_that_is_named_and_not_there_is_not_made_up() {
     let error = Server::start(config).await.unwrap_err().to_string();
     assert!(error.contains("elsewhere.toml"), "{error}");
     assert!(!directory.0.join("client.pem").exists());
+}
+
+#[tokio::test]
+async fn a_policy_that_others_may_write_is_not_in_force() {
+    let directory = Directory::new("open-policy");
+    let data = directory.0.join("data");
+    let policy = data.join("policy.toml");
+    drop(Server::start(config(&data)).await.unwrap());
+    let set = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    for (path, mode, usual) in [(&policy, 0o620, 0o600), (&policy, 0o602, 0o600), (&data, 0o770, 0o700)] {
+        set(path, mode);
+        let error = Server::start(config(&data)).await.unwrap_err().to_string();
+        assert!(error.contains(path.to_str().unwrap()) && error.contains("chmod go-w"), "{error}");
+        set(path, usual);
+    }
+    drop(Server::start(config(&data)).await.unwrap());
 }
 
 #[tokio::test]

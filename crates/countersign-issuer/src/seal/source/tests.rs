@@ -195,3 +195,18 @@ fn debug_shows_no_arguments() {
     let shown = format!("{:?}", KekSource::command("vault", ["-token=hunter2"]));
     assert!(shown.contains("vault") && !shown.contains("hunter2"), "{shown}");
 }
+
+#[test]
+fn sources_are_told_by_their_kind() {
+    for (text, source) in [
+        ("file:/a b", KekSource::file("/a b")),
+        ("env:KEK", KekSource::environment("KEK")),
+        ("command:vault  kv get", KekSource::command("vault", ["kv", "get"])),
+    ] {
+        assert_eq!(text.parse(), Ok(source), "{text}");
+    }
+    for text in ["", "file:", "env:", "command:", "command: ", "/run/secrets/kek", "c2VjcmV0", "File:a"] {
+        assert!(text.parse::<KekSource>().is_err(), "{text}");
+    }
+    assert_ne!(KekSource::file("a").group_may_read(), KekSource::file("a"));
+}
