@@ -70,7 +70,7 @@
 //! # Keys
 //!
 //! Whoever has the [right](policy::AdminRight) in the policy sees the ring and gives it orders; each right stands for itself.
-//! Only **signed requests** are taken, also for `GET`: an assertion, a workload's token and a client secret are not enough.
+//! Only **signed requests** are taken, also for `GET`: assertions, workloads' tokens, certificates and secrets are not enough.
 //! So they are made with `countersign request sign`, and a client of which the policy has no `jwks` has none of these rights.
 //!
 //! ```text

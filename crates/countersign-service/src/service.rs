@@ -46,7 +46,7 @@ pub(crate) struct Inner {
     replays: ReplayMemory,
     pub(crate) signed: Signed,
     pub(crate) idempotency: Arc<Idempotency>,
-    failures: Option<PeerLimit>,
+    pub(crate) failures: Option<PeerLimit>,
     /// For what takes long enough to be done elsewhere than where requests are taken in.
     pub(crate) signing: Arc<Semaphore>,
     /// For what operators order.
@@ -357,8 +357,8 @@ impl Inner {
                 match limit.refuse(peer.map(|peer| peer.address.ip())) {
                     None => problem,
                     Some(after) => {
-                        let detail = "too many credentials that are not good have come from this address";
-                        Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).retry_after(after)
+                        let status = StatusCode::TOO_MANY_REQUESTS;
+                        Problem::new(status, "rate_limited", TOO_MANY_FAILURES).retry_after(after)
                     }
                 }
             }
@@ -449,6 +449,8 @@ impl InForce {
         self.limits.count_others(client, tokens).map_err(limited)
     }
 }
+
+pub(crate) const TOO_MANY_FAILURES: &str = "too many credentials that are not good have come from this address";
 
 fn limited(why: Limited) -> Problem {
     match why {

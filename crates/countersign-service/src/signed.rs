@@ -2,6 +2,7 @@
 
 use std::future::Ready;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
@@ -9,7 +10,9 @@ use countersign::claims::signed_request::{self, BodyDigest, NotOnce, NotThisRequ
 use countersign::claims::{Policy, ReplayMemory, Verified};
 use countersign::middleware::{RequestRefusal, SignedRequestLayer, SignedRequests};
 use countersign::token::{Answer, Ask, KeySource, Miss, UnverifiedToken};
-use countersign::{KeySet, OnRefusalLayer, Refusal, RefusalResponse, RequireJwtLayer, UnixTime, Verifier};
+use countersign::{
+    KeySet, OnRefusalLayer, Refusal, RefusalLimit, RefusalResponse, Refused, RequireJwtLayer, UnixTime, Verifier,
+};
 use http::{StatusCode, request};
 use tower::layer::util::Stack;
 
@@ -17,7 +20,8 @@ use crate::authenticate::{NO_CREDENTIALS, REFUSED, challenged};
 use crate::body::{BODY_TIME, MAX_BODY_BYTES};
 use crate::metadata;
 use crate::problem::Problem;
-use crate::service::{Inner, TokenService};
+use crate::serve::Peer;
+use crate::service::{Inner, TOO_MANY_FAILURES, TokenService};
 
 /// How their clients have shown who they are.
 pub(crate) const METHOD: &str = "signed_request";
@@ -38,6 +42,7 @@ pub(crate) fn layer(service: &TokenService) -> Layer {
     let verifier = Verifier::new(ClientsInForce(Arc::clone(inner)), policy(inner.issuer())).without_token_cache();
     let clock = Arc::clone(&inner.clock);
     let layer = RequireJwtLayer::new(verifier).clock(move || clock.now()).plain_http_refusals();
+    let layer = layer.limit_refusals(ByAddress(Arc::clone(inner)));
     let problems = Problems(Arc::clone(inner));
     Stack::new(layer.signed_requests(inner.signed.requests.clone()), OnRefusalLayer::new(problems))
 }
@@ -133,6 +138,9 @@ fn problem(refusal: &Refusal, status: StatusCode) -> Problem {
     };
     match refusal {
         Refusal::NoCredentials => challenged(NO_CREDENTIALS),
+        Refusal::Limited { retry_after } => {
+            Problem::new(status, "rate_limited", TOO_MANY_FAILURES).retry_after(*retry_after)
+        }
         Refusal::Request(RequestRefusal::Other(_)) => challenged(OTHER),
         Refusal::Request(RequestRefusal::Used) => challenged(USED),
         Refusal::Request(RequestRefusal::CannotRemember) => temporary(status, FULL),
@@ -143,6 +151,19 @@ fn problem(refusal: &Refusal, status: StatusCode) -> Problem {
         _ if status == StatusCode::UNAUTHORIZED => challenged(REFUSED),
         _ if status == StatusCode::BAD_REQUEST => Problem::invalid("the request is malformed"),
         _ => temporary(status, "the token cannot be checked at present"),
+    }
+}
+
+/// The limit on failed authentications, as everywhere else: credentials that are good pass.
+struct ByAddress(Arc<Inner>);
+
+impl RefusalLimit for ByAddress {
+    fn retry_after(&self, refused: &Refused<'_>) -> Option<Duration> {
+        let is_shown = *refused.refusal() != Refusal::NoCredentials;
+        if !is_shown || refused.refusal().status() != StatusCode::UNAUTHORIZED {
+            return None;
+        }
+        self.0.failures.as_ref()?.refuse(refused.extensions().get::<Peer>().map(|peer| peer.address.ip()))
     }
 }
 
@@ -180,9 +201,6 @@ impl KeySource for ClientsInForce {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that fails panics")]
 
-    use std::sync::atomic::{AtomicI64, Ordering};
-    use std::time::Duration;
-
     use axum::Router;
     use axum::body::to_bytes;
     use axum::extract::Request;
@@ -191,6 +209,7 @@ mod tests {
     use countersign::{Algorithm, SigningKey};
     use countersign_issuer::{Kek, KekRing, MemoryStore, Ring, RingConfig, Slot};
     use serde_json::{Value, json};
+    use std::sync::atomic::{AtomicI64, Ordering};
     use tower::ServiceExt as _;
 
     use super::*;
@@ -296,7 +315,7 @@ mod tests {
             (Refusal::Request(RequestRefusal::BodyTooLarge { most: 8 }), 413, "content_too_large"),
             (Refusal::Request(RequestRefusal::BodyIncomplete), 400, "invalid_request"),
             (Refusal::Request(RequestRefusal::BodyTimeout), 408, "request_timeout"),
-            (Refusal::Limited { retry_after }, 429, "temporarily_unavailable"),
+            (Refusal::Limited { retry_after }, 429, "rate_limited"),
         ] {
             let problem = problem(&refusal, refusal.status());
             assert_eq!(problem.code(), code, "{refusal:?}");
