@@ -19,7 +19,6 @@ const PLACES: [(&str, &str); 11] = [
     ("WorkloadIssuerEntry", "`workload_issuers.ISSUER`"),
     ("ProfileEntry", "`profiles.NAME`"),
     ("ClientEntry", "`clients.NAME`"),
-    ("CertificateEntry", "`clients.NAME.certificates`"),
     ("WorkloadEntry", "`clients.NAME.workloads`"),
     ("CertificateEntry", "`clients.NAME.certificates`"),
     ("RateEntry", "`clients.NAME.rate`"),
