@@ -31,8 +31,11 @@ use crate::signed;
 /// The longest life of an assertion: it is made for one request.
 pub const MAX_ASSERTION_LIFETIME: Duration = Duration::from_secs(300);
 
-/// For how long after its first use an assertion may still be offered, at most.
-pub(crate) const ASSERTION_WINDOW: Duration = MAX_ASSERTION_LIFETIME.saturating_add(DEFAULT_LEEWAY);
+/// From now to the `exp` of an assertion, at most: the clock of its client may be ahead.
+const ASSERTION_WINDOW: Duration = MAX_ASSERTION_LIFETIME.saturating_add(DEFAULT_LEEWAY);
+
+/// For how long after its first use an assertion may still be offered, at most: its `exp` has the leeway, too.
+pub(crate) const ASSERTION_MEMORY: Duration = ASSERTION_WINDOW.saturating_add(DEFAULT_LEEWAY);
 
 /// Who was recognised, and what must not be seen again.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 
 use crate::admin::{self, MAX_ORDERS};
 use crate::audit::{Audit, Record, Time};
-use crate::authenticate::{ASSERTION_WINDOW, Authenticator, Caller, ClientKeys, SecretKey};
+use crate::authenticate::{ASSERTION_MEMORY, Authenticator, Caller, ClientKeys, SecretKey};
 use crate::idempotency::{BOUNDS, Idempotency};
 use crate::limit::{Limited, Limits};
 use crate::metadata::{self, Metadata};
@@ -407,7 +407,7 @@ impl Inner {
         let now = self.clock.now();
         // What a process before this one has accepted is not known; it was made before this one was.
         let is_old = once.issued_at.is_none_or(|issued_at| issued_at < self.born);
-        if is_old && now < self.born.saturating_add(ASSERTION_WINDOW) || self.replays.is_used(&caller.client, &once.jti)
+        if is_old && now < self.born.saturating_add(ASSERTION_MEMORY) || self.replays.is_used(&caller.client, &once.jti)
         {
             return Err(used());
         }
