@@ -35,7 +35,7 @@ pub const MAX_ASSERTION_LIFETIME: Duration = Duration::from_secs(300);
 /// it, and for as long a process that has just begun takes no assertion, lest one before it has taken the same.
 pub(crate) const ASSERTION_LEEWAY: Duration = signed_request::LEEWAY;
 
-/// For how long after its first use an assertion may still be offered, at most.
+/// From now to the `exp` of an assertion, at most: the clock of its client may be ahead.
 pub(crate) const ASSERTION_WINDOW: Duration = MAX_ASSERTION_LIFETIME.saturating_add(ASSERTION_LEEWAY);
 
 /// Who was recognised, and what must not be seen again.

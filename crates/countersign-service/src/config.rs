@@ -295,6 +295,9 @@ impl Config {
                 continue;
             };
             let setting = SETTINGS.iter().find(|setting| setting.name.eq_ignore_ascii_case(name));
+            if setting.is_none() && is_service_link(name, value.as_ref()) {
+                continue;
+            }
             let setting = setting.ok_or_else(|| invalid(format!("{ENVIRONMENT_PREFIX}{name}: no such setting")))?;
             table.insert(setting.name.to_owned(), setting.value(value.as_ref())?);
         }
@@ -519,6 +522,27 @@ impl Settings {
     }
 }
 
+/// Whether Kubernetes has put it there, as it does for each Service of a pod's namespace (`COUNTERSIGN_SERVICE_HOST` and
+/// `COUNTERSIGN_PORT_443_TCP` for one that is called `countersign`): no setting that somebody has misspelt.
+fn is_service_link(name: &str, value: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_link = |text: &str| {
+        let rest = ["tcp://", "udp://", "sctp://"].into_iter().find_map(|scheme| text.strip_prefix(scheme));
+        rest.and_then(|rest| rest.rsplit_once(':')).is_some_and(|(_, port)| is_number(port))
+    };
+    // Of a Service with a longer name, there is more in front.
+    let behind = |part: &str| name.starts_with(part) || name.contains(&format!("_{part}"));
+    match name.rsplit_once('_').map_or(name, |(_, last)| last) {
+        "HOST" => name == "SERVICE_HOST" || name.ends_with("_SERVICE_HOST"),
+        _ if behind("SERVICE_PORT") => is_number(value),
+        "PORT" => is_link(value) || behind("PORT_") && is_number(value),
+        "TCP" | "UDP" | "SCTP" => behind("PORT_") && is_link(value),
+        "PROTO" => behind("PORT_") && ["tcp", "udp", "sctp"].contains(&value),
+        "ADDR" => behind("PORT_") && value.parse::<std::net::IpAddr>().is_ok(),
+        _ => false,
+    }
+}
+
 /// Where a ring is that is not in the directory.
 fn store(text: &str) -> Result<RingPlace, ConfigError> {
     let Ok(place) = text.parse();
@@ -648,6 +672,27 @@ mod tests {
         assert!(Config::read(&file(MAX_CONFIG_BYTES), NONE).is_ok());
         let error = Config::read(&file(MAX_CONFIG_BYTES + 1), NONE).unwrap_err();
         assert_eq!(error.to_string(), "the file has more than 65536 bytes");
+    }
+
+    #[test]
+    fn what_kubernetes_says_of_a_service_of_this_name_is_no_setting() {
+        let links = [
+            ("COUNTERSIGN_SERVICE_HOST", "10.0.0.7"),
+            ("COUNTERSIGN_SERVICE_PORT", "443"),
+            ("COUNTERSIGN_SERVICE_PORT_HTTPS", "443"),
+            ("COUNTERSIGN_PORT", "tcp://10.0.0.7:443"),
+            ("COUNTERSIGN_PORT_443_TCP", "tcp://10.0.0.7:443"),
+            ("COUNTERSIGN_PORT_443_TCP_PROTO", "tcp"),
+            ("COUNTERSIGN_PORT_443_TCP_PORT", "443"),
+            ("COUNTERSIGN_PORT_443_TCP_ADDR", "10.0.0.7"),
+            ("COUNTERSIGN_API_SERVICE_HOST", "fd00::7"),
+            ("COUNTERSIGN_API_PORT_443_TCP", "tcp://[fd00::7]:443"),
+        ];
+        assert_eq!(Config::read("", links), Config::read("", NONE));
+        for (name, value) in [("PORT", "443"), ("HOST", "10.0.0.7"), ("SERVICE_PORT", "x"), ("LISTEN_ADDR", "10.0.0.7")]
+        {
+            assert!(Config::read("", [(format!("COUNTERSIGN_{name}"), value)]).is_err(), "{name}");
+        }
     }
 
     #[test]

@@ -13,7 +13,11 @@ use countersign::UnixTime;
 pub(crate) const KEPT_FOR: Duration = Duration::from_secs(300);
 
 /// Answers that are kept at once, of all clients and of one, and their bytes.
-pub(crate) const BOUNDS: Bounds = Bounds { answers: 16_384, answers_of_one: 2_048, bytes: 64 * 1024 * 1024 };
+///
+/// A batch of the longest tokens is 1 MiB. Were only the bytes of all bounded, one client with a few dozen of them would have
+/// the keys of all others refused.
+pub(crate) const BOUNDS: Bounds =
+    Bounds { answers: 16_384, answers_of_one: 2_048, bytes: 64 * 1024 * 1024, bytes_of_one: 8 * 1024 * 1024 };
 
 /// The longest `Idempotency-Key`, characters.
 pub(crate) const MAX_KEY: usize = 255;
@@ -24,6 +28,8 @@ pub(crate) struct Bounds {
     pub(crate) answers_of_one: usize,
     /// Is exceeded by no more than the answers that are being made at the time.
     pub(crate) bytes: usize,
+    /// The same.
+    pub(crate) bytes_of_one: usize,
 }
 
 pub(crate) struct Idempotency {
@@ -35,9 +41,16 @@ pub(crate) struct Idempotency {
 struct Inner {
     entries: HashMap<Name, Entry>,
     by_end: BTreeMap<(UnixTime, u64), Name>,
-    of_client: HashMap<Box<str>, usize>,
+    of_client: HashMap<Box<str>, Kept>,
     bytes: usize,
     serial: u64,
+}
+
+/// Of one client.
+#[derive(Clone, Copy, Default)]
+struct Kept {
+    answers: usize,
+    bytes: usize,
 }
 
 struct Entry {
@@ -87,12 +100,13 @@ impl Idempotency {
                 None => Begun::InProgress,
             };
         }
-        let of_client = inner.of_client.get(client).copied().unwrap_or_default();
-        let Bounds { answers, answers_of_one, bytes } = self.bounds;
-        if inner.entries.len() >= answers || of_client >= answers_of_one || inner.bytes >= bytes {
+        let kept = inner.of_client.get(client).copied().unwrap_or_default();
+        let Bounds { answers, answers_of_one, bytes, bytes_of_one } = self.bounds;
+        let is_full = inner.entries.len() >= answers || inner.bytes >= bytes;
+        if is_full || kept.answers >= answers_of_one || kept.bytes >= bytes_of_one {
             return Begun::Full;
         }
-        inner.of_client.insert(client.into(), of_client + 1);
+        inner.of_client.entry(client.into()).or_default().answers += 1;
         inner.entries.insert(name, Entry { client: client.into(), request, answer: None });
         Begun::New(Ticket { store: Arc::clone(self), name })
     }
@@ -101,9 +115,13 @@ impl Idempotency {
 impl Ticket {
     /// The answer, to be kept until then.
     pub(crate) fn answered(self, answer: &Bytes, until: UnixTime) {
-        let mut inner = self.store.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.store.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = &mut *guard;
         let Some(entry) = inner.entries.get_mut(&self.name) else { return };
         entry.answer = Some(answer.clone());
+        if let Some(kept) = inner.of_client.get_mut(&entry.client) {
+            kept.bytes += answer.len();
+        }
         inner.bytes += answer.len();
         inner.serial += 1;
         let serial = inner.serial;
@@ -130,10 +148,12 @@ impl Inner {
 
     fn remove(&mut self, name: &Name) {
         let Some(entry) = self.entries.remove(name) else { return };
-        self.bytes -= entry.answer.map_or(0, |answer| answer.len());
-        if let Some(count) = self.of_client.get_mut(&entry.client) {
-            *count -= 1;
-            if *count == 0 {
+        let bytes = entry.answer.map_or(0, |answer| answer.len());
+        self.bytes -= bytes;
+        if let Some(kept) = self.of_client.get_mut(&entry.client) {
+            kept.answers -= 1;
+            kept.bytes -= bytes;
+            if kept.answers == 0 {
                 self.of_client.remove(&entry.client);
             }
         }
@@ -161,7 +181,7 @@ mod tests {
     }
 
     fn store() -> Arc<Idempotency> {
-        Arc::new(Idempotency::new(Bounds { answers: 3, answers_of_one: 2, bytes: 10 }))
+        Arc::new(Idempotency::new(Bounds { answers: 3, answers_of_one: 2, bytes: 10, bytes_of_one: 10 }))
     }
 
     fn ticket(store: &Arc<Idempotency>, client: &str, key: &str) -> Ticket {
@@ -205,5 +225,17 @@ mod tests {
         assert!(matches!(store.begin("c", "1", &[b"body"], at(0)), Begun::Full));
         assert!(matches!(store.begin("c", "1", &[b"body"], at(100)), Begun::New(_)));
         assert_eq!(store.inner.lock().unwrap().bytes, 0);
+    }
+
+    #[test]
+    fn one_client_with_long_answers_does_not_take_the_others_room() {
+        let bounds = Bounds { answers: 9, answers_of_one: 9, bytes: 10, bytes_of_one: 4 };
+        let store = Arc::new(Idempotency::new(bounds));
+        ticket(&store, "a", "1").answered(&Bytes::from_static(b"0123"), at(100));
+        assert!(matches!(store.begin("a", "2", &[b"body"], at(0)), Begun::Full));
+        ticket(&store, "b", "1").answered(&Bytes::from_static(b"012"), at(100));
+        drop(ticket(&store, "b", "2"));
+        assert!(matches!(store.begin("a", "2", &[b"body"], at(100)), Begun::New(_)));
+        assert!(store.inner.lock().unwrap().of_client.is_empty());
     }
 }

@@ -407,7 +407,8 @@ impl Inner {
             Problem::unknown_client(detail, "Bearer error=\"invalid_token\"")
         };
         let now = self.clock.now();
-        // What a process before this one has accepted is not known; it says that it was made before then.
+        // What a process before this one has taken is not known. It says that it was made before then, or it ends within the
+        // window and the leeway, which is in `born` already.
         let is_old = once.issued_at.is_none_or(|issued_at| issued_at < self.born);
         if is_old && now < self.born.saturating_add(ASSERTION_WINDOW) || self.replays.is_used(&caller.client, &once.jti)
         {

@@ -211,3 +211,20 @@ async fn secrets_are_taken_only_where_they_are_switched_on() {
     // The same without the switch is no policy at all.
     assert!(bench.service.reload(&("version = 1\n".to_owned() + &text)).is_err());
 }
+
+#[tokio::test]
+async fn what_a_process_before_this_one_may_have_taken_is_401_to_the_end_of_the_leeway() {
+    let bench = Bench::new().await;
+    let began = bench.now();
+    // Without `iat`: as long a life as one could have that was taken just before this process began, seven seconds ago.
+    let mut claims = bench.claims();
+    claims.as_object_mut().unwrap().remove("iat");
+    claims["exp"] = json!(began - 7 + 305);
+    let token = bench.key.sign_as(TYPE, &claims).unwrap();
+    bench.advance(302);
+    assert_eq!(status(&bench, &bearer(&token)).await, refused());
+    claims["exp"] = json!(bench.now() + 300);
+    bench.advance(10);
+    let token = bench.key.sign_as(TYPE, &claims).unwrap();
+    assert_eq!(status(&bench, &bearer(&token)).await.0, 200, "later than that none can have been taken");
+}
