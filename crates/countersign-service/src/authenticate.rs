@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use countersign::claims::{DEFAULT_LEEWAY, Policy as ClaimsPolicy, Verified};
+use countersign::claims::{Policy as ClaimsPolicy, Verified, signed_request};
 use countersign::token::{DEFAULT_MAX_TOKEN_BYTES, HeaderScratch, UnverifiedToken};
 use countersign::verifier::{Fault, Refusal, Verifier};
 use countersign::{Clock, Keys, Remote, UnixTime};
@@ -31,8 +31,12 @@ use crate::signed;
 /// The longest life of an assertion: it is made for one request.
 pub const MAX_ASSERTION_LIFETIME: Duration = Duration::from_secs(300);
 
+/// How far the clock of whoever makes an assertion may be off. Shorter than for other tokens: clocks that NTP keeps never need
+/// it, and for as long a process that has just begun takes no assertion, lest one before it has taken the same.
+pub(crate) const ASSERTION_LEEWAY: Duration = signed_request::LEEWAY;
+
 /// For how long after its first use an assertion may still be offered, at most.
-pub(crate) const ASSERTION_WINDOW: Duration = MAX_ASSERTION_LIFETIME.saturating_add(DEFAULT_LEEWAY);
+pub(crate) const ASSERTION_WINDOW: Duration = MAX_ASSERTION_LIFETIME.saturating_add(ASSERTION_LEEWAY);
 
 /// Who was recognised, and what must not be seen again.
 #[derive(Debug)]
@@ -71,6 +75,7 @@ impl Authenticator {
     /// `before` is the one in force, whose keys are taken over.
     pub(crate) fn new(policy: &Policy, issuer: &str, secrets: Option<&SecretKey>, before: Option<&Self>) -> Self {
         let rules = ClaimsPolicy::new().audience(issuer).issuer_of_key().client_authentication_profile();
+        let rules = rules.leeway(ASSERTION_LEEWAY);
         // Each comes once, so there is nothing to remember.
         let keys = ClientKeys::of(policy);
         let assertions = Verifier::new(keys.clone(), rules).without_token_cache();
@@ -186,7 +191,7 @@ impl Authenticator {
         if expires_at > latest || expires_at > now.saturating_add(ASSERTION_WINDOW) {
             return Err(challenged("the assertion lives for more than 300 seconds"));
         }
-        let until = expires_at.saturating_add(DEFAULT_LEEWAY);
+        let until = expires_at.saturating_add(ASSERTION_LEEWAY);
         let once = Once { jti: jti.into(), until, issued_at };
         Ok(Caller { client: client.into(), method: "private_key_jwt", once: Some(once), signed: None })
     }

@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 
 use crate::admin::{self, MAX_ORDERS};
 use crate::audit::{Audit, Record, Time};
-use crate::authenticate::{ASSERTION_WINDOW, Authenticator, Caller, ClientKeys, SecretKey};
+use crate::authenticate::{ASSERTION_LEEWAY, ASSERTION_WINDOW, Authenticator, Caller, ClientKeys, SecretKey};
 use crate::idempotency::{BOUNDS, Idempotency};
 use crate::limit::{Limited, Limits};
 use crate::metadata::{self, Metadata};
@@ -53,7 +53,8 @@ pub(crate) struct Inner {
     pub(crate) orders: Arc<Semaphore>,
     pub(crate) audit: Option<Audit>,
     pub(crate) numbers: Numbers,
-    /// The second after that in which it was made.
+    /// Whatever says that it was made from then on, no process before this one can have taken: the second after that in which this
+    /// one was made, and the leeway.
     born: UnixTime,
 }
 
@@ -190,7 +191,8 @@ impl ServiceBuilder {
             minter: self.ring.minter().max_payload_bytes(MAX_TOKEN_BYTES),
             ring: self.ring,
             metadata,
-            born: UnixTime::from_secs(now.saturating_add(Duration::from_nanos(999_999_999)).as_secs()),
+            born: UnixTime::from_secs(now.saturating_add(Duration::from_nanos(999_999_999)).as_secs())
+                .saturating_add(ASSERTION_LEEWAY),
             clock: self.clock,
             secrets: self.secrets,
             in_force: ArcSwap::from_pointee(in_force),
@@ -405,7 +407,7 @@ impl Inner {
             Problem::unknown_client(detail, "Bearer error=\"invalid_token\"")
         };
         let now = self.clock.now();
-        // What a process before this one has accepted is not known; it was made before this one was.
+        // What a process before this one has accepted is not known; it says that it was made before then.
         let is_old = once.issued_at.is_none_or(|issued_at| issued_at < self.born);
         if is_old && now < self.born.saturating_add(ASSERTION_WINDOW) || self.replays.is_used(&caller.client, &once.jti)
         {
@@ -504,7 +506,7 @@ async fn count(State(service): State<TokenService>, request: Request, next: Next
 /// Whether every slot signs, which do not, and what the ring's operator has to know, which says what will not sign for ever.
 async fn ready(State(service): State<TokenService>) -> Response {
     let Inner { ring, clock, born, .. } = &*service.0;
-    // What is made in the second of the start cannot be told from what was made before.
+    // Until then, what is made now cannot be told from what a process before this one has taken.
     let has_begun = clock.now() >= *born;
     let slots: serde_json::Map<_, _> = match ring.ready_within(Duration::ZERO).await {
         Ok(()) => serde_json::Map::new(),

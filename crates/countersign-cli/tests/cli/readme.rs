@@ -1,8 +1,12 @@
 //! The README's sections on the command line and on the token service, and the service's page for `curl`, which has to be there.
 
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use crate::{Ran, directory};
 
@@ -69,6 +73,9 @@ fn each_call_of_the_page_for_curl_is_answered_as_it_says() {
     }
 }
 
+/// A page that waits for what does not come has to be found, not waited for.
+const MOST: Duration = Duration::from_secs(240);
+
 /// The commands of a section.
 fn script_below(section: &str) -> String {
     let (_, rest) = include_str!("../../../../README.md").split_once(&format!("## {section}\n")).unwrap();
@@ -112,6 +119,19 @@ fn run_script(script: &str, place: &Path) -> Ran {
     let bin = Path::new(env!("CARGO_BIN_EXE_countersign")).parent().unwrap();
     let path = std::env::var_os("PATH").unwrap();
     let path = std::env::join_paths(std::iter::once(bin.to_owned()).chain(std::env::split_paths(&path))).unwrap();
-    let output = Command::new("sh").args(["-euc", script]).current_dir(place).env("PATH", path).output().unwrap();
+    let mut shell = Command::new("sh");
+    shell.args(["-euc", script]).current_dir(place).env("PATH", path).process_group(0);
+    let shell = shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let group = format!("-{}", shell.id());
+    let (ended, end) = mpsc::channel::<()>();
+    let watch = thread::spawn(move || {
+        if end.recv_timeout(MOST) == Err(RecvTimeoutError::Timeout) {
+            // All of it, or what it has started keeps its output open.
+            Command::new("kill").args(["-KILL", "--", &group]).status().unwrap();
+        }
+    });
+    let output = shell.wait_with_output().unwrap();
+    drop(ended);
+    watch.join().unwrap();
     Ran::of(output).ends(0)
 }

@@ -31,16 +31,9 @@ fn refused() -> (u16, String) {
     (401, "invalid_client".to_owned())
 }
 
-/// A process that has just begun takes none for five seconds.
-async fn bench() -> Bench {
-    let bench = Bench::new().await;
-    bench.advance(5);
-    bench
-}
-
 #[tokio::test]
 async fn a_client_may_sign_the_request_in_place_of_an_assertion() {
-    let bench = bench().await;
+    let bench = Bench::new().await;
     let signed = token(&bench, &orders());
     let answer = bench.post("/v1/tokens", &bearer(&signed), &orders()).await;
     assert_eq!(answer.status, 200);
@@ -57,7 +50,7 @@ async fn a_client_may_sign_the_request_in_place_of_an_assertion() {
 
 #[tokio::test]
 async fn whoever_sees_a_signed_request_can_have_nothing_else_for_it() {
-    let bench = bench().await;
+    let bench = Bench::new().await;
     let signed = token(&bench, &orders());
     let mut other = orders();
     other["sub"] = json!("user:ada");
@@ -83,7 +76,7 @@ async fn whoever_sees_a_signed_request_can_have_nothing_else_for_it() {
 
 #[tokio::test]
 async fn a_signed_request_that_is_not_as_it_must_be_is_401() {
-    let bench = bench().await;
+    let bench = Bench::new().await;
     let now = bench.now();
     let with = |name: &str, value: Value| {
         let mut claims = claims(&bench, &orders());
@@ -127,6 +120,7 @@ async fn a_signed_request_that_is_not_as_it_must_be_is_401() {
 #[tokio::test]
 async fn what_a_process_before_this_one_may_have_taken_is_503_until_one_is_made_anew() {
     let bench = Bench::new().await;
+    bench.advance(-5);
     let signed = token(&bench, &orders());
     let answer = bench.post("/v1/tokens", &bearer(&signed), &orders()).await;
     assert_eq!(said(&answer), (503, "temporarily_unavailable".to_owned()));
@@ -139,7 +133,7 @@ async fn what_a_process_before_this_one_may_have_taken_is_503_until_one_is_made_
 
 #[tokio::test]
 async fn a_key_that_the_policy_has_lost_signs_no_more_requests() {
-    let bench = bench().await;
+    let bench = Bench::new().await;
     let signer = |key: SigningKey| RequestSigner::new(key, "web", ISSUER).unwrap();
     let next = key("c2");
     let policy = crate::bench::POLICY.replace("JWKS", &jwks(&[&next]));
@@ -158,7 +152,6 @@ async fn wrong_bodies_do_not_use_a_clients_rate_up() {
         policy.replace("[clients.web]\n", "[clients.web]\nrate = { per_second = 1, burst = 1 }\n")
     })
     .await;
-    bench.advance(5);
     let signed = token(&bench, &orders());
     for _ in 0..5 {
         assert_eq!(post(&bench, "/v1/tokens", &signed, &json!({})).await, refused());
