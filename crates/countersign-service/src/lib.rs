@@ -36,6 +36,7 @@
 //! | `GET /.well-known/openid-configuration` | of OpenID Connect Discovery what verifiers want to know: this is no OpenID provider |
 //! | `GET /openapi.json` | all of this for machines ([`OPENAPI`]) |
 //! | `GET /livez`, `GET /readyz` | whether the process answers, and whether every slot signs, with what the ring does not succeed with |
+//! | `GET /metrics` | of a [`Server`] only, and [not everywhere](#what-is-told-of-it) |
 //!
 //! # A request
 //!
@@ -112,6 +113,8 @@
 //! | 409, 422 | `idempotency_key_in_use`, `idempotency_key_reused`; `order_refused`: the ring does not do that in the state it is in |
 //! | 413, 415 | `content_too_large`, `unsupported_media_type` |
 //! | 429 | `rate_limited` (a client, a grant, or an address with too many failures), `temporarily_unavailable`, with `Retry-After` |
+//! | 431 | none, and no body: a head of more than [`MAX_HEAD_BYTES`], or of more than [`MAX_HEADERS`] |
+//! | 500 | `server_error`: what must not happen |
 //! | 503 | `key_unavailable`, `signing_failed`, `temporarily_unavailable`, `audit_unavailable`, with `Retry-After`: nothing was signed, and nothing done; `order_failed`: not done, or the store does not say; `order_pending`: not known yet |
 //!
 //! An answer to an `Idempotency-Key` is kept for five minutes, but not beyond the first `exp` of its tokens, and only if

@@ -1,7 +1,8 @@
 use crate::refusal::Refusal;
 
 impl Refusal {
-    /// All that [`code`](Self::code) can be, in the order of the alphabet.
+    /// All that [`code`](Self::code) can be, in the order of the alphabet, but for those of a [`RequestRefusal`](crate::RequestRefusal),
+    /// which metrics call `other`.
     pub const CODES: &'static [&'static str] = &[
         "alg_missing",
         "alg_none",
