@@ -196,14 +196,22 @@ impl Revoke {
         let which =
             if self.all { vec![Compromised::All] } else { self.kids.into_iter().map(Compromised::Key).collect() };
         let (mut kids, mut halted, mut exposure) = (Vec::new(), Vec::new(), None);
-        // Not a moment is lost: whatever else is due comes behind.
+        let mut failures = Vec::new();
+        // Not a moment is lost: whatever else is due comes behind. Nor is a key left in force for another that is misspelt.
         for which in which {
-            let revoked = ring.compromise(which, self.sign_at_once).await.map_err(|error| not_done(&error))?;
-            kids.extend(revoked.kids);
-            halted = revoked.halted;
-            exposure = Some(revoked.exposure);
+            match ring.compromise(which, self.sign_at_once).await {
+                Ok(revoked) => {
+                    kids.extend(revoked.kids);
+                    halted = revoked.halted;
+                    exposure = Some(revoked.exposure);
+                }
+                Err(error) => failures.push(not_done(&error)),
+            }
         }
         finish(&ring, screen).await;
+        if !failures.is_empty() {
+            return Err(not_all(failures, &kids));
+        }
         let exposure = exposure.map(|exposure| (exposure.with_feed.as_secs(), exposure.without_feed.as_secs()));
         let (with_feed, without_feed) = exposure.unwrap_or_default();
         let mut text: String = kids.iter().map(|kid| format!("revoked: {}\n", shown(kid))).collect();
@@ -218,6 +226,17 @@ impl Revoke {
             "exposure_seconds": { "with_feed": with_feed, "without_feed": without_feed },
         });
         Ok(Answer::new(Exit::Good, text, &document))
+    }
+}
+
+/// One failure in the words of all, and what was done in spite of them. What could not be had comes first: it may be, later.
+fn not_all(mut failures: Vec<Failure>, kids: &[String]) -> Failure {
+    failures.sort_by_key(|failure| !matches!(failure.exit, Exit::Unavailable));
+    let done = kids.iter().map(|kid| format!("revoked: {kid}"));
+    let message = failures.iter().map(|failure| failure.message.clone()).chain(done).collect::<Vec<_>>().join("; ");
+    match failures.first() {
+        Some(Failure { exit: Exit::Unavailable, code, .. }) => Failure::unavailable(code, message),
+        _ => Failure::refused("order_refused", message),
     }
 }
 

@@ -6,7 +6,7 @@ use axum::body::{Body, HttpBody as _};
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 
 use crate::problem::Problem;
 
@@ -23,12 +23,20 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Probl
     if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
         return Err(too_large(MAX_BODY_BYTES));
     }
-    match tokio::time::timeout(BODY_TIME, Limited::new(body, MAX_BODY_BYTES).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(MAX_BODY_BYTES)),
-        Ok(Err(_)) => Err(incomplete()),
-        Err(_) => Err(too_slow()),
+    tokio::time::timeout(BODY_TIME, all(body)).await.unwrap_or_else(|_| Err(too_slow()))
+}
+
+/// Copied as it comes: what is kept of a body that comes octet by octet would be many times as long as the body.
+async fn all(mut body: Body) -> Result<Bytes, Problem> {
+    let mut octets = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| incomplete())?.into_data() else { continue };
+        if data.len() > MAX_BODY_BYTES - octets.len() {
+            return Err(too_large(MAX_BODY_BYTES));
+        }
+        octets.extend_from_slice(&data);
     }
+    Ok(octets.into())
 }
 
 pub(crate) fn too_large(most: usize) -> Problem {
@@ -57,4 +65,44 @@ fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
         essence.trim_matches([' ', '\t']).eq_ignore_ascii_case("application/json")
     });
     if is_json { Ok(()) } else { Err(refused("the body must be application/json")) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that fails panics")]
+
+    use std::sync::Arc;
+
+    use http::HeaderValue;
+    use tokio_stream::StreamExt as _;
+
+    use super::*;
+
+    /// One octet, counted for as long as it is there.
+    struct Octet(#[expect(dead_code, reason = "is counted")] Arc<()>);
+
+    impl AsRef<[u8]> for Octet {
+        fn as_ref(&self) -> &[u8] {
+            b"x"
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_comes_octet_by_octet_takes_no_more_room_than_another() {
+        let headers = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))].into_iter().collect();
+        for (length, is_good) in [(MAX_BODY_BYTES, true), (MAX_BODY_BYTES + 1, false)] {
+            let count = Arc::new(());
+            let octets = {
+                let count = Arc::clone(&count);
+                tokio_stream::iter(0..length).map_while(move |_| {
+                    // This one, those that are on their way, and no others.
+                    assert!(Arc::strong_count(&count) < 8, "they are kept");
+                    Some(Ok::<_, std::io::Error>(Bytes::from_owner(Octet(Arc::clone(&count)))))
+                })
+            };
+            let read = read(&headers, Body::from_stream(octets)).await;
+            assert_eq!(read.as_ref().map(Bytes::len).ok(), is_good.then_some(length));
+            assert!(is_good || read.unwrap_err().code() == "content_too_large");
+        }
+    }
 }

@@ -152,6 +152,15 @@ fn a_key_that_follows_is_not_used_before_verifiers_have_it_and_a_revoked_one_is_
 }
 
 #[test]
+fn a_key_that_is_misspelt_leaves_no_other_in_force_and_it_is_said_which_are_revoked() {
+    let ring = Ring::new("misspelt");
+    let (token, kid) = (ring.token(), ring.signing("es256"));
+    let ran = ring.run(&["keys", "revoke"], &["--", "no-such-key", &kid]).ends(REFUSED);
+    assert!(ran.err.contains("no key no-such-key") && ran.err.contains(&format!("revoked: {kid}")), "{}", ran.err);
+    assert_eq!(ring.accepts(&token).ends(REFUSED).json()["reason"], "unknown_key");
+}
+
+#[test]
 fn a_key_that_has_not_signed_is_given_up_and_another_is_made_and_one_that_has_is_not() {
     let ring = Ring::new("abandon");
     let in_state = |listed: &Value, state: &str| {

@@ -33,7 +33,10 @@ fn entry(client: &str, certificates: &str, more: &str) -> String {
 
 impl Secured {
     async fn new(text: &str) -> Self {
-        let bench = Bench::with(|policy| policy + text).await;
+        Self::of(Bench::with(|policy| policy + text).await).await
+    }
+
+    async fn of(bench: Bench) -> Self {
         let (server, clients) = (Authority::new("server"), Authority::new("clients"));
         let pem = server.service().client_authorities(clients.pem());
         let tls = Tls::new(&pem, bench.service.pinned_certificates()).unwrap();
@@ -251,6 +254,42 @@ async fn a_certificate_and_other_credentials_are_of_one_client() {
     let identity = secured.clients.identity(&["dns.internal"]);
     let answer = secured.ask(Some(&identity), &bearer("a.b.c"), &orders()).await.unwrap();
     assert_eq!(client_in(&answer), refused());
+}
+
+#[tokio::test]
+async fn a_signed_request_over_another_clients_certificate_is_401_and_orders_nothing() {
+    let text = entry("dns", "{ san_dns = \"dns.internal\" }", "");
+    let bench = Bench::with(|policy| {
+        let policy = policy
+            .replace("[clients.web]\n", "[clients.web]\nadmin = [\"keys:read\", \"keys:rotate\", \"keys:revoke\"]\n");
+        policy + &text
+    });
+    let secured = Secured::of(bench.await).await;
+    secured.bench.advance(5);
+    let rotate = json!({ "mode": "standby", "reason": "test", "dry_run": true });
+    let revoke = json!({ "reason": "test", "dry_run": true });
+    for (path, body) in [
+        ("/v1/tokens", &orders()),
+        ("/v1/keys:rotate", &rotate),
+        ("/v1/keys/none:revoke", &revoke),
+        ("/v1/keys", &json!("")),
+    ] {
+        let (method, body) = if path == "/v1/keys" { ("GET", String::new()) } else { ("POST", body.to_string()) };
+        let mut answers = Vec::new();
+        for name in ["dns.internal", "nobody.internal"] {
+            let identity = secured.clients.identity(&[name]);
+            let signed = bearer(&secured.bench.signed("web", method, path, &body));
+            let length = body.len();
+            let headers = format!("{signed}Content-Type: application/json\r\nContent-Length: {length}\r\n");
+            let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n{body}");
+            let mut stream = secured.connect(Some(&identity)).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            answers.push(read(&mut stream).await);
+        }
+        assert_eq!(answers[0].refusal(), (401, "invalid_client".to_owned()), "{path}");
+        let expected = if path.contains("none") { 404 } else { 200 };
+        assert_eq!(answers[1].status, expected, "{path}");
+    }
 }
 
 #[tokio::test]
