@@ -65,11 +65,17 @@ pub const DEFAULT_MAX_SIGNED_BODY: usize = 64 * 1024;
 /// let key = SigningKey::generate(Algorithm::Es256)?;
 /// let keys = KeySet::new([key.verifying_key()?.bound_to_issuer("billing")]);
 /// let policy = Policy::new().audience("https://api.example").signed_request_profile();
-/// # // Five seconds ago: a process that has just begun takes none.
-/// # let clock = || SystemClock.now().saturating_sub(std::time::Duration::from_secs(5));
-/// let layer = RequireJwtLayer::new(Verifier::new(keys, policy).without_token_cache())
-/// #   .clock(clock)
-///     .signed_requests(SignedRequests::new("https://api.example"));
+/// let requests = SignedRequests::new("https://api.example");
+/// # // As in a process that began a minute ago: one that has just begun takes none.
+/// # let began = SystemClock.now().saturating_sub(std::time::Duration::from_secs(60));
+/// # let once = countersign_claims::signed_request::SingleUse::new(
+/// #     countersign_claims::ReplayMemory::default(),
+/// #     began,
+/// #     countersign_claims::signed_request::LEEWAY,
+/// # );
+/// # let requests = requests.single_use(std::sync::Arc::new(once));
+/// let verifier = Verifier::new(keys, policy).without_token_cache();
+/// let layer = RequireJwtLayer::new(verifier).signed_requests(requests);
 /// let service = ServiceBuilder::new().layer(layer).service(service_fn(async |request: Request<SignedBody>| {
 ///     let client = request.extensions().get::<Verified>().and_then(Verified::subject).unwrap_or("nobody").to_owned();
 ///     Ok::<_, Infallible>(Response::new(format!("{client}: {} bytes", request.into_body().into_bytes().len())))
