@@ -35,7 +35,7 @@
 //! | `GET /.well-known/oauth-authorization-server` | metadata (RFC 8414), at the path of the issuer's if it has one |
 //! | `GET /.well-known/openid-configuration` | of OpenID Connect Discovery what verifiers want to know: this is no OpenID provider |
 //! | `GET /openapi.json` | all of this for machines ([`OPENAPI`]) |
-//! | `GET /livez`, `GET /readyz` | whether the process answers, and whether every slot signs, with what the ring does not succeed with |
+//! | `GET /livez`, `GET /readyz` | whether the process answers, and whether every slot signs and assertions are taken, with what the ring does not succeed with |
 //! | `GET /metrics` | of a [`Server`] only, and [not everywhere](#what-is-told-of-it) |
 //!
 //! # A request
@@ -66,7 +66,7 @@
 //!
 //! Which assertions were used is remembered by each process for itself: of several behind one address each takes an
 //! assertion once. For as long after its start as an assertion may live, a process takes only those that say (`iat`) that
-//! they were made since.
+//! they were made since, by a clock that may be 5 s ahead: so for the first 6 s it takes none, and is not ready (`/readyz`).
 //!
 //! # Keys
 //!
