@@ -23,11 +23,17 @@ impl Server {
         Ok(Self { role, child: child.map_err(|error| format!("setpriv (of util-linux): {error}"))? })
     }
 
-    /// As the first line that it prints has it.
-    pub fn address(&mut self) -> Result<SocketAddr, Failure> {
+    /// The first line that it prints.
+    pub fn first_line(&mut self) -> Result<String, Failure> {
         let mut line = String::new();
-        let output = self.child.stdout.take().ok_or("its address has been read")?;
+        let output = self.child.stdout.take().ok_or("its first line has been read")?;
         BufReader::new(output).read_line(&mut line)?;
+        Ok(line)
+    }
+
+    /// As its first line has it.
+    pub fn address(&mut self) -> Result<SocketAddr, Failure> {
+        let line = self.first_line()?;
         Ok(line.trim().parse().map_err(|_| format!("{} says no address, but: {line}", self.role))?)
     }
 

@@ -113,11 +113,6 @@ impl Contender {
         Ok(contender)
     }
 
-    /// What all of its processes have used.
-    pub fn cpu_time(&self) -> Result<Duration, Failure> {
-        self.servers.iter().map(Server::cpu_time).sum()
-    }
-
     /// Until it lets the token in. A bad one must be refused then: else nothing would be measured.
     fn wait(&mut self, token: &str) -> Result<(), Failure> {
         let started = Instant::now();

@@ -9,7 +9,7 @@ use countersign::Algorithm;
 use countersign_testkit::{IdentityProvider, TestKey};
 
 use crate::contender::{Contender, Kind, Site};
-use crate::load::{Answer, Pace, Plan, Sample, Shown, request};
+use crate::load::{Answer, CONNECTIONS, Pace, Plan, Sample, Shown, request};
 use crate::measured::{Clients, Took, answers, measure};
 use crate::percentiles::{median, p99_by_window};
 use crate::run::{Broken, Effort};
@@ -139,6 +139,7 @@ fn one(
     };
     let plan = Plan {
         address: contender.address,
+        connections: CONNECTIONS,
         pace: Pace::Constant(effort.event_rate),
         warm_up: effort.warm_up,
         length: effort.before + effort.after,
@@ -146,7 +147,7 @@ fn one(
         after: &after,
     };
     let fetches = site.provider.fetches();
-    let (measured, seen) = measure(&contender, &plan, |changed| {
+    let (measured, seen) = measure(&contender.servers, &plan, |changed| {
         thread::sleep(effort.warm_up + effort.before);
         change.happen(site.provider, old, new);
         changed.store(true, Ordering::Release);

@@ -17,8 +17,7 @@ use mio::Events;
 use crate::Failure;
 use clients::Clients;
 
-/// How many connections each group of tokens has, all of them kept: who has tokens of one key does not wait for those who have
-/// others.
+/// How many connections each group of tokens usually has.
 pub const CONNECTIONS: usize = 64;
 
 /// How long the last answers are waited for.
@@ -44,6 +43,8 @@ pub struct Shown {
 /// What is sent, to whom and for how long.
 pub struct Plan<'a> {
     pub address: SocketAddr,
+    /// How many each group of tokens has, all of them kept: who has tokens of one key does not wait for those who have others.
+    pub connections: usize,
     pub pace: Pace,
     /// Whose answers are not counted.
     pub warm_up: Duration,

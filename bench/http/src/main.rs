@@ -10,6 +10,7 @@ mod children;
 mod contender;
 mod cores;
 mod events;
+mod issue;
 mod load;
 mod measured;
 mod method;
@@ -19,6 +20,7 @@ mod process;
 mod proxies;
 mod readme;
 mod run;
+mod signing;
 mod steady;
 mod table;
 mod tokens;
@@ -41,6 +43,10 @@ enum Part {
     Central(app::Asks),
     /// The central validator.
     Validator(validator::Options),
+    /// The token service.
+    Tokens(issue::Issued),
+    /// What it signs with, by itself.
+    Mint(issue::Minted),
     /// Measures all of them.
     Run(run::Options),
 }
@@ -51,6 +57,8 @@ fn main() -> ExitCode {
         Part::Countersign(trusted) => app::countersign(&trusted),
         Part::Central(asks) => app::central(&asks),
         Part::Validator(options) => validator::serve(&options),
+        Part::Tokens(issued) => issue::serve_tokens(&issued),
+        Part::Mint(minted) => issue::mint(&minted),
         Part::Run(options) => run::run(&options),
     };
     match done {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use crate::contender::Contender;
+use crate::children::Server;
 use crate::load::{self, Answer, Plan, Sample, Seen};
 use crate::percentiles::{median, milliseconds, per_mille};
 use crate::table::number;
@@ -73,16 +73,17 @@ impl Measured {
 /// The part of the requests that has to be answered within the time in which they are sent.
 const KEEPS_UP: f64 = 0.99;
 
-/// Puts one load on one contender. `meanwhile` goes on beside it, on this thread, and says when others tokens are to be shown.
+/// Puts one load on one contender, which these processes are. `meanwhile` goes on beside it, on this thread, and says when others tokens are to be shown.
 pub fn measure(
-    contender: &Contender,
+    servers: &[Server],
     plan: &Plan<'_>,
     meanwhile: impl FnOnce(&AtomicBool) -> Result<(), Failure>,
 ) -> Result<(Measured, Seen), Failure> {
     let ourselves = std::process::id();
     let changed = AtomicBool::new(false);
     let (started, machine) = (Instant::now(), process::machine()?);
-    let (servers, clients) = (contender.cpu_time()?, process::cpu_time(ourselves)?);
+    let used_by_servers = || servers.iter().map(Server::cpu_time).sum::<Result<Duration, Failure>>();
+    let (servers_before, clients) = (used_by_servers()?, process::cpu_time(ourselves)?);
     let seen = std::thread::scope(|scope| {
         let load = scope.spawn(|| load::run(plan, &changed));
         let done = meanwhile(&changed);
@@ -90,7 +91,7 @@ pub fn measure(
         done.map(|()| seen)
     })?;
     let (elapsed, machine_after) = (started.elapsed().as_secs_f64(), process::machine()?);
-    let servers = (contender.cpu_time()? - servers).as_secs_f64();
+    let servers = (used_by_servers()? - servers_before).as_secs_f64();
     let clients = (process::cpu_time(ourselves)? - clients).as_secs_f64();
     let busy = (machine_after.busy.saturating_sub(machine.busy)).as_secs_f64();
     let lags = sorted(seen.lags.iter().copied());

@@ -24,7 +24,7 @@ pub fn text(site: &Site<'_>, effort: &Effort, realtime: bool) -> String {
         None => "of which the system says nothing",
     };
     format!(
-        "{date}, {cpu}, Linux {kernel}; {rustc}; {versions}{envoy}{haproxy}.\n\n\
+        "{machine}; {versions}{envoy}{haproxy}.\n\n\
          Processor {server} has what serves, the central validator, Envoy and HAProxy among it, so that its time is the whole cost \
          of an answer; processor {clients} has the clients and the identity provider. They are \
          {siblings}. Loopback has no \
@@ -32,10 +32,7 @@ pub fn text(site: &Site<'_>, effort: &Effort, realtime: bool) -> String {
          {CONNECTIONS} kept connections (as many again for the tokens of a second key), {tokens} RS256 tokens of some 900 bytes in turn, {rounds} rounds of {steady} s in which \
          contenders take turns; a number is the median of the rounds, a ratio the median of the ratios in each round. Time counts \
          from the moment at which a request was due, whenever it could be sent.\n",
-        date = said("date", &["-u", "+%F"]).unwrap_or_default(),
-        cpu = cpu(),
-        kernel = said("uname", &["-r"]).unwrap_or_default(),
-        rustc = said("rustc", &["--version"]).unwrap_or_default(),
+        machine = machine(),
         envoy = proxy(&site.envoy, "--version"),
         haproxy = proxy(&site.haproxy, "-v"),
         precedence = if realtime { " All of them run with real-time priority, before other programs." } else { "" },
@@ -44,6 +41,17 @@ pub fn text(site: &Site<'_>, effort: &Effort, realtime: bool) -> String {
         tokens = effort.tokens,
         rounds = effort.rounds,
         steady = effort.steady.as_secs_f64(),
+    )
+}
+
+/// When, on what, and built by what.
+pub fn machine() -> String {
+    format!(
+        "{date}, {cpu}, Linux {kernel}; {rustc}",
+        date = said("date", &["-u", "+%F"]).unwrap_or_default(),
+        cpu = cpu(),
+        kernel = said("uname", &["-r"]).unwrap_or_default(),
+        rustc = said("rustc", &["--version"]).unwrap_or_default(),
     )
 }
 

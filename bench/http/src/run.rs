@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use countersign::Algorithm;
 use countersign_testkit::IdentityProvider;
 
@@ -12,13 +12,16 @@ use crate::contender::{Kind, Site};
 use crate::cores::{Cores, take_precedence};
 use crate::load::{Answer, Sample};
 use crate::proxies::{EnvoyAuth, Files};
-use crate::{Failure, events, method, plots, readme, steady};
+use crate::{Failure, events, method, plots, readme, signing, steady};
 
 #[derive(Args)]
 pub struct Options {
     /// Short rounds and few requests: to see that it runs.
     #[arg(long)]
     quick: bool,
+    /// One of the two parts.
+    #[arg(long)]
+    only: Option<Section>,
     /// How many rounds, of which the median counts.
     #[arg(long)]
     rounds: Option<NonZeroUsize>,
@@ -34,6 +37,14 @@ pub struct Options {
     /// HAProxy's program. Without it there is no HAProxy.
     #[arg(long, value_name = "PATH")]
     haproxy: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Section {
+    /// What authentication costs.
+    Http,
+    /// What signing does.
+    Signing,
 }
 
 /// How much is measured.
@@ -52,6 +63,8 @@ pub struct Effort {
     /// Before something happens, and afterwards.
     pub before: Duration,
     pub after: Duration,
+    /// Of tokens that are signed.
+    pub signing: Duration,
 }
 
 impl Effort {
@@ -65,6 +78,7 @@ impl Effort {
         steady: Duration::from_secs(4),
         before: Duration::from_secs(2),
         after: Duration::from_secs(5),
+        signing: Duration::from_secs(2),
     };
 
     const QUICK: Self = Self {
@@ -76,6 +90,7 @@ impl Effort {
         steady: Duration::from_millis(800),
         before: Duration::from_millis(500),
         after: Duration::from_millis(1500),
+        signing: Duration::from_millis(250),
     };
 }
 
@@ -117,18 +132,32 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     }
     let mut broken = Broken::default();
 
-    let rows = steady::run(&kinds(&site), &site, &effort, &mut broken)?;
-    let events = events::run(&site, &effort, &mut broken)?;
+    if options.only != Some(Section::Signing) {
+        authentication(&site, &effort, options, &mut broken)?;
+    }
+    if options.only != Some(Section::Http) {
+        let text = signing::run(&site, &effort, &mut broken)?;
+        println!("{text}");
+        if options.write {
+            readme::write_section("signing", &text)?;
+        }
+    }
+    if broken.0.is_empty() { Ok(()) } else { Err(format!("BROKEN: {}", broken.0.join("\nBROKEN: ")).into()) }
+}
 
-    let method = method::text(&site, &effort, options.realtime);
-    let text = format!("{method}\n{}{}", steady::tables(&rows, &effort), events.tables(&effort));
+fn authentication(site: &Site<'_>, effort: &Effort, options: &Options, broken: &mut Broken) -> Result<(), Failure> {
+    let rows = steady::run(&kinds(site), site, effort, broken)?;
+    let events = events::run(site, effort, broken)?;
+
+    let method = method::text(site, effort, options.realtime);
+    let text = format!("{method}\n{}{}", steady::tables(&rows, effort), events.tables(effort));
     println!("{text}");
     if options.write {
         readme::write_section("http", &text)?;
-        readme::write_plot("http-p99", &plots::p99(&rows, &effort))?;
-        readme::write_plot("rotation", &plots::rotation(&events, &effort))?;
+        readme::write_plot("http-p99", &plots::p99(&rows, effort))?;
+        readme::write_plot("rotation", &plots::rotation(&events, effort))?;
     }
-    if broken.0.is_empty() { Ok(()) } else { Err(format!("BROKEN: {}", broken.0.join("\nBROKEN: ")).into()) }
+    Ok(())
 }
 
 fn kinds(site: &Site<'_>) -> Vec<Kind> {

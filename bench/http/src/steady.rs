@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::contender::{Contender, Kind, Site};
-use crate::load::{Answer, Pace, Plan, Shown, request};
+use crate::load::{Answer, CONNECTIONS, Pace, Plan, Shown, request};
 use crate::measured::{Clients, Measured, answers, measure, over, ratio};
 use crate::run::{Broken, Effort};
 use crate::table::{self, Table, number, numbers};
@@ -41,13 +41,14 @@ pub fn run(kinds: &[Kind], site: &Site<'_>, effort: &Effort, broken: &mut Broken
                 tokens.iter().map(|token| Shown { group: 0, octets: request(contender.address, token) }).collect();
             let plan = Plan {
                 address: contender.address,
+                connections: CONNECTIONS,
                 pace: pace.map_or(Pace::Saturation, |at| Pace::Constant(effort.rates[at])),
                 warm_up: effort.warm_up,
                 length: effort.steady,
                 before: &before,
                 after: &[],
             };
-            let (measured, seen) = measure(contender, &plan, |_| Ok(()))?;
+            let (measured, seen) = measure(&contender.servers, &plan, |_| Ok(()))?;
             row.requests += seen.answered;
             eprintln!("round {round}, {:?}, {}: p99 {:.2} ms", plan.pace, row.kind.name(), measured.p99);
             let refused = |answer: &Answer| !matches!(answer, Answer::Status(200) | Answer::Missing);

@@ -7,7 +7,7 @@ use mio::{Events, Poll, Token};
 
 use super::connection::{Connection, Progress};
 use super::timer::Timer;
-use super::{Answer, CONNECTIONS, Pace, Plan, Sample, Seen, Shown, due};
+use super::{Answer, Pace, Plan, Sample, Seen, Shown, due};
 use crate::Failure;
 
 /// A request that is due or on its way.
@@ -57,8 +57,9 @@ impl<'a> Clients<'a> {
         let timer = Timer::new(TIMER, poll.registry())?;
         let groups = plan.before.iter().chain(plan.after).map(|shown| shown.group + 1).max().unwrap_or(0);
         let connect = |n| Ok((Connection::new(plan.address, Token(n), poll.registry())?, None));
-        let connections = (0..groups * CONNECTIONS).map(connect).collect::<Result<_, Failure>>()?;
-        let pool = |group| Pool { free: (group * CONNECTIONS..(group + 1) * CONNECTIONS).collect(), ..Pool::default() };
+        let connections = (0..groups * plan.connections).map(connect).collect::<Result<_, Failure>>()?;
+        let most = plan.connections;
+        let pool = |group| Pool { free: (group * most..(group + 1) * most).collect(), ..Pool::default() };
         Ok(Self {
             plan,
             started: Instant::now(),
@@ -173,7 +174,7 @@ impl<'a> Clients<'a> {
 
     fn end(&mut self, at: usize, request: Request<'_>, answer: Answer) {
         self.connections[at].1 = None;
-        self.pools[at / CONNECTIONS].free.push_back(at);
+        self.pools[at / self.plan.connections].free.push_back(at);
         self.note(request, answer, self.now());
     }
 
@@ -188,7 +189,7 @@ impl<'a> Clients<'a> {
     }
 
     pub fn are_done(&self) -> bool {
-        self.pools.iter().all(|pool| pool.waiting.is_empty() && pool.free.len() == CONNECTIONS)
+        self.pools.iter().all(|pool| pool.waiting.is_empty() && pool.free.len() == self.plan.connections)
     }
 
     /// What is still on its way, or was never sent, counts with the time that it has had.

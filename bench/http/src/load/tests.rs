@@ -51,7 +51,15 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 fn plan<'a>(address: std::net::SocketAddr, shown: &'a [Shown], pace: Pace) -> Plan<'a> {
     let length = Duration::from_millis(200);
-    Plan { address, pace, warm_up: Duration::from_millis(100), length, before: shown, after: &[] }
+    Plan {
+        address,
+        connections: CONNECTIONS,
+        pace,
+        warm_up: Duration::from_millis(100),
+        length,
+        before: shown,
+        after: &[],
+    }
 }
 
 fn shown(address: std::net::SocketAddr) -> Vec<Shown> {
