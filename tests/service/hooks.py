@@ -2,12 +2,15 @@
 
 With `CLIENT_KEY` (a private key in PEM) and `ISSUER`, each request that goes out has an assertion of its own, made by PyJWT: of
 the client `first`, or, every fourth that is no batch, of `hasty`, which asks more often than it may. Members have values that the
-policy allows about half of the time: at random none would. Without `CLIENT_KEY` nobody says who asks.
+policy allows about half of the time: at random none would. What is about the ring's keys is signed itself (`REQUESTS.md`), made by
+PyJWT too. Without `CLIENT_KEY` nobody says who asks.
 
 What was answered, by operation and status, goes to the file `SEEN` as JSON when all is over.
 """
 
 import atexit
+import base64
+import hashlib
 import itertools
 import json
 import os
@@ -40,8 +43,8 @@ ALLOWED = {
 seen = Counter()
 
 
-class Assertion(requests.auth.AuthBase):
-    """`private_key_jwt` (RFC 7523 as updated by RFC 10070), anew for each request."""
+class Signed(requests.auth.AuthBase):
+    """`private_key_jwt` (RFC 7523 as updated by RFC 10070), anew for each request, or the request itself."""
 
     turns = itertools.cycle(range(4))
 
@@ -54,8 +57,17 @@ class Assertion(requests.auth.AuthBase):
         claims = {
             "iss": client, "sub": client, "aud": ISSUER, "iat": now, "exp": now + LIFETIME, "jti": str(uuid.uuid4()),
         }
-        assertion = jwt.encode(claims, self.key, algorithm="ES256", headers={"typ": "client-authentication+jwt"})
-        request.headers["Authorization"] = f"Bearer {assertion}"
+        typ = "client-authentication+jwt"
+        if request.path_url.startswith("/v1/keys"):
+            typ = "request+jwt"
+            body = request.body or b""
+            digest = hashlib.sha256(body.encode() if isinstance(body, str) else body).digest()
+            claims |= {
+                "htm": request.method, "htu": request.url,
+                "body_sha256": base64.urlsafe_b64encode(digest).rstrip(b"=").decode(),
+            }
+        token = jwt.encode(claims, self.key, algorithm="ES256", headers={"typ": typ})
+        request.headers["Authorization"] = f"Bearer {token}"
         key = request.headers.get("Idempotency-Key", "")
         # The same few would come again and again, and nothing else of their requests would be looked at.
         if turn != 2 and isinstance(key, str) and re.fullmatch("[!-~]{1,200}", key):
@@ -65,7 +77,7 @@ class Assertion(requests.auth.AuthBase):
 
 if KEY is not None:
     with open(KEY, "rb") as pem:
-        schemathesis.auth.set_from_requests(Assertion(pem.read()))
+        schemathesis.auth.set_from_requests(Signed(pem.read()))
 
     @schemathesis.hook
     def before_load_schema(context, raw_schema):

@@ -139,7 +139,7 @@ impl Authenticator {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let value = values.next().ok_or(NO_CREDENTIALS).map_err(challenged)?;
         if values.next().is_some() {
-            return Err(Problem::invalid("more than one `Authorization`"));
+            return Err(Problem::invalid(SEVERAL));
         }
         let value = value.to_str().map_err(|_| MALFORMED).map_err(Problem::invalid)?;
         let (scheme, rest) = value.split_once(' ').ok_or(MALFORMED).map_err(Problem::invalid)?;
@@ -260,7 +260,8 @@ fn client_of(policy: &Policy, verified: &Verified) -> Result<Caller, Problem> {
 }
 
 pub(crate) const NO_CREDENTIALS: &str = "credentials are missing";
-const MALFORMED: &str = "`Authorization` is malformed";
+pub(crate) const SEVERAL: &str = "more than one `Authorization`";
+pub(crate) const MALFORMED: &str = "`Authorization` is malformed";
 pub(crate) const REFUSED: &str = "the credentials are not accepted";
 
 const BASIC: &str = "Basic realm=\"countersign\"";

@@ -16,7 +16,7 @@ use countersign::{
 use http::{StatusCode, request};
 use tower::layer::util::Stack;
 
-use crate::authenticate::{NO_CREDENTIALS, REFUSED, challenged};
+use crate::authenticate::{MALFORMED, NO_CREDENTIALS, REFUSED, SEVERAL, challenged};
 use crate::body::{BODY_TIME, MAX_BODY_BYTES};
 use crate::metadata;
 use crate::problem::Problem;
@@ -138,6 +138,8 @@ fn problem(refusal: &Refusal, status: StatusCode) -> Problem {
     };
     match refusal {
         Refusal::NoCredentials => challenged(NO_CREDENTIALS),
+        Refusal::MalformedCredentials => Problem::invalid(MALFORMED),
+        Refusal::ManyCredentials => Problem::invalid(SEVERAL),
         Refusal::Limited { retry_after } => {
             Problem::new(status, "rate_limited", TOO_MANY_FAILURES).retry_after(*retry_after)
         }

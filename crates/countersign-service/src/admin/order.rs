@@ -5,8 +5,8 @@ use crate::audit;
 use crate::problem::Problem;
 use crate::wire::{not_an_object, text, unknown_member, utf8};
 
-/// The longest `reason`, bytes: a sentence, or the name of an incident.
-const MAX_REASON_BYTES: usize = 256;
+/// The longest `reason`, characters: a sentence, or the name of an incident.
+const MAX_REASON: usize = 256;
 
 /// Slots of one order, at most: more than a ring has.
 const MAX_SLOTS: usize = 64;
@@ -59,9 +59,9 @@ pub(super) fn rotation(body: &[u8]) -> Result<Order, Problem> {
     let Body { mode, slots, sign_at_once, reason, is_dry_run } = read(body, |_| true)?;
     let slots = slots.unwrap_or_default();
     let what = match (mode.as_deref(), sign_at_once) {
-        (Some("standby"), None) => What::Rotate { slots },
-        (Some("emergency"), sign_at_once) => What::Emergency { slots, sign_at_once: sign_at_once.unwrap_or_default() },
-        (Some("standby"), Some(_)) => return Err(Problem::invalid("`sign_at_once` goes with `emergency`")),
+        (Some("standby"), false) => What::Rotate { slots },
+        (Some("emergency"), sign_at_once) => What::Emergency { slots, sign_at_once },
+        (Some("standby"), true) => return Err(Problem::invalid("`sign_at_once` goes with `emergency`")),
         _ => return Err(Problem::invalid("`mode` must be `standby` or `emergency`")),
     };
     Ok(Order { what, reason, is_dry_run })
@@ -70,14 +70,14 @@ pub(super) fn rotation(body: &[u8]) -> Result<Order, Problem> {
 /// `{"reason": …, "sign_at_once": …?, "dry_run": …?}`
 pub(super) fn revocation(body: &[u8], kid: &str) -> Result<Order, Problem> {
     let Body { sign_at_once, reason, is_dry_run, .. } = read(body, |name| !matches!(name, "mode" | "slots"))?;
-    let what = What::Revoke { kid: kid.to_owned(), sign_at_once: sign_at_once.unwrap_or_default() };
+    let what = What::Revoke { kid: kid.to_owned(), sign_at_once };
     Ok(Order { what, reason, is_dry_run })
 }
 
 struct Body {
     mode: Option<Box<str>>,
     slots: Option<Vec<String>>,
-    sign_at_once: Option<bool>,
+    sign_at_once: bool,
     reason: Box<str>,
     is_dry_run: bool,
 }
@@ -85,17 +85,17 @@ struct Body {
 fn read(body: &[u8], is_known: fn(&str) -> bool) -> Result<Body, Problem> {
     let mut members = Members::new();
     members.read(utf8(body)?).map_err(not_an_object)?;
-    let (mut mode, mut slots, mut sign_at_once, mut reason, mut is_dry_run) = (None, None, None, None, false);
+    let (mut mode, mut slots, mut sign_at_once, mut reason, mut is_dry_run) = (None, None, false, None, false);
     for (name, value) in members.iter() {
         match &*name.text() {
             name if !is_known(name) => return Err(unknown_member()),
             "mode" => mode = Some(text(value, "`mode` must be a string")?),
             "slots" => slots = Some(self::slots(value)?),
-            "sign_at_once" => sign_at_once = Some(boolean(value, "`sign_at_once` must be true or false")?),
+            "sign_at_once" => sign_at_once = boolean(value, "`sign_at_once` must be true or false")?,
             "dry_run" => is_dry_run = boolean(value, "`dry_run` must be true or false")?,
             "reason" => {
                 let said = text(value, REASON)?;
-                reason = Some(said).filter(|said| said.len() <= MAX_REASON_BYTES);
+                reason = Some(said).filter(|said| said.chars().count() <= MAX_REASON);
             }
             _ => return Err(unknown_member()),
         }
@@ -104,7 +104,7 @@ fn read(body: &[u8], is_known: fn(&str) -> bool) -> Result<Body, Problem> {
     Ok(Body { mode, slots, sign_at_once, reason, is_dry_run })
 }
 
-const REASON: &str = "`reason` must be a string of 1 to 256 bytes without control characters";
+const REASON: &str = "`reason` must be a string of 1 to 256 characters without control characters";
 
 /// An empty list would be all of them, which nobody means who writes one.
 fn slots(value: Raw<'_>) -> Result<Vec<String>, Problem> {

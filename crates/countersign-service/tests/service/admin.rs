@@ -464,6 +464,10 @@ async fn what_is_no_order_is_refused_and_changes_nothing() {
         let answer = send("/v1/keys:rotate", body).await;
         assert_eq!(answer.refusal(), (400, "invalid_request".to_owned()), "{body}");
     }
+    // Characters, as JSON Schema counts them; and what it takes for the default is none.
+    let most =
+        format!("{{\"mode\":\"standby\",\"reason\":\"{}\",\"sign_at_once\":false,\"dry_run\":true}}", "ß".repeat(256));
+    assert_eq!(send("/v1/keys:rotate", &most).await.status, 200);
     let path = path_of(before["slots"]["es256"]["signs"].as_str().unwrap());
     for body in [
         "",
