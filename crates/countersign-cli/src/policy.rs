@@ -58,6 +58,7 @@ struct Explain {
     /// Whether it has this right over the ring, in place of what it asks for: `keys:read`, `keys:rotate` or `keys:revoke`.
     #[arg(long, value_name = "RIGHT", value_parser = right, conflicts_with = "request")]
     admin: Option<AdminRight>,
+
     /// `x5t#S256` of the certificate that it shows, if any.
     #[arg(long, value_name = "SHA256")]
     certificate: Option<String>,

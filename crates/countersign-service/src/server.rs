@@ -510,7 +510,6 @@ fn read_policy(file: &Path) -> io::Result<String> {
 fn make_directory(directory: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
-    #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(directory)
 }
@@ -518,7 +517,6 @@ fn make_directory(directory: &Path) -> io::Result<()> {
 fn write_new(file: &Path, text: &[u8]) -> io::Result<()> {
     let mut options = File::options();
     options.write(true).create_new(true);
-    #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut opened = options.open(file)?;
     opened.write_all(text)?;

@@ -190,8 +190,7 @@ impl KeySource for ClientsInForce {
     }
 
     fn ask(&self, miss: Miss<'_>) -> Ask<Self::Waiting> {
-        let is_known = miss.token.is_some_and(|token| self.snapshot_for(token).is_some());
-        Ask::Answered(if is_known { Answer::Absent } else { Answer::UnknownIssuer })
+        self.0.in_force().client_keys().ask(miss)
     }
 
     fn is_known_absent(&self, _: Miss<'_>) -> bool {
