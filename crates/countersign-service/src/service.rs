@@ -521,6 +521,9 @@ async fn ready(State(service): State<TokenService>) -> Response {
     if text != "ready" {
         body["slots"] = slots.into();
     }
+    if !has_begun {
+        body["assertions_from"] = json!(born.as_secs());
+    }
     let told = ring.status();
     let failing: Vec<_> = told.failing.keys().map(|work| work.code()).collect();
     let alarms: BTreeSet<_> = told.alarms.iter().map(countersign_issuer::step::Alarm::code).collect();
