@@ -3,17 +3,15 @@
 #![expect(clippy::panic, reason = "it is how a test says that it cannot be run")]
 
 pub mod double;
-#[cfg(feature = "servers")]
 mod keys;
 mod server;
 
 use std::time::Duration;
 
-#[cfg(feature = "servers")]
 pub use keys::{finds, has, jwks, until};
-#[cfg(feature = "servers")]
-pub use server::make_bucket;
-pub use server::{SIGNED, Server, free_port, redis, redis_over_tls, redis_says, s3, s3_without_conditions};
+pub use server::{
+    SIGNED, Server, free_port, make_bucket, redis, redis_over_tls, redis_says, s3, s3_without_conditions,
+};
 
 /// How long anything may take that takes no time on an idle machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);

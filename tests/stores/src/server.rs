@@ -123,7 +123,6 @@ pub const SIGNED: &str =
 ///
 /// # Panics
 /// If it cannot be made.
-#[cfg(feature = "servers")]
 pub async fn make_bucket(port: u16, bucket: &str) {
     let client = reqwest::Client::builder().no_proxy().build().expect("a client");
     let request = client.put(format!("http://127.0.0.1:{port}/{bucket}")).header("Authorization", SIGNED);
