@@ -27,6 +27,7 @@ use crate::metadata::{self, Metadata};
 use crate::numbers::Numbers;
 use crate::policy::{MAX_TOKEN_BYTES, Policy, PolicyError};
 use crate::problem::Problem;
+use crate::room::{self, MAX_BODIES_BYTES, Room};
 use crate::serve::Peer;
 use crate::signed::{self, Signed};
 use crate::tls::PinnedCertificates;
@@ -47,6 +48,7 @@ pub(crate) struct Inner {
     pub(crate) signed: Signed,
     pub(crate) idempotency: Arc<Idempotency>,
     pub(crate) failures: Option<PeerLimit>,
+    pub(crate) room: Room,
     /// For what takes long enough to be done elsewhere than where requests are taken in.
     pub(crate) signing: Arc<Semaphore>,
     /// For what operators order.
@@ -73,6 +75,7 @@ pub struct ServiceBuilder {
     secrets: Option<SecretKey>,
     base_url: Option<Box<str>>,
     failures: Option<NonZeroU32>,
+    bodies: usize,
     audit: Option<Audit>,
 }
 
@@ -165,6 +168,15 @@ impl ServiceBuilder {
         self
     }
 
+    /// How much room there is for the bodies of all requests together, bytes: one that finds none is refused (503), and may
+    /// come again. [`MAX_BODIES_BYTES`] unless it is said, and never less than one body may have
+    /// ([`MAX_BODY_BYTES`](crate::MAX_BODY_BYTES)).
+    #[must_use]
+    pub fn bodies_at_once(mut self, bytes: usize) -> Self {
+        self.bodies = bytes;
+        self
+    }
+
     /// Counts for the recorder of the `metrics` crate that is installed by then.
     ///
     /// Within a tokio runtime, which fetches the keys of workload issuers.
@@ -200,6 +212,7 @@ impl ServiceBuilder {
             signed,
             idempotency: Arc::new(Idempotency::new(BOUNDS)),
             failures: self.failures.map(|per_minute| PeerLimit::per_minute(per_minute, |_, _| None)),
+            room: Room::new(self.bodies),
             signing: Arc::new(Semaphore::new(cores)),
             orders: Arc::new(Semaphore::new(MAX_ORDERS)),
             audit: self.audit,
@@ -244,6 +257,7 @@ impl TokenService {
             audit: None,
             base_url: None,
             failures: None,
+            bodies: MAX_BODIES_BYTES,
         }
     }
 
@@ -259,6 +273,7 @@ impl TokenService {
                 let detail = "not with this method";
                 Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
             })
+            .layer(axum::middleware::from_fn_with_state(self.clone(), room::within))
             .layer(axum::middleware::from_fn_with_state(self.clone(), count))
             .with_state(self.clone())
     }
