@@ -27,7 +27,7 @@ use self::order::{Order, What};
 use self::outcome::Outcome;
 use crate::audit::{Decision, OrderRecord, Record, Time};
 use crate::authenticate::{Caller, NO_CREDENTIALS, challenged};
-use crate::idempotency::Ticket;
+use crate::idempotency::{Given, Ticket};
 use crate::numbers;
 use crate::policy::{AdminRight, decide_admin};
 use crate::problem::Problem;
@@ -74,7 +74,7 @@ async fn rotate(State(service): State<TokenService>, request: Request) -> Result
     let in_force = inner.in_force();
     let (parts, body) = request.into_parts();
     let operator = inner.operator(&in_force, &parts, AdminRight::RotateKeys).await?;
-    let Admitted { caller: operator, body, ticket, .. } = match inner.read(operator, &parts, body).await? {
+    let Admitted { caller: operator, body, ticket, .. } = match inner.read(&in_force, operator, &parts, body).await? {
         Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
         Begin::New(admitted) => admitted,
     };
@@ -100,7 +100,7 @@ async fn revoke(
         return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here"));
     };
     let operator = inner.operator(&in_force, &parts, AdminRight::RevokeKeys).await?;
-    let Admitted { caller: operator, body, ticket, .. } = match inner.read(operator, &parts, body).await? {
+    let Admitted { caller: operator, body, ticket, .. } = match inner.read(&in_force, operator, &parts, body).await? {
         Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
         Begin::New(admitted) => admitted,
     };
@@ -156,7 +156,7 @@ impl Inner {
         let done = tokio::spawn(async move {
             let _turn = turn;
             let answer = inner.obey(&in_force, &operator, &order).await?;
-            keep(ticket, &answer, i64::MAX, inner.clock.now());
+            keep(ticket, || Given::new(answer.clone()), i64::MAX, inner.clock.now());
             Ok(answer)
         });
         match tokio::time::timeout(ORDER_TIME, done).await {

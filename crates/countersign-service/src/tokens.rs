@@ -8,13 +8,14 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use countersign::UnixTime;
+use countersign_issuer::state::KeyState;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 
-use crate::audit::{self, Audit, Decision, Record, Time, TokenRecord};
+use crate::audit::{self, Audit, Decision, Record, RepeatRecord, Time, TokenRecord};
 use crate::authenticate::Caller;
 use crate::body;
-use crate::idempotency::{Begun, KEPT_FOR, MAX_KEY, Ticket};
+use crate::idempotency::{Begun, Given, KEPT_FOR, MAX_KEY, Ticket};
 use crate::policy::{self, Denied, Granted};
 use crate::problem::Problem;
 use crate::serve::Peer;
@@ -52,7 +53,7 @@ pub(crate) async fn one(State(service): State<TokenService>, request: Request) -
     inner.write_down(&in_force, &caller, begun, [(&wish, &made)].into_iter()).await?;
     let answer = made?;
     let body = Bytes::from(serde_json::to_vec(&answer).map_err(|_| unwritable())?);
-    keep(ticket, &body, answer.expires_at(), inner.clock.now());
+    keep(ticket, || given(&body, [&answer]), answer.expires_at(), inner.clock.now());
     Ok(no_store(StatusCode::OK, body))
 }
 
@@ -92,9 +93,10 @@ pub(crate) async fn batch(State(service): State<TokenService>, request: Request)
     let answers = Answers { results: items.collect() };
     let body = Bytes::from(serde_json::to_vec(&answers).map_err(|_| unwritable())?);
     let is_final = !results.iter().any(|(_, made)| made.as_ref().is_err_and(Problem::is_temporary));
-    let first_end = results.iter().flat_map(|(_, made)| made).map(Answer::expires_at).min();
+    let made = || results.iter().flat_map(|(_, made)| made);
+    let first_end = made().map(Answer::expires_at).min();
     if is_final {
-        keep(ticket, &body, first_end.unwrap_or(i64::MAX), inner.clock.now());
+        keep(ticket, || given(&body, made()), first_end.unwrap_or(i64::MAX), inner.clock.now());
     }
     Ok(no_store(StatusCode::OK, body))
 }
@@ -178,16 +180,22 @@ impl Inner {
         let caller = self.admit(in_force, &parts).await?;
         let body = body::read(&parts.headers, body).await?;
         self.admit_signed(in_force, &caller, &body)?;
-        self.begin(caller, &parts, body)
+        self.begin(in_force, caller, &parts, body).await
     }
 
     /// The body of a client's request; and what was answered under the same key, or the right to answer.
-    pub(crate) async fn read(&self, caller: Caller, parts: &Parts, body: Body) -> Result<Begin, Problem> {
+    pub(crate) async fn read(
+        &self,
+        in_force: &InForce,
+        caller: Caller,
+        parts: &Parts,
+        body: Body,
+    ) -> Result<Begin, Problem> {
         let body = body::read(&parts.headers, body).await?;
-        self.begin(caller, parts, body)
+        self.begin(in_force, caller, parts, body).await
     }
 
-    fn begin(&self, caller: Caller, parts: &Parts, body: Bytes) -> Result<Begin, Problem> {
+    async fn begin(&self, in_force: &InForce, caller: Caller, parts: &Parts, body: Bytes) -> Result<Begin, Problem> {
         let certificate = parts.extensions.get::<Peer>().and_then(|peer| peer.certificate.as_ref());
         let certificate: Option<Box<str>> = certificate.map(|certificate| certificate.x5t_s256().into());
         let Some(key) = idempotency_key(&parts.headers)? else {
@@ -197,9 +205,14 @@ impl Inner {
         let conflict = |status, error, detail| Err(Problem::new(status, error, detail));
         // What is bound to one certificate is no answer over another.
         let over = certificate.as_deref().unwrap_or_default().as_bytes();
-        match self.idempotency.begin(&caller.client, key, &[path, over, &body], self.clock.now()) {
+        // Of one that is revoked, or that nobody has to know any more, no token is handed out again.
+        let is_published = |kid: &str| self.ring.fate(kid).is_some_and(KeyState::is_published);
+        match self.idempotency.begin(&caller.client, key, &[path, over, &body], self.clock.now(), is_published) {
             Begun::New(ticket) => Ok(Begin::New(Admitted { caller, certificate, body, ticket: Some(ticket) })),
-            Begun::Answered(answer) => Ok(Begin::Answered(answer)),
+            Begun::Answered(given) => {
+                self.write_down_again(in_force, &caller, parts.uri.path(), &given).await?;
+                Ok(Begin::Answered(given.body))
+            }
             Begun::InProgress => {
                 let detail = "a request with this `Idempotency-Key` is being answered";
                 conflict(StatusCode::CONFLICT, "idempotency_key_in_use", detail)
@@ -260,6 +273,29 @@ impl Inner {
         if records.is_empty() { Ok(()) } else { audit.record(records).await }
     }
 
+    /// That an answer is given once more, before it is.
+    async fn write_down_again(
+        &self,
+        in_force: &InForce,
+        caller: &Caller,
+        path: &str,
+        given: &Given,
+    ) -> Result<(), Problem> {
+        let (client, tokens) = (&*caller.client, given.jtis.len());
+        tracing::info!(target: "countersign::service", client, tokens, "answered again");
+        let Some(audit) = &self.audit else { return Ok(()) };
+        let record = RepeatRecord {
+            time: Time(self.clock.now()),
+            client: caller.client.clone(),
+            method: caller.method,
+            policy: in_force.policy.revision().into(),
+            path: audit::cut(path),
+            kid: given.kids.clone(),
+            jti: given.jtis.clone(),
+        };
+        audit.record(vec![Record::Repeat(Box::new(record))]).await
+    }
+
     /// On a thread for work that takes long, of which as many run at once as there are cores.
     async fn elsewhere<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
         let busy = |_| Problem::unavailable("temporarily_unavailable", "too much is being signed");
@@ -281,9 +317,13 @@ fn over(certificate: Option<&str>, asked: policy::Request) -> policy::Request {
     }
 }
 
-pub(crate) fn keep(ticket: Option<Ticket>, answer: &Bytes, first_end: i64, now: UnixTime) {
+fn given<'a>(body: &Bytes, tokens: impl IntoIterator<Item = &'a Answer>) -> Given {
+    tokens.into_iter().fold(Given::new(body.clone()), |given, token| given.with_token(token.kid(), token.jti()))
+}
+
+pub(crate) fn keep(ticket: Option<Ticket>, answer: impl FnOnce() -> Given, first_end: i64, now: UnixTime) {
     if let Some(ticket) = ticket {
-        ticket.answered(answer, now.saturating_add(KEPT_FOR).min(UnixTime::from_secs(first_end)));
+        ticket.answered(answer(), now.saturating_add(KEPT_FOR).min(UnixTime::from_secs(first_end)));
     }
 }
 
