@@ -31,6 +31,7 @@ use crate::idempotency::{Given, Ticket};
 use crate::numbers;
 use crate::policy::{AdminRight, decide_admin};
 use crate::problem::Problem;
+use crate::serve::Peer;
 use crate::service::{InForce, Inner, TokenService, no_store};
 use crate::signed;
 use crate::tokens::{Admitted, Begin, keep, unwritable};
@@ -57,6 +58,7 @@ pub(crate) fn router(service: &TokenService) -> Router<TokenService> {
         .route("/v1/keys", get(list).route_layer(signed.clone()))
         .route("/v1/keys:rotate", post(rotate).route_layer(signed.clone()))
         .route(&routed("/v1/keys/{kid}:revoke"), post(revoke).route_layer(signed))
+        .route_layer(axum::middleware::from_fn_with_state(service.clone(), signed::refused))
 }
 
 /// `GET /v1/keys`.
@@ -115,6 +117,7 @@ impl Inner {
         let client = client.ok_or(NO_CREDENTIALS).map_err(challenged)?;
         let caller = Caller { client: client.into(), method: signed::METHOD, once: None, signed: None };
         let counted = self.agree(in_force, &caller, parts).and_then(|()| in_force.count(client));
+        let counted = counted.map_err(|problem| self.failed(parts.extensions.get::<Peer>(), problem));
         self.numbers.authenticated(counted.as_ref().map(|()| signed::METHOD).map_err(Problem::status));
         counted?;
         self.permit(in_force, &caller, right).await?;

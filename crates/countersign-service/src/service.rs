@@ -13,7 +13,7 @@ use axum::routing::{MethodRouter, get, get_service, post};
 use countersign::claims::{Replay, ReplayMemory};
 use countersign::{Clock, PeerLimit, SystemClock, UnixTime};
 use countersign_issuer::{Minter, Ring};
-use http::header::{AUTHORIZATION, CACHE_CONTROL};
+use http::header::CACHE_CONTROL;
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -367,25 +367,25 @@ impl Inner {
     /// body is there.
     pub(crate) async fn admit(&self, in_force: &InForce, head: &http::request::Parts) -> Result<Caller, Problem> {
         let peer = head.extensions.get::<Peer>();
-        let has_shown = head.headers.contains_key(AUTHORIZATION) || peer.is_some_and(|peer| peer.certificate.is_some());
-        let admitted = self.judge(in_force, head, peer).await;
-        let admitted = admitted.map_err(|problem| match &self.failures {
-            Some(limit) if has_shown && problem.blames_credentials() => {
-                match limit.refuse(peer.map(|peer| peer.address.ip())) {
-                    None => problem,
-                    Some(after) => {
-                        let status = StatusCode::TOO_MANY_REQUESTS;
-                        Problem::new(status, "rate_limited", TOO_MANY_FAILURES).retry_after(after)
-                    }
-                }
-            }
-            _ => problem,
-        });
+        let admitted = self.judge(in_force, head, peer).await.map_err(|problem| self.failed(peer, problem));
         let is_all = !admitted.as_ref().is_ok_and(|caller| caller.signed.is_some());
         if is_all {
             self.numbers.authenticated(admitted.as_ref().map(|caller| caller.method).map_err(Problem::status));
         }
         admitted
+    }
+
+    /// What is told to whoever is not recognised, in whatever way that was tried: the problem, or, if too many credentials that
+    /// are not good have come from there, to wait. Good ones never get here.
+    pub(crate) fn failed(&self, peer: Option<&Peer>, problem: Problem) -> Problem {
+        let limit = self.failures.as_ref().filter(|_| problem.blames_credentials());
+        match limit.and_then(|limit| limit.refuse(peer.map(|peer| peer.address.ip()))) {
+            None => problem,
+            Some(after) => {
+                let detail = "too many credentials that are not good have come from this address";
+                Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).retry_after(after)
+            }
+        }
     }
 
     /// Whether the certificate of the connection, if there is one, is no other client's.
@@ -440,11 +440,18 @@ impl Inner {
     }
 
     /// The rest, of a request that its client has signed. Counted only now, or whoever has seen its token could use its rate up.
-    pub(crate) fn admit_signed(&self, in_force: &InForce, caller: &Caller, body: &[u8]) -> Result<(), Problem> {
+    pub(crate) fn admit_signed(
+        &self,
+        in_force: &InForce,
+        caller: &Caller,
+        head: &http::request::Parts,
+        body: &[u8],
+    ) -> Result<(), Problem> {
         let Some(verified) = &caller.signed else { return Ok(()) };
         let used_up = signed::check_body(verified, body)
             .and_then(|()| in_force.count(&caller.client))
-            .and_then(|()| self.signed.use_up(verified, self.clock.now()));
+            .and_then(|()| self.signed.use_up(verified, self.clock.now()))
+            .map_err(|problem| self.failed(head.extensions.get::<Peer>(), problem));
         self.numbers.authenticated(used_up.as_ref().map(|()| caller.method).map_err(Problem::status));
         used_up
     }
@@ -467,8 +474,6 @@ impl InForce {
         self.limits.count_others(client, tokens).map_err(limited)
     }
 }
-
-pub(crate) const TOO_MANY_FAILURES: &str = "too many credentials that are not good have come from this address";
 
 fn limited(why: Limited) -> Problem {
     match why {

@@ -179,7 +179,7 @@ impl Inner {
         let (parts, body) = request.into_parts();
         let caller = self.admit(in_force, &parts).await?;
         let body = body::read(&parts.headers, body).await?;
-        self.admit_signed(in_force, &caller, &body)?;
+        self.admit_signed(in_force, &caller, &parts, &body)?;
         self.begin(in_force, caller, &parts, body).await
     }
 
