@@ -122,6 +122,8 @@
 //! out again: then the whole answer is forgotten, and the request is answered anew, by the keys that sign now and within the
 //! rates.
 //!
+//! What a `rate` of a grant counts are tokens that a key could sign: what is 503 because none does is not among them.
+//!
 //! # What is told of it
 //!
 //! - Each decision is written down where [`ServiceBuilder::audit`] says (of a [`Server`], `audit_file`), in lines of which

@@ -8,7 +8,9 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use countersign::UnixTime;
+use countersign_issuer::MintError;
 use countersign_issuer::state::KeyState;
+use countersign_issuer::step::NotSigning;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 
@@ -105,6 +107,8 @@ pub(crate) async fn batch(State(service): State<TokenService>, request: Request)
 struct Wish {
     asked: policy::Request,
     decided: Result<Granted, Denied>,
+    /// Whether a key signs. What cannot be had is not counted.
+    signs: Result<(), NotSigning>,
     /// By the rate of the grant.
     counted: Result<(), Problem>,
 }
@@ -116,7 +120,7 @@ impl Wish {
     }
 
     fn record(&self, audit: &Audit, case: &Case<'_>, made: &Result<Answer, Problem>) -> Record {
-        let Self { asked, decided, counted } = self;
+        let Self { asked, decided, counted, .. } = self;
         let (decision, reason) = match (decided, made) {
             (Err(denied), _) => (Decision::Denied, Some(denied.code())),
             (Ok(_), Err(problem)) if counted.is_err() => (Decision::Denied, Some(problem.code())),
@@ -227,23 +231,28 @@ impl Inner {
 
     fn weigh(&self, in_force: &InForce, client: &str, asked: policy::Request) -> Wish {
         let decided = policy::decide(&in_force.policy, client, &asked, self.clock.now());
-        let counted = match &decided {
-            Ok(granted) => in_force.count_grant(client, granted.grant()),
+        let (mut signs, mut counted) = (Ok(()), Ok(()));
+        match &decided {
+            Ok(granted) => match self.ring.signer(granted.slot()) {
+                Ok(_) => counted = in_force.count_grant(client, granted.grant()),
+                Err(why) => signs = Err(why),
+            },
             Err(denied) => {
                 self.numbers.denied(denied.code());
                 tracing::info!(target: "countersign::service", client, reason = denied.code(), grant = denied.grant.as_deref(), "token denied");
-                Ok(())
             }
-        };
-        Wish { asked, decided, counted }
+        }
+        Wish { asked, decided, signs, counted }
     }
 
     fn make(&self, client: &str, wish: &Wish) -> Result<Answer, Problem> {
-        let Wish { asked, decided, counted } = wish;
+        let Wish { asked, decided, signs, counted } = wish;
         let granted = decided.as_ref().map_err(|denied| Problem::from(denied.clone()))?;
         counted.clone()?;
         let begun = Instant::now();
-        let minted = self.minter.mint(granted.slot(), &granted.mint(client, asked));
+        // If none has signed then, none does now: it would not be counted.
+        let signs = signs.map_err(MintError::from);
+        let minted = signs.and_then(|()| self.minter.mint(granted.slot(), &granted.mint(client, asked)));
         self.numbers.signed(granted.slot(), minted.is_ok(), begun.elapsed());
         match minted {
             Ok(minted) => {
