@@ -27,10 +27,11 @@ use self::order::{Order, What};
 use self::outcome::Outcome;
 use crate::audit::{Decision, OrderRecord, Record, Time};
 use crate::authenticate::{Caller, NO_CREDENTIALS, challenged};
-use crate::idempotency::Ticket;
+use crate::idempotency::{Given, Ticket};
 use crate::numbers;
 use crate::policy::{AdminRight, decide_admin};
 use crate::problem::Problem;
+use crate::serve::Peer;
 use crate::service::{InForce, Inner, TokenService, no_store};
 use crate::signed;
 use crate::tokens::{Admitted, Begin, keep, unwritable};
@@ -57,6 +58,7 @@ pub(crate) fn router(service: &TokenService) -> Router<TokenService> {
         .route("/v1/keys", get(list).route_layer(signed.clone()))
         .route("/v1/keys:rotate", post(rotate).route_layer(signed.clone()))
         .route(&routed("/v1/keys/{kid}:revoke"), post(revoke).route_layer(signed))
+        .route_layer(axum::middleware::from_fn_with_state(service.clone(), signed::refused))
 }
 
 /// `GET /v1/keys`.
@@ -74,7 +76,7 @@ async fn rotate(State(service): State<TokenService>, request: Request) -> Result
     let in_force = inner.in_force();
     let (parts, body) = request.into_parts();
     let operator = inner.operator(&in_force, &parts, AdminRight::RotateKeys).await?;
-    let Admitted { caller: operator, body, ticket, .. } = match inner.read(operator, &parts, body).await? {
+    let Admitted { caller: operator, body, ticket, .. } = match inner.read(&in_force, operator, &parts, body).await? {
         Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
         Begin::New(admitted) => admitted,
     };
@@ -100,7 +102,7 @@ async fn revoke(
         return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here"));
     };
     let operator = inner.operator(&in_force, &parts, AdminRight::RevokeKeys).await?;
-    let Admitted { caller: operator, body, ticket, .. } = match inner.read(operator, &parts, body).await? {
+    let Admitted { caller: operator, body, ticket, .. } = match inner.read(&in_force, operator, &parts, body).await? {
         Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
         Begin::New(admitted) => admitted,
     };
@@ -115,6 +117,7 @@ impl Inner {
         let client = client.ok_or(NO_CREDENTIALS).map_err(challenged)?;
         let caller = Caller { client: client.into(), method: signed::METHOD, once: None, signed: None };
         let counted = self.agree(in_force, &caller, parts).and_then(|()| in_force.count(client));
+        let counted = counted.map_err(|problem| self.failed(parts.extensions.get::<Peer>(), problem));
         self.numbers.authenticated(counted.as_ref().map(|()| signed::METHOD).map_err(Problem::status));
         counted?;
         self.permit(in_force, &caller, right).await?;
@@ -156,7 +159,7 @@ impl Inner {
         let done = tokio::spawn(async move {
             let _turn = turn;
             let answer = inner.obey(&in_force, &operator, &order).await?;
-            keep(ticket, &answer, i64::MAX, inner.clock.now());
+            keep(ticket, || Given::new(answer.clone()), i64::MAX, inner.clock.now());
             Ok(answer)
         });
         match tokio::time::timeout(ORDER_TIME, done).await {

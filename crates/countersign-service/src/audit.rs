@@ -1,5 +1,5 @@
-//! What was decided, written down: one JSON line for each token that was signed or denied, and for each order to the
-//! ring. Each line carries the hash of the one before, so that none can be taken out or changed unseen.
+//! What was decided, written down: one JSON line for each token that was signed or denied, for each order to the
+//! ring, and for each answer that is given again. Each line carries the hash of the one before, so that none can be taken out or changed unseen.
 //!
 //! - `audit/record.rs`: what a line says. `audit/file.rs`: the file, its chain and its rotation. `audit/writer.rs`: the one
 //!   thread that writes. `audit/check.rs`: whether a chain holds.
@@ -24,7 +24,7 @@ use tokio::time::timeout;
 
 pub use check::{AuditFault, AuditHead, AuditReport, MAX_FAULTS, check};
 use file::ChainFile;
-pub(crate) use record::{Decision, OrderRecord, Record, Time, TokenRecord, audiences, cut};
+pub(crate) use record::{Decision, OrderRecord, Record, RepeatRecord, Time, TokenRecord, audiences, cut};
 use writer::Message;
 
 use crate::problem::Problem;

@@ -139,10 +139,10 @@ impl Authenticator {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let value = values.next().ok_or(NO_CREDENTIALS).map_err(challenged)?;
         if values.next().is_some() {
-            return Err(Problem::invalid(SEVERAL));
+            return Err(Problem::malformed_credentials(SEVERAL));
         }
-        let value = value.to_str().map_err(|_| MALFORMED).map_err(Problem::invalid)?;
-        let (scheme, rest) = value.split_once(' ').ok_or(MALFORMED).map_err(Problem::invalid)?;
+        let value = value.to_str().map_err(|_| MALFORMED).map_err(Problem::malformed_credentials)?;
+        let (scheme, rest) = value.split_once(' ').ok_or(MALFORMED).map_err(Problem::malformed_credentials)?;
         let credentials = rest.trim_start_matches(' ');
         if scheme.eq_ignore_ascii_case("Bearer") {
             self.bearer(policy, credentials, clock).await
@@ -201,8 +201,8 @@ impl Authenticator {
         let wrong = || Problem::unknown_client(REFUSED, BASIC);
         let key = self.secrets.as_ref().ok_or_else(wrong)?;
         let text = BASE64_STANDARD.decode(credentials).ok().and_then(|octets| String::from_utf8(octets).ok());
-        let text = text.ok_or(MALFORMED).map_err(Problem::invalid)?;
-        let (client, secret) = text.split_once(':').ok_or(MALFORMED).map_err(Problem::invalid)?;
+        let text = text.ok_or(MALFORMED).map_err(Problem::malformed_credentials)?;
+        let (client, secret) = text.split_once(':').ok_or(MALFORMED).map_err(Problem::malformed_credentials)?;
         let tags = policy.credentials_of(client).map(|credentials| &*credentials.secrets);
         if key.is_one_of(client, secret, tags.unwrap_or_default()) {
             Ok(Caller { client: client.into(), method: "client_secret_basic", once: None, signed: None })
@@ -266,10 +266,13 @@ pub(crate) const REFUSED: &str = "the credentials are not accepted";
 
 const BASIC: &str = "Basic realm=\"countersign\"";
 
-/// RFC 6750 §3: who has shown nothing is told no error.
+/// RFC 6750 §3.
 pub(crate) fn challenged(detail: &'static str) -> Problem {
-    let challenge = if detail == NO_CREDENTIALS { "Bearer" } else { "Bearer error=\"invalid_token\"" };
-    Problem::unknown_client(detail, challenge)
+    if detail == NO_CREDENTIALS {
+        Problem::nothing_shown(detail)
+    } else {
+        Problem::unknown_client(detail, "Bearer error=\"invalid_token\"")
+    }
 }
 
 /// The reason goes to the log; the client hears no more of it than a stranger may.

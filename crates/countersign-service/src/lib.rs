@@ -115,10 +115,14 @@
 //! | 429 | `rate_limited` (a client, a grant, or an address with too many failures), `temporarily_unavailable`, with `Retry-After` |
 //! | 431 | none, and no body: a head of more than [`MAX_HEAD_BYTES`], or of more than [`MAX_HEADERS`] |
 //! | 500 | `server_error`: what must not happen |
-//! | 503 | `key_unavailable`, `signing_failed`, `temporarily_unavailable`, `audit_unavailable`, with `Retry-After`: nothing was signed, and nothing done; `order_failed`: not done, or the store does not say; `order_pending`: not known yet |
+//! | 503 | `key_unavailable`, `signing_failed`, `temporarily_unavailable` (also for more bodies at once than [`MAX_BODIES_BYTES`]), `audit_unavailable`, with `Retry-After`: nothing was signed, and nothing done; `order_failed`: not done, or the store does not say; `order_pending`: not known yet |
 //!
 //! An answer to an `Idempotency-Key` is kept for five minutes, but not beyond the first `exp` of its tokens, and only if
-//! no part of it was a 503 or a 429.
+//! no part of it was a 503 or a 429. A token in it whose key has been revoked since, or is published no more, is never handed
+//! out again: then the whole answer is forgotten, and the request is answered anew, by the keys that sign now and within the
+//! rates.
+//!
+//! What a `rate` of a grant counts are tokens that a key could sign: what is 503 because none does is not among them.
 //!
 //! # What is told of it
 //!
@@ -165,6 +169,7 @@ mod numbers;
 mod place;
 pub mod policy;
 mod problem;
+mod room;
 mod serve;
 #[cfg(unix)]
 mod server;
@@ -181,6 +186,7 @@ pub use body::{BODY_TIME, MAX_BODY_BYTES};
 pub use certificate::ClientCertificate;
 pub use config::{Config, ConfigError, ENVIRONMENT_PREFIX, MAX_CONFIG_BYTES, MetricsAt, SETTINGS, Setting, TlsFiles};
 pub use place::RingPlace;
+pub use room::MAX_BODIES_BYTES;
 pub use serve::{
     ConnectionLimits, MAX_HEAD_BYTES, MAX_HEADERS, MAX_RESET_STREAMS, MAX_STREAMS, Peer, serve, serve_tls,
 };

@@ -209,6 +209,11 @@ impl Policy {
         self.clients.get(client).map(|client| &client.credentials)
     }
 
+    /// How many grants a request of this client's may be held against.
+    pub(crate) fn grants_of(&self, client: &str) -> usize {
+        self.clients.get(client).map_or(0, |client| client.grants.len())
+    }
+
     /// How often each grant may be used that has a rate of its own: client, grant and rate.
     pub(crate) fn grant_rates(&self) -> impl Iterator<Item = (&str, &str, Rate)> {
         self.clients.iter().flat_map(|(client, entry)| {

@@ -24,6 +24,7 @@ pub(crate) struct Problem {
     challenge: Option<&'static str>,
     size: Option<usize>,
     most: Option<u64>,
+    blames_credentials: bool,
     ends_connection: bool,
 }
 
@@ -54,6 +55,7 @@ impl Problem {
             challenge: None,
             size: None,
             most: None,
+            blames_credentials: false,
             ends_connection: false,
         }
     }
@@ -63,8 +65,22 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request", detail)
     }
 
-    /// 401 `invalid_client`; the challenge is what RFC 6750 §3 has for it.
+    /// 401 `invalid_client`, for credentials that are not good; the challenge is what RFC 6750 §3 has for it.
     pub(crate) fn unknown_client(detail: &'static str, challenge: &'static str) -> Self {
+        Self { blames_credentials: true, ..Self::unknown(detail, challenge) }
+    }
+
+    /// 401 `invalid_client`, for none, or of a kind that nobody takes: who has shown nothing is told no error.
+    pub(crate) fn nothing_shown(detail: &'static str) -> Self {
+        Self::unknown(detail, "Bearer")
+    }
+
+    /// 400 `invalid_request`, for what are no credentials.
+    pub(crate) fn malformed_credentials(detail: &'static str) -> Self {
+        Self { blames_credentials: true, ..Self::invalid(detail) }
+    }
+
+    fn unknown(detail: &'static str, challenge: &'static str) -> Self {
         let problem = Self::new(StatusCode::UNAUTHORIZED, "invalid_client", detail);
         Self { challenge: Some(challenge), ..problem }
     }
@@ -98,9 +114,9 @@ impl Problem {
         self.status
     }
 
-    /// Whether credentials were shown that are none.
+    /// Whether credentials were shown that are not good, or are none.
     pub(crate) fn blames_credentials(&self) -> bool {
-        matches!(self.status, StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED)
+        self.blames_credentials
     }
 
     /// Whether the same may succeed later.

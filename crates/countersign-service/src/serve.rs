@@ -33,8 +33,8 @@ pub const MAX_HEADERS: usize = 64;
 /// How long nobody is accepted after that has failed: out of files, it would fail again at once.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Requests at once over one connection of HTTP/2: a client has some under way, and the bodies of all connections together, which are
-/// held until they are whole, are 1 GiB at most.
+/// Requests at once over one connection of HTTP/2: a client has some under way. What their bodies may hold together is
+/// [`MAX_BODIES_BYTES`](crate::MAX_BODIES_BYTES).
 pub const MAX_STREAMS: u32 = 16;
 
 /// Streams that a client has taken back before they were looked at, and that are still remembered: beyond that the

@@ -13,7 +13,7 @@ use axum::routing::{MethodRouter, get, get_service, post};
 use countersign::claims::{Replay, ReplayMemory};
 use countersign::{Clock, PeerLimit, SystemClock, UnixTime};
 use countersign_issuer::{Minter, Ring};
-use http::header::{AUTHORIZATION, CACHE_CONTROL};
+use http::header::CACHE_CONTROL;
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -27,6 +27,7 @@ use crate::metadata::{self, Metadata};
 use crate::numbers::Numbers;
 use crate::policy::{MAX_TOKEN_BYTES, Policy, PolicyError};
 use crate::problem::Problem;
+use crate::room::{self, MAX_BODIES_BYTES, Room};
 use crate::serve::Peer;
 use crate::signed::{self, Signed};
 use crate::tls::PinnedCertificates;
@@ -47,6 +48,7 @@ pub(crate) struct Inner {
     pub(crate) signed: Signed,
     pub(crate) idempotency: Arc<Idempotency>,
     pub(crate) failures: Option<PeerLimit>,
+    pub(crate) room: Room,
     /// For what takes long enough to be done elsewhere than where requests are taken in.
     pub(crate) signing: Arc<Semaphore>,
     /// For what operators order.
@@ -73,6 +75,7 @@ pub struct ServiceBuilder {
     secrets: Option<SecretKey>,
     base_url: Option<Box<str>>,
     failures: Option<NonZeroU32>,
+    bodies: usize,
     audit: Option<Audit>,
 }
 
@@ -165,6 +168,15 @@ impl ServiceBuilder {
         self
     }
 
+    /// How much room there is for the bodies of all requests together, bytes: one that finds none is refused (503), and may
+    /// come again. [`MAX_BODIES_BYTES`] unless it is said, and never less than one body may have
+    /// ([`MAX_BODY_BYTES`](crate::MAX_BODY_BYTES)).
+    #[must_use]
+    pub fn bodies_at_once(mut self, bytes: usize) -> Self {
+        self.bodies = bytes;
+        self
+    }
+
     /// Counts for the recorder of the `metrics` crate that is installed by then.
     ///
     /// Within a tokio runtime, which fetches the keys of workload issuers.
@@ -200,6 +212,7 @@ impl ServiceBuilder {
             signed,
             idempotency: Arc::new(Idempotency::new(BOUNDS)),
             failures: self.failures.map(|per_minute| PeerLimit::per_minute(per_minute, |_, _| None)),
+            room: Room::new(self.bodies),
             signing: Arc::new(Semaphore::new(cores)),
             orders: Arc::new(Semaphore::new(MAX_ORDERS)),
             audit: self.audit,
@@ -244,6 +257,7 @@ impl TokenService {
             audit: None,
             base_url: None,
             failures: None,
+            bodies: MAX_BODIES_BYTES,
         }
     }
 
@@ -259,6 +273,7 @@ impl TokenService {
                 let detail = "not with this method";
                 Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
             })
+            .layer(axum::middleware::from_fn_with_state(self.clone(), room::within))
             .layer(axum::middleware::from_fn_with_state(self.clone(), count))
             .with_state(self.clone())
     }
@@ -352,25 +367,25 @@ impl Inner {
     /// body is there.
     pub(crate) async fn admit(&self, in_force: &InForce, head: &http::request::Parts) -> Result<Caller, Problem> {
         let peer = head.extensions.get::<Peer>();
-        let has_shown = head.headers.contains_key(AUTHORIZATION) || peer.is_some_and(|peer| peer.certificate.is_some());
-        let admitted = self.judge(in_force, head, peer).await;
-        let admitted = admitted.map_err(|problem| match &self.failures {
-            Some(limit) if has_shown && problem.blames_credentials() => {
-                match limit.refuse(peer.map(|peer| peer.address.ip())) {
-                    None => problem,
-                    Some(after) => {
-                        let status = StatusCode::TOO_MANY_REQUESTS;
-                        Problem::new(status, "rate_limited", TOO_MANY_FAILURES).retry_after(after)
-                    }
-                }
-            }
-            _ => problem,
-        });
+        let admitted = self.judge(in_force, head, peer).await.map_err(|problem| self.failed(peer, problem));
         let is_all = !admitted.as_ref().is_ok_and(|caller| caller.signed.is_some());
         if is_all {
             self.numbers.authenticated(admitted.as_ref().map(|caller| caller.method).map_err(Problem::status));
         }
         admitted
+    }
+
+    /// What is told to whoever is not recognised, in whatever way that was tried: the problem, or, if too many credentials that
+    /// are not good have come from there, to wait. Good ones never get here.
+    pub(crate) fn failed(&self, peer: Option<&Peer>, problem: Problem) -> Problem {
+        let limit = self.failures.as_ref().filter(|_| problem.blames_credentials());
+        match limit.and_then(|limit| limit.refuse(peer.map(|peer| peer.address.ip()))) {
+            None => problem,
+            Some(after) => {
+                let detail = "too many credentials that are not good have come from this address";
+                Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).retry_after(after)
+            }
+        }
     }
 
     /// Whether the certificate of the connection, if there is one, is no other client's.
@@ -425,11 +440,18 @@ impl Inner {
     }
 
     /// The rest, of a request that its client has signed. Counted only now, or whoever has seen its token could use its rate up.
-    pub(crate) fn admit_signed(&self, in_force: &InForce, caller: &Caller, body: &[u8]) -> Result<(), Problem> {
+    pub(crate) fn admit_signed(
+        &self,
+        in_force: &InForce,
+        caller: &Caller,
+        head: &http::request::Parts,
+        body: &[u8],
+    ) -> Result<(), Problem> {
         let Some(verified) = &caller.signed else { return Ok(()) };
         let used_up = signed::check_body(verified, body)
             .and_then(|()| in_force.count(&caller.client))
-            .and_then(|()| self.signed.use_up(verified, self.clock.now()));
+            .and_then(|()| self.signed.use_up(verified, self.clock.now()))
+            .map_err(|problem| self.failed(head.extensions.get::<Peer>(), problem));
         self.numbers.authenticated(used_up.as_ref().map(|()| caller.method).map_err(Problem::status));
         used_up
     }
@@ -452,8 +474,6 @@ impl InForce {
         self.limits.count_others(client, tokens).map_err(limited)
     }
 }
-
-pub(crate) const TOO_MANY_FAILURES: &str = "too many credentials that are not good have come from this address";
 
 fn limited(why: Limited) -> Problem {
     match why {

@@ -2,17 +2,16 @@
 
 use std::future::Ready;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use countersign::claims::signed_request::{self, BodyDigest, NotOnce, NotThisRequest, SingleUse};
 use countersign::claims::{Policy, ReplayMemory, Verified};
 use countersign::middleware::{RequestRefusal, SignedRequestLayer, SignedRequests};
 use countersign::token::{Answer, Ask, KeySource, Miss, UnverifiedToken};
-use countersign::{
-    KeySet, OnRefusalLayer, Refusal, RefusalLimit, RefusalResponse, Refused, RequireJwtLayer, UnixTime, Verifier,
-};
+use countersign::{KeySet, OnRefusalLayer, Refusal, RefusalResponse, RequireJwtLayer, UnixTime, Verifier};
 use http::{StatusCode, request};
 use tower::layer::util::Stack;
 
@@ -21,7 +20,7 @@ use crate::body::{BODY_TIME, MAX_BODY_BYTES};
 use crate::metadata;
 use crate::problem::Problem;
 use crate::serve::Peer;
-use crate::service::{Inner, TOO_MANY_FAILURES, TokenService};
+use crate::service::{Inner, TokenService};
 
 /// How their clients have shown who they are.
 pub(crate) const METHOD: &str = "signed_request";
@@ -36,15 +35,13 @@ pub(crate) struct Signed {
 pub(crate) type Layer = Stack<SignedRequestLayer<ClientsInForce>, OnRefusalLayer<Problems>>;
 
 /// For routes that only signed requests may come to, of clients that the policy in force has keys of. Behind it `Verified` is in the
-/// request's extensions, whose subject is the client, and the body is all there.
+/// request's extensions, whose subject is the client, and the body is all there. [`refused`] belongs around it.
 pub(crate) fn layer(service: &TokenService) -> Layer {
     let inner = &service.0;
     let verifier = Verifier::new(ClientsInForce(Arc::clone(inner)), policy(inner.issuer())).without_token_cache();
     let clock = Arc::clone(&inner.clock);
     let layer = RequireJwtLayer::new(verifier).clock(move || clock.now()).plain_http_refusals();
-    let layer = layer.limit_refusals(ByAddress(Arc::clone(inner)));
-    let problems = Problems(Arc::clone(inner));
-    Stack::new(layer.signed_requests(inner.signed.requests.clone()), OnRefusalLayer::new(problems))
+    Stack::new(layer.signed_requests(inner.signed.requests.clone()), OnRefusalLayer::new(Problems))
 }
 
 /// What is demanded of the tokens.
@@ -121,13 +118,30 @@ const TOO_OLD: &str = "the token was made before this process was there: make an
 
 /// The layer's refusals as those of the routes without it.
 #[derive(Clone)]
-pub(crate) struct Problems(Arc<Inner>);
+pub(crate) struct Problems;
+
+/// What the layer has refused a request for; among the extensions of the answer.
+#[derive(Clone)]
+struct RefusedFor(Problem);
+
+/// Around the layer, which knows of no address: what it refuses is counted, and limited, as everywhere else. Its own limit would
+/// not hear of tokens that are good, but for another request.
+pub(crate) async fn refused(State(service): State<TokenService>, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<Peer>().cloned();
+    let mut response = next.run(request).await;
+    let Some(RefusedFor(problem)) = response.extensions_mut().remove() else { return response };
+    let problem = service.0.failed(peer.as_ref(), problem);
+    service.0.numbers.authenticated(Err(problem.status()));
+    problem.into_response()
+}
 
 impl RefusalResponse<Body> for Problems {
     fn respond(&self, refusal: &Refusal, response: Response<()>) -> Response<Body> {
         tracing::debug!(target: "countersign::service", reason = refusal.code(), "signed request refused");
-        self.0.numbers.authenticated(Err(refusal.status()));
-        problem(refusal, response.status()).into_response()
+        let problem = problem(refusal, response.status());
+        let mut response = problem.clone().into_response();
+        response.extensions_mut().insert(RefusedFor(problem));
+        response
     }
 }
 
@@ -138,11 +152,8 @@ fn problem(refusal: &Refusal, status: StatusCode) -> Problem {
     };
     match refusal {
         Refusal::NoCredentials => challenged(NO_CREDENTIALS),
-        Refusal::MalformedCredentials => Problem::invalid(MALFORMED),
-        Refusal::ManyCredentials => Problem::invalid(SEVERAL),
-        Refusal::Limited { retry_after } => {
-            Problem::new(status, "rate_limited", TOO_MANY_FAILURES).retry_after(*retry_after)
-        }
+        Refusal::MalformedCredentials => Problem::malformed_credentials(MALFORMED),
+        Refusal::ManyCredentials => Problem::malformed_credentials(SEVERAL),
         Refusal::Request(RequestRefusal::Other(_)) => challenged(OTHER),
         Refusal::Request(RequestRefusal::Used) => challenged(USED),
         Refusal::Request(RequestRefusal::CannotRemember) => temporary(status, FULL),
@@ -153,19 +164,6 @@ fn problem(refusal: &Refusal, status: StatusCode) -> Problem {
         _ if status == StatusCode::UNAUTHORIZED => challenged(REFUSED),
         _ if status == StatusCode::BAD_REQUEST => Problem::invalid("the request is malformed"),
         _ => temporary(status, "the token cannot be checked at present"),
-    }
-}
-
-/// The limit on failed authentications, as everywhere else: credentials that are good pass.
-struct ByAddress(Arc<Inner>);
-
-impl RefusalLimit for ByAddress {
-    fn retry_after(&self, refused: &Refused<'_>) -> Option<Duration> {
-        let is_shown = *refused.refusal() != Refusal::NoCredentials;
-        if !is_shown || refused.refusal().status() != StatusCode::UNAUTHORIZED {
-            return None;
-        }
-        self.0.failures.as_ref()?.refuse(refused.extensions().get::<Peer>().map(|peer| peer.address.ip()))
     }
 }
 
@@ -211,6 +209,7 @@ mod tests {
     use countersign_issuer::{Kek, KekRing, MemoryStore, Ring, RingConfig, Slot};
     use serde_json::{Value, json};
     use std::sync::atomic::{AtomicI64, Ordering};
+    use std::time::Duration;
     use tower::ServiceExt as _;
 
     use super::*;
@@ -316,7 +315,6 @@ mod tests {
             (Refusal::Request(RequestRefusal::BodyTooLarge { most: 8 }), 413, "content_too_large"),
             (Refusal::Request(RequestRefusal::BodyIncomplete), 400, "invalid_request"),
             (Refusal::Request(RequestRefusal::BodyTimeout), 408, "request_timeout"),
-            (Refusal::Limited { retry_after }, 429, "rate_limited"),
         ] {
             let problem = problem(&refusal, refusal.status());
             assert_eq!(problem.code(), code, "{refusal:?}");

@@ -1,5 +1,6 @@
 //! What a line says. No token is in it, and no claim but those that say for whom and for how long it is.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use countersign::UnixTime;
@@ -22,6 +23,8 @@ pub(crate) enum Record {
     Token(Box<TokenRecord>),
     /// An order to the ring, or the wish to see it if that was denied.
     Order(Box<OrderRecord>),
+    /// An answer that was given before, under the same `Idempotency-Key`.
+    Repeat(Box<RepeatRecord>),
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -85,6 +88,22 @@ pub(crate) struct OrderRecord {
     /// What has come of it, as it was answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) outcome: Option<serde_json::Value>,
+}
+
+/// No decision: that has a line of its own, with the same `jti`.
+#[derive(Debug, Serialize)]
+pub(crate) struct RepeatRecord {
+    pub(crate) time: Time,
+    pub(crate) client: Box<str>,
+    pub(crate) method: &'static str,
+    pub(crate) policy: Box<str>,
+    pub(crate) path: Box<str>,
+    /// Of the keys that have signed the tokens in it. None, of an order.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) kid: BTreeSet<Box<str>>,
+    /// Of all its tokens, as many as a batch has at most.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) jti: Vec<Box<str>>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references")]

@@ -47,14 +47,33 @@ impl Window {
 /// Names to be had exactly, and beginnings of names with at least one character behind them.
 #[derive(Debug)]
 pub(super) struct Names {
-    pub(super) exact: BTreeSet<Box<str>>,
-    pub(super) prefixes: Vec<Box<str>>,
+    exact: BTreeSet<Box<str>>,
+    /// In order, and none that begins with another: that one says it all. So of a name only the last that is not behind it can be
+    /// the beginning, and hundreds of them cost no more than a few.
+    prefixes: Vec<Box<str>>,
 }
 
 impl Names {
+    pub(super) fn new(exact: BTreeSet<Box<str>>, all: BTreeSet<Box<str>>) -> Self {
+        let mut prefixes: Vec<Box<str>> = Vec::new();
+        for prefix in all {
+            // Whatever begins with one comes right behind it.
+            if !prefixes.last().is_some_and(|last| prefix.starts_with(&**last)) {
+                prefixes.push(prefix);
+            }
+        }
+        Self { exact, prefixes }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.prefixes.is_empty()
+    }
+
     fn contains(&self, name: &str) -> bool {
-        let longer = |prefix: &str| name.len() > prefix.len() && name.starts_with(prefix);
-        self.exact.contains(name) || self.prefixes.iter().any(|prefix| longer(prefix))
+        let not_behind = self.prefixes.partition_point(|prefix| **prefix <= *name);
+        let nearest = not_behind.checked_sub(1).and_then(|index| self.prefixes.get(index));
+        let is_begun = nearest.is_some_and(|prefix| name.len() > prefix.len() && name.starts_with(&**prefix));
+        is_begun || self.exact.contains(name)
     }
 }
 
@@ -107,5 +126,37 @@ impl Grant {
             Some((name, _)) => Err(Denial::ClaimMissing(name.clone())),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(texts: &[&str]) -> BTreeSet<Box<str>> {
+        texts.iter().map(|text| (*text).into()).collect()
+    }
+
+    #[test]
+    fn a_name_that_begins_with_any_of_the_prefixes_is_found_and_no_other() {
+        let all = ["a/", "a/b/", "a:", "ab:", "a/b/c:", "b:", "ä:", "a!", "~"];
+        let names = Names::new(set(&["a/", "exact"]), set(&all[1..]));
+        let with_all = Names::new(set(&[]), set(&all));
+        let parts = ["", "a", "b", "c", "ä", "/", ":", "!", "~", "é"];
+        for one in parts {
+            for two in parts {
+                for three in parts {
+                    for four in parts {
+                        let name = [one, two, three, four, one].concat();
+                        let begins = |prefix: &&&str| name.len() > prefix.len() && name.starts_with(**prefix);
+                        assert_eq!(with_all.contains(&name), all.iter().any(|it| begins(&it)), "{name}");
+                        let is_exact = ["a/", "exact"].contains(&&*name);
+                        assert_eq!(names.contains(&name), is_exact || all[1..].iter().any(|it| begins(&it)), "{name}");
+                    }
+                }
+            }
+        }
+        assert!(names.contains("exact") && names.contains("a/") && !with_all.contains("a/"));
+        assert!(Names::new(set(&[]), set(&[])).is_empty() && !names.is_empty());
     }
 }

@@ -190,11 +190,11 @@ fn grant(
     }
     let subjects = names(&NamesEntry { exact: entry.subjects.exact, prefixes: entry.subjects.prefixes }, place)?;
     let allows_self = entry.subjects.itself;
-    if !allows_self && subjects.exact.is_empty() && subjects.prefixes.is_empty() {
+    if !allows_self && subjects.is_empty() {
         return Err(invalid(place, "`subjects` allows none"));
     }
     let audiences = names(&entry.audiences, place)?;
-    if audiences.exact.is_empty() && audiences.prefixes.is_empty() {
+    if audiences.is_empty() {
         return Err(invalid(place, "`audiences` allows none"));
     }
     let scopes = texts(&entry.scopes, place)?;
@@ -278,7 +278,7 @@ fn names(entry: &NamesEntry, place: &str) -> Result<Names, PolicyError> {
             "one of `prefixes` does not end where a part of the name does, in `/`, `:` or such",
         ));
     }
-    Ok(Names { exact: texts(&entry.exact, place)?, prefixes: prefixes.into_iter().collect() })
+    Ok(Names::new(texts(&entry.exact, place)?, prefixes))
 }
 
 fn texts(texts: &[String], place: &str) -> Result<BTreeSet<Box<str>>, PolicyError> {

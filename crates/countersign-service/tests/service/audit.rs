@@ -117,14 +117,11 @@ async fn each_token_that_is_signed_or_denied_has_a_line_and_no_line_has_a_token_
     let decisions: Vec<_> = log.lines()[before..].iter().map(|line| line["decision"].clone()).collect();
     assert_eq!(decisions, [json!("signed"), json!("denied"), json!("signed")]);
 
-    // What is no request has none, nor has a stranger, nor an answer that is given again.
+    // What is no request has none, nor has a stranger.
     let before = log.lines().len();
     assert_eq!(bench.ask(&json!([])).await.status, 400);
     assert_eq!(bench.post("/v1/tokens", &bearer("a.b.c"), &orders()).await.status, 401);
-    let headers = || format!("{}Idempotency-Key: k\r\n", bearer(&bench.assertion()));
-    assert_eq!(bench.post("/v1/tokens", &headers(), &orders()).await.status, 200);
-    assert_eq!(bench.post("/v1/tokens", &headers(), &orders()).await.status, 200);
-    assert_eq!(log.lines().len(), before + 1);
+    assert_eq!(log.lines().len(), before);
 
     let text = fs::read_to_string(log.file()).unwrap();
     let token = told["token"].as_str().unwrap();
@@ -138,6 +135,54 @@ async fn each_token_that_is_signed_or_denied_has_a_line_and_no_line_has_a_token_
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     assert_eq!(log.last()["policy"], "second");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_given_again_has_a_line_that_says_so_and_is_not_given_without_one() {
+    let log = Log::new("again");
+    let bench = log.bench(AuditOptions::new()).await;
+    let ask = async |path: &str, body: &Value| {
+        let headers = format!("{}Idempotency-Key: k{}\r\n", bearer(&bench.assertion()), path.len());
+        bench.post(path, &headers, body).await
+    };
+    let batch = json!({ "requests": [orders(), { "profile": "rsa", "aud": "orders" }, orders(), 7] });
+    for (path, body) in [("/v1/tokens", orders()), ("/v1/tokens:batch", batch)] {
+        let first = ask(path, &body).await.json();
+        let before = log.lines().len();
+        assert_eq!(ask(path, &body).await.json(), first);
+        let lines = log.lines();
+        let [line] = &lines[before..] else { panic!("{lines:?}") };
+        for (member, value) in [("kind", "repeat"), ("client", "web"), ("method", "private_key_jwt"), ("path", path)] {
+            assert_eq!(line[member], value, "{member}");
+        }
+        assert_eq!(line["policy"], "first");
+        let results = first["results"].as_array().cloned().unwrap_or_else(|| vec![first]);
+        let of = |name: &str| results.iter().filter_map(|one| one.get(name).cloned()).collect::<Vec<_>>();
+        assert_eq!(line["jti"], json!(of("jti")));
+        let kids: std::collections::BTreeSet<_> = of("kid").iter().map(ToString::to_string).collect();
+        assert_eq!(
+            line["kid"].as_array().unwrap().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            Vec::from_iter(kids)
+        );
+        assert!(!line.to_string().contains("eyJ"));
+    }
+    // Of an order too.
+    let reason = json!({ "mode": "standby", "reason": "INC-7" });
+    let order = async || {
+        let signed = bench.signed("ops", "POST", "/v1/keys:rotate", &reason.to_string());
+        bench.post("/v1/keys:rotate", &format!("{}Idempotency-Key: o\r\n", bearer(&signed)), &reason).await
+    };
+    let first = order().await;
+    assert_eq!(first.status, 200);
+    let before = log.lines().len();
+    assert_eq!(order().await.body, first.body);
+    let line = log.last();
+    assert_eq!((&line["kind"], &line["path"], line.get("jti")), (&json!("repeat"), &json!("/v1/keys:rotate"), None));
+    assert_eq!(log.lines().len(), before + 1);
+    log.fill();
+    assert_eq!(ask("/v1/tokens", &orders()).await.refusal(), (503, "audit_unavailable".to_owned()));
+    log.make_room();
+    assert_eq!(ask("/v1/tokens", &orders()).await.status, 200);
 }
 
 #[tokio::test]

@@ -1,12 +1,13 @@
 //! Clients that are known by a certificate, and tokens that are bound to one (RFC 8705), over real handshakes.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use countersign_service::{ConnectionLimits, Tls, serve_tls};
+use countersign_service::{ConnectionLimits, ServiceBuilder, Tls, serve_tls};
 use rcgen::{DnType, ExtendedKeyUsagePurpose};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -256,16 +257,33 @@ async fn a_certificate_and_other_credentials_are_of_one_client() {
     assert_eq!(client_in(&answer), refused());
 }
 
+const RIGHTS: &str = "[clients.web]\nadmin = [\"keys:read\", \"keys:rotate\", \"keys:revoke\"]\n";
+
+impl Secured {
+    /// A client with rights, beside one that is known by a certificate.
+    async fn with_operator(make: impl FnOnce(ServiceBuilder) -> ServiceBuilder) -> Self {
+        let text = entry("dns", "{ san_dns = \"dns.internal\" }", "");
+        let secured =
+            Self::of(Bench::made(|policy| policy.replace("[clients.web]\n", RIGHTS) + &text, make).await).await;
+        secured.bench.advance(5);
+        secured
+    }
+
+    /// Signed by the operator, over a certificate of this name.
+    async fn signed(&self, name: &str, method: &str, path: &str, body: &str) -> Answer {
+        let identity = self.clients.identity(&[name]);
+        let signed = bearer(&self.bench.signed("web", method, path, body));
+        let headers = format!("{signed}Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n{body}");
+        let mut stream = self.connect(Some(&identity)).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        read(&mut stream).await
+    }
+}
+
 #[tokio::test]
 async fn a_signed_request_over_another_clients_certificate_is_401_and_orders_nothing() {
-    let text = entry("dns", "{ san_dns = \"dns.internal\" }", "");
-    let bench = Bench::with(|policy| {
-        let policy = policy
-            .replace("[clients.web]\n", "[clients.web]\nadmin = [\"keys:read\", \"keys:rotate\", \"keys:revoke\"]\n");
-        policy + &text
-    });
-    let secured = Secured::of(bench.await).await;
-    secured.bench.advance(5);
+    let secured = Secured::with_operator(|builder| builder).await;
     let rotate = json!({ "mode": "standby", "reason": "test", "dry_run": true });
     let revoke = json!({ "reason": "test", "dry_run": true });
     for (path, body) in [
@@ -275,20 +293,21 @@ async fn a_signed_request_over_another_clients_certificate_is_401_and_orders_not
         ("/v1/keys", &json!("")),
     ] {
         let (method, body) = if path == "/v1/keys" { ("GET", String::new()) } else { ("POST", body.to_string()) };
-        let mut answers = Vec::new();
-        for name in ["dns.internal", "nobody.internal"] {
-            let identity = secured.clients.identity(&[name]);
-            let signed = bearer(&secured.bench.signed("web", method, path, &body));
-            let length = body.len();
-            let headers = format!("{signed}Content-Type: application/json\r\nContent-Length: {length}\r\n");
-            let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n{body}");
-            let mut stream = secured.connect(Some(&identity)).await.unwrap();
-            stream.write_all(request.as_bytes()).await.unwrap();
-            answers.push(read(&mut stream).await);
-        }
-        assert_eq!(answers[0].refusal(), (401, "invalid_client".to_owned()), "{path}");
+        let answer = secured.signed("dns.internal", method, path, &body).await;
+        assert_eq!(answer.refusal(), (401, "invalid_client".to_owned()), "{path}");
         let expected = if path.contains("none") { 404 } else { 200 };
-        assert_eq!(answers[1].status, expected, "{path}");
+        assert_eq!(secured.signed("nobody.internal", method, path, &body).await.status, expected, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn signed_requests_over_another_clients_certificate_are_failures_that_are_limited_on_every_route() {
+    for (method, path, body) in [("GET", "/v1/keys", String::new()), ("POST", "/v1/tokens", orders().to_string())] {
+        let secured = Secured::with_operator(|builder| builder.failed_authentications(NonZeroU32::MIN)).await;
+        assert_eq!(secured.signed("dns.internal", method, path, &body).await.status, 401, "{path}");
+        let answer = secured.signed("dns.internal", method, path, &body).await;
+        assert_eq!(answer.refusal(), (429, "rate_limited".to_owned()), "{path}");
+        assert_eq!(secured.signed("nobody.internal", method, path, &body).await.status, 200, "{path}");
     }
 }
 

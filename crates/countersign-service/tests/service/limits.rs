@@ -1,6 +1,8 @@
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
+use countersign_issuer::step::Compromised;
 use countersign_service::MAX_BODY_BYTES;
 use http::Request;
 use serde_json::json;
@@ -101,15 +103,39 @@ async fn a_body_that_does_not_come_is_408() {
     assert!(begun.elapsed() < countersign_service::BODY_TIME + Duration::from_secs(1));
 }
 
+const SLOW: &str = "[clients.web.grants.slow]\nprofiles = [\"access\"]\nsubjects = { self = true }\n\
+                    audiences = { exact = [\"slow\"] }\nrate = { per_second = 1, burst = 2 }\n";
+
 #[tokio::test]
 async fn a_grant_has_a_rate_of_its_own() {
-    let slow = "[clients.web.grants.slow]\nprofiles = [\"access\"]\nsubjects = { self = true }\n\
-                audiences = { exact = [\"slow\"] }\nrate = { per_second = 1, burst = 2 }\n";
-    let bench = Bench::with(|policy| policy + slow).await;
+    let bench = Bench::with(|policy| policy + SLOW).await;
     let slow = json!({ "profile": "access", "aud": "slow" });
     let batch = json!({ "requests": [slow, orders(), slow, slow, slow, orders()] });
     let answer = bench.post("/v1/tokens:batch", &bearer(&bench.assertion()), &batch).await.json();
     let codes: Vec<_> = answer["results"].as_array().unwrap().iter().map(|one| one["error"].as_str()).collect();
     assert_eq!(codes, [None, None, None, Some("rate_limited"), Some("rate_limited"), None]);
     assert_eq!(bench.ask(&orders()).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_no_key_can_sign_does_not_use_the_rate_of_its_grant_up() {
+    let bench = Bench::with(|policy| policy + SLOW).await;
+    bench.ring.compromise(Compromised::All, false).await.unwrap();
+    let slow = json!({ "profile": "access", "aud": "slow" });
+    for _ in 0..3 {
+        assert_eq!(bench.ask(&slow).await.refusal(), (503, "key_unavailable".to_owned()));
+    }
+    let batch = json!({ "requests": vec![slow.clone(); 10] });
+    let answer = bench.post("/v1/tokens:batch", &bearer(&bench.assertion()), &batch).await.json();
+    assert!(answer["results"].as_array().unwrap().iter().all(|one| one["error"] == "key_unavailable"), "{answer}");
+    // Until nobody can lack the next key any more.
+    for _ in 0..200 {
+        if bench.ring.ready_within(Duration::from_millis(50)).await.is_ok() {
+            break;
+        }
+        bench.ring_ahead.fetch_add(20, Ordering::SeqCst);
+    }
+    let answer = bench.post("/v1/tokens:batch", &bearer(&bench.assertion()), &batch).await.json();
+    let codes: Vec<_> = answer["results"].as_array().unwrap().iter().map(|one| one["error"].as_str()).collect();
+    assert_eq!((&codes[..2], codes[9]), (&[None, None][..], Some("rate_limited")), "{answer}");
 }

@@ -6,6 +6,7 @@ mod admin;
 mod audit;
 mod authentication;
 mod bench;
+mod bodies;
 mod certificates;
 mod connections;
 mod http2;

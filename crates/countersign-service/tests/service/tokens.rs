@@ -137,6 +137,39 @@ async fn a_request_that_comes_again_under_its_key_has_the_same_answer() {
 }
 
 #[tokio::test]
+async fn no_token_of_a_key_that_was_revoked_since_is_an_answer_to_a_request_that_comes_again() {
+    let bench = Bench::new().await;
+    let ask = async |path: &str, body: &Value| -> Answer {
+        let headers = format!("{}Idempotency-Key: k{}\r\n", bearer(&bench.assertion()), body.to_string().len());
+        bench.post(path, &headers, body).await
+    };
+    let rsa = json!({ "profile": "rsa", "aud": "orders" });
+    let batch = json!({ "requests": [rsa, orders()] });
+    let first = ask("/v1/tokens", &orders()).await.json();
+    let (other, both) = (ask("/v1/tokens", &rsa).await, ask("/v1/tokens:batch", &batch).await);
+    let revoked = first["kid"].as_str().unwrap().to_owned();
+    assert_eq!(both.json()["results"][1]["kid"], *revoked);
+    bench.ring.compromise(Compromised::Key(revoked.clone()), true).await.unwrap();
+    let again = ask("/v1/tokens", &orders()).await;
+    if again.status != 200 {
+        // There is no key to sign it anew, for the moment.
+        assert_eq!(again.refusal(), (503, "key_unavailable".to_owned()));
+        bench.ring.ready_within(std::time::Duration::from_secs(60)).await.unwrap();
+    }
+    let again = ask("/v1/tokens", &orders()).await;
+    let told = again.json();
+    assert_eq!(again.status, 200, "{told}");
+    assert_ne!(told["kid"], *revoked);
+    assert_eq!(verified(&bench, told["token"].as_str().unwrap()).await["jti"], told["jti"]);
+    // What is made anew is kept as well.
+    assert_eq!(ask("/v1/tokens", &orders()).await.body, again.body);
+    let anew = ask("/v1/tokens:batch", &batch).await.json();
+    assert_eq!(anew["results"][1]["kid"], told["kid"], "{anew}");
+    // An answer without any of it stays.
+    assert_eq!(ask("/v1/tokens", &rsa).await.body, other.body);
+}
+
+#[tokio::test]
 async fn a_policy_is_replaced_without_a_restart_and_only_by_a_whole_one() {
     let bench = Bench::new().await;
     let text = crate::bench::POLICY.replace("JWKS", &crate::bench::jwks(&[&bench.key]));
