@@ -48,7 +48,20 @@ pub(crate) fn published(path: &Path, most: usize, screen: &Screen) -> Result<Opt
 
 /// Text that somebody has written, such as settings, from a file.
 pub(crate) fn text(path: &Path, what: &str, most: usize) -> Result<String, Failure> {
-    let octets = file(path, what, most)?;
+    checked_text(path, what, most, |_| Ok(()))
+}
+
+/// The same, from a file that is looked at when it is open.
+pub(crate) fn checked_text(
+    path: &Path,
+    what: &str,
+    most: usize,
+    check: impl FnOnce(&File) -> Result<(), Failure>,
+) -> Result<String, Failure> {
+    let failed = |error: io::Error| unreadable(&format!("{what} in {}", path.display()), &error);
+    let opened = File::open(path).map_err(failed)?;
+    check(&opened)?;
+    let octets = bounded(opened, most).map_err(failed)?;
     let octets = octets.ok_or_else(|| Failure::usage(format!("{what} has more than {most} bytes")))?;
     String::from_utf8(octets.to_vec()).map_err(|_| Failure::usage(format!("{what} is no text")))
 }

@@ -158,6 +158,8 @@ mod authenticate;
 mod body;
 mod certificate;
 mod config;
+#[cfg(unix)]
+mod files;
 mod idempotency;
 mod limit;
 mod metadata;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::future::pending;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -25,13 +25,13 @@ use crate::audit::{Audit, AuditOptions};
 use crate::authenticate::SecretKey;
 use crate::certificate::thumbprint;
 use crate::config::{Config, MetricsAt, TlsFiles};
+use crate::files::{self, Others};
 use crate::numbers;
 use crate::place::RingPlace;
 use crate::policy::{MAX_POLICY_BYTES, Policy};
 use crate::serve::{ConnectionLimits, accept, serve};
 use crate::service::TokenService;
 use crate::tls::{MAX_PEM_BYTES, Tls, TlsPem};
-use crate::writers::check_writers;
 
 /// How often is looked whether the policy, or what TLS needs, has changed.
 const POLL: Duration = Duration::from_secs(2);
@@ -457,38 +457,20 @@ fn secret_key(file: &Path) -> Result<SecretKey, ServerError> {
 fn private_file(file: &Path) -> Result<Zeroizing<Vec<u8>>, ServerError> {
     /// No key is longer.
     const MOST: usize = 4_096;
-    read_at_most(file, MOST, |mode| match mode & 0o077 {
-        0 => Ok(()),
-        _ => Err("others may read it: chmod go= it"),
-    })
+    files::read(file, MOST, Others::Nothing).map_err(|error| failed("use", file, &error))
 }
 
 fn read_pem(files: &TlsFiles) -> Result<TlsPem, ServerError> {
-    let certificates = read_at_most(&files.certificate, MAX_PEM_BYTES, |_| Ok(()))?;
-    let key = read_at_most(&files.key, MAX_PEM_BYTES, |mode| match mode & 0o037 {
-        0 => Ok(()),
-        _ => Err("others may read it: chmod o=,g-wx it"),
-    })?;
+    let read =
+        |file: &Path, others| files::read(file, MAX_PEM_BYTES, others).map_err(|error| failed("use", file, &error));
+    // Another certificate than that of the key serves nobody; another authority would vouch for whom it likes.
+    let certificates = read(&files.certificate, Others::Anything)?;
+    let key = read(&files.key, Others::GroupReads)?;
     let mut pem = TlsPem::new(&**certificates, &**key);
     if let Some(file) = &files.client_authorities {
-        pem = pem.client_authorities(&**read_at_most(file, MAX_PEM_BYTES, |_| Ok(()))?);
+        pem = pem.client_authorities(&**read(file, Others::AllRead)?);
     }
     Ok(pem)
-}
-
-/// All of a file, in a vector that does not grow, if its mode will do.
-fn read_at_most(
-    file: &Path,
-    most: usize,
-    check: impl FnOnce(u32) -> Result<(), &'static str>,
-) -> Result<Zeroizing<Vec<u8>>, ServerError> {
-    let mut octets = Zeroizing::new(Vec::with_capacity(most + 1));
-    let opened = File::open(file).map_err(|error| failed("read", file, &error))?;
-    let metadata = opened.metadata().map_err(|error| failed("read", file, &error))?;
-    let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions());
-    check(mode).map_err(|why| failed("use", file, &why))?;
-    opened.take(most as u64 + 1).read_to_end(&mut octets).map_err(|error| failed("read", file, &error))?;
-    if octets.len() > most { Err(failed("use", file, &"it is too long")) } else { Ok(octets) }
 }
 
 /// Of everything that was read, so that of the key nothing is kept.
@@ -500,11 +482,8 @@ fn thumbprint_of(pem: &TlsPem) -> Thumbprint {
 type Thumbprint = [[u8; 32]; 3];
 
 fn read_policy(file: &Path) -> io::Result<String> {
-    check_writers(file).map_err(io::Error::other)?;
-    let mut text = String::new();
-    // One byte more than is allowed, so that what is too long is found to be.
-    File::open(file)?.take(MAX_POLICY_BYTES as u64 + 1).read_to_string(&mut text)?;
-    Ok(text)
+    let octets = files::read(file, MAX_POLICY_BYTES, Others::AllRead)?;
+    String::from_utf8(octets.to_vec()).map_err(|_| io::Error::other("it is no text"))
 }
 
 fn make_directory(directory: &Path) -> io::Result<()> {

@@ -209,6 +209,29 @@ async fn a_policy_that_others_may_write_is_not_in_force() {
 }
 
 #[tokio::test]
+async fn nobody_waits_for_a_fifo_where_a_file_is_to_be() {
+    let directory = Directory::new("fifo");
+    let data = directory.0.join("data");
+    drop(Server::start(config(&data)).await.unwrap());
+    let fifo = directory.0.join("fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+    let fault = async |set: fn(&mut Config, PathBuf)| {
+        let mut config = config(&data);
+        set(&mut config, fifo.clone());
+        let started = tokio::time::timeout(Duration::from_secs(20), Server::start(config)).await;
+        started.expect("nobody waits").unwrap_err().to_string()
+    };
+    for error in [
+        fault(|config, fifo| config.policy_file = Some(fifo)).await,
+        fault(|config, fifo| config.secret_key_file = Some(fifo)).await,
+        fault(|config, fifo| config.kek = vec![format!("file:{}", fifo.display())]).await,
+        fault(|config, fifo| config.directory = fifo).await,
+    ] {
+        assert!(error.contains("fifo"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_key_for_secrets_that_others_may_read_or_that_is_short_is_not_used() {
     let directory = Directory::new("secret-key");
     std::fs::create_dir_all(&directory.0).unwrap();
