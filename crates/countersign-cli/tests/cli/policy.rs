@@ -21,6 +21,9 @@ scopes = ["orders:read"]
 valid_until = 2030-01-01T00:00:00Z
 "#;
 
+const JWKS: &str =
+    r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"w1","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
 fn written(place: &Path, name: &str, text: &str) -> String {
     let file = place.join(name);
     std::fs::write(&file, text).unwrap();
@@ -87,7 +90,10 @@ fn what_a_client_would_be_answered_is_told_with_the_grant_and_the_rule() {
 #[test]
 fn rights_over_the_ring_are_listed_and_explained() {
     let place = directory("policy-admin");
-    let text = POLICY.to_owned() + "[clients.ops]\nadmin = [\"keys:revoke\", \"keys:read\"]\n";
+    let keyless = POLICY.to_owned() + "[clients.ops]\nadmin = [\"keys:revoke\", \"keys:read\"]\n";
+    let file = written(&place, "keyless.toml", &keyless);
+    assert!(run(&["policy", "check", &file]).ends(REFUSED).err.contains("clients.ops: `admin` goes with `jwks`"));
+    let text = format!("{keyless}jwks = '{JWKS}'\n");
     let file = written(&place, "policy.toml", &text);
     let checked = run(&["policy", "check", &file]).ends(GOOD).out;
     assert_eq!(checked, "good: 2 clients, revision 7\n  ops: keys:read, keys:revoke\n");

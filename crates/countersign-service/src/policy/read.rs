@@ -155,6 +155,10 @@ fn client(
     let granted = std::mem::take(&mut entry.grants);
     let admin = admin_rights(&entry.admin, place)?;
     let credentials = credentials::read(name, entry, place)?;
+    // They are taken in requests that the client has signed, and nothing else could verify those: it would never have them.
+    if !admin.is_empty() && credentials.keys.is_empty() {
+        return Err(invalid(place, "`admin` goes with `jwks`: these rights are taken in signed requests only"));
+    }
     for (name, entry) in granted {
         let place = format!("{place}.grants.{}", shown(&name));
         let name = checked_name(&name, &place)?;
