@@ -40,6 +40,9 @@ const POLL: Duration = Duration::from_secs(2);
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
 /// The client that the first run makes.
+/// What stands around a private key in PEM (RFC 7468 section 10).
+const PRIVATE_KEY: &str = "PRIVATE KEY";
+
 const FIRST_CLIENT: &str = "first";
 
 /// The whole service: a ring, a policy and a listener, over a directory, or with the ring in S3, where several of them have one
@@ -99,7 +102,8 @@ impl std::error::Error for ServerError {}
 
 impl Server {
     /// Opens everything that `config` names, and makes what a first run needs: a directory, a key-encryption key, a client
-    /// with a new key and a policy for it. There is no secret that two of them have in common.
+    /// with a new key and a policy for it. There is no secret that two of them have in common. A `client.pem` that is there
+    /// without a policy is kept, and is the key in the policy that is made.
     ///
     /// It does not wait for keys: until there are some, it is not ready (`/readyz`).
     ///
@@ -368,20 +372,30 @@ impl Opened {
         let text = read_policy(&policy_file).map_err(|error| failed("read", &policy_file, &error))?;
         let audit = config.audit_file.as_deref().map(|file| audit(&config, file)).transpose()?;
         let revocations = config.revocations_file.as_deref().map(revocations).transpose()?;
-        Ok(Self { config, place, store, keks, policy_file, text, first_run, secret_key, pem, audit, revocations })
+        Ok(Self {
+            config,
+            place,
+            store,
+            keks,
+            policy_file,
+            text,
+            policy,
+            first_run,
+            secret_key,
+            pem,
+            audit,
+            revocations,
+        })
     }
 }
 
 /// A client with a key of its own, and a policy under which it may have tokens signed that are good for nobody.
 fn first_run(config: &Config, policy_file: &Path) -> Result<FirstRun, ServerError> {
     let key_file = config.directory.join("client.pem");
-    let (key, private) = SigningKey::generate_exportable(Algorithm::Es256)
-        .map_err(|error| failed("make a key for", &key_file, &error))?;
-    let jwk = key.public_jwk().map_err(|error| failed("make a key for", &key_file, &error))?;
-    // What was left by a start that did not come as far as the policy is nobody's key.
-    let _ = fs::remove_file(&key_file);
-    let pem = pem::encode(&pem::Pem::new("PRIVATE KEY", private.as_bytes()));
-    write_new(&key_file, pem.as_bytes()).map_err(|error| failed("write", &key_file, &error))?;
+    // One that is there was left by a start that did not come as far as the policy, or is somebody's whose policy is gone: what
+    // this start has not made it does not destroy.
+    let key = if exists(&key_file) { kept_key(&key_file)? } else { new_key(&key_file)? };
+    let jwk = key.public_jwk().map_err(|error| failed("use", &key_file, &error))?;
     let slot = config.ring.slots.first().map_or("", |slot| &*slot.name);
     let lifetime = config.ring.slots.first().map_or(300, |slot| config.ring.max_lifetime(slot).as_secs().min(300));
     let jwks = json!({ "keys": [jwk] });

@@ -112,6 +112,38 @@ async fn the_first_run_makes_a_client_of_its_own_and_later_ones_nothing() {
     assert!(!data.join("kek").exists());
 }
 
+#[tokio::test]
+async fn a_key_that_is_there_without_a_policy_is_kept_and_is_the_one_in_the_policy_that_is_made() {
+    let directory = Directory::new("kept-key");
+    let data = directory.0.join("data");
+    drop(Server::start(config(&data)).await.unwrap());
+    let (policy, key) = (data.join("policy.toml"), data.join("client.pem"));
+    let [before, pem] = [&policy, &key].map(|file| std::fs::read(file).unwrap());
+    std::fs::remove_file(&policy).unwrap();
+    assert!(Server::start(config(&data)).await.unwrap().first_run().is_some());
+    assert_eq!([&policy, &key].map(|file| std::fs::read(file).unwrap()), [before, pem.clone()]);
+
+    // What is no such key is somebody's all the same, and so is one that others may read.
+    let text = String::from_utf8(pem.clone()).unwrap();
+    let (_, other) = SigningKey::generate_exportable(Algorithm::Ed25519).unwrap();
+    let other = pem::encode(&pem::Pem::new("PRIVATE KEY", other.as_bytes()));
+    for (contents, mode, word) in [
+        ("", 0o600, "write the policy"),
+        (&text[..text.len() / 2], 0o600, "write the policy"),
+        (&*text.replace("PRIVATE KEY", "CERTIFICATE"), 0o600, "write the policy"),
+        (&*other, 0o600, "write the policy"),
+        (&*text, 0o644, "chmod"),
+    ] {
+        std::fs::remove_file(&policy).unwrap_or_default();
+        std::fs::write(&key, contents).unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+        let error = Server::start(config(&data)).await.unwrap_err().to_string();
+        assert!(error.contains("client.pem") && error.contains(word), "{error}");
+        assert_eq!(std::fs::read_to_string(&key).unwrap(), contents);
+        assert!(!policy.exists());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_read_again_and_a_key_that_others_may_read_is_not_used() {
     let directory = Directory::new("tls");
