@@ -93,7 +93,12 @@ pub const SETTINGS: &[Setting] = &[
         "policy.toml in `directory`",
         "who may have what signed; read again when it changes",
     ),
-    setting("secret_key_file", Kind::Text, "none", "32 octets or more, which client secrets are hashed under"),
+    setting(
+        "secret_key_file",
+        Kind::Text,
+        "none",
+        "32 octets or more, which client secrets are hashed under; printable text without the white space around it, or all octets",
+    ),
     setting("slots", Kind::Texts, "ES256", "what is signed with: ES256, RS256:4096, or name=RS256:4096"),
     setting("max_lifetime", Kind::Number, "3600", "the longest life of a token"),
     setting("rotation", Kind::Number, "86400", "how long a key signs"),

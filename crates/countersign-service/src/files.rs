@@ -12,6 +12,9 @@ use zeroize::Zeroizing;
 
 use crate::writers::check_writers;
 
+/// The longest key, bytes: one of 32 octets has some hundred in any writing, and a private key of a client some hundreds.
+pub(crate) const MAX_KEY_BYTES: usize = 4_096;
+
 /// Who else may have to do with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Others {
