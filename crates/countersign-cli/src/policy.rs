@@ -8,6 +8,7 @@ use countersign::{Clock as _, SystemClock, UnixTime};
 use countersign_service::policy::{
     AdminRight, Confirmation, Denied, Granted, MAX_POLICY_BYTES, Policy, Request, decide, decide_admin,
 };
+use countersign_service::{PolicyFault, check_policy};
 use serde::Serialize;
 use serde_json::json;
 
@@ -25,6 +26,8 @@ pub(crate) struct Rules {
 #[derive(Subcommand)]
 enum Command {
     /// Whether a policy can be put in force, as a whole, by a service with these settings.
+    ///
+    /// Also who else may write it, and whether the settings have what it needs: all that `serve` would refuse it for.
     #[command(after_help = exit::HELP)]
     Check(Document),
     /// What a client would be answered, and by which grant, or whether it has a right over the ring. Signs nothing.
@@ -101,7 +104,7 @@ impl Rules {
     pub(crate) fn run(self, screen: &Screen) -> Result<Answer, Failure> {
         match self.command {
             Command::Check(document) => {
-                let policy = document.read()?;
+                let policy = document.check()?;
                 let (revision, clients) = (policy.revision(), policy.clients().collect::<Vec<_>>());
                 let named = if revision.is_empty() { String::new() } else { format!(", revision {}", shown(revision)) };
                 let mut text = format!("good: {} clients{named}\n", clients.len());
@@ -115,6 +118,15 @@ impl Rules {
 }
 
 impl Document {
+    /// All that `serve` would ask.
+    fn check(&self) -> Result<Policy, Failure> {
+        check_policy(&self.file, &self.settings.needed()?).map_err(|fault| match fault {
+            PolicyFault::File(_) => Failure::unavailable("policy_unusable", fault.to_string()),
+            fault => Failure::refused("policy_invalid", fault.to_string()),
+        })
+    }
+
+    /// The document alone, which may be somewhere else than where it is to be in force.
     fn read(&self) -> Result<Policy, Failure> {
         let settings = self.settings.needed()?;
         let text = input::text(Path::new(&self.file), "the policy", MAX_POLICY_BYTES)?;

@@ -166,6 +166,8 @@ mod metadata;
 mod numbers;
 mod place;
 pub mod policy;
+#[cfg(unix)]
+mod policy_file;
 mod problem;
 mod serve;
 #[cfg(unix)]
@@ -183,6 +185,8 @@ pub use body::{BODY_TIME, MAX_BODY_BYTES};
 pub use certificate::ClientCertificate;
 pub use config::{Config, ConfigError, ENVIRONMENT_PREFIX, MAX_CONFIG_BYTES, MetricsAt, SETTINGS, Setting, TlsFiles};
 pub use place::RingPlace;
+#[cfg(unix)]
+pub use policy_file::{PolicyFault, check_policy};
 pub use serve::{
     ConnectionLimits, MAX_HEAD_BYTES, MAX_HEADERS, MAX_RESET_STREAMS, MAX_STREAMS, Peer, serve, serve_tls,
 };

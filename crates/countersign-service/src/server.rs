@@ -25,10 +25,11 @@ use crate::audit::{Audit, AuditOptions};
 use crate::authenticate::SecretKey;
 use crate::certificate::thumbprint;
 use crate::config::{Config, MetricsAt, TlsFiles};
-use crate::files::{self, Others};
+use crate::files::{self, MAX_KEY_BYTES, Others};
 use crate::numbers;
 use crate::place::RingPlace;
-use crate::policy::{MAX_POLICY_BYTES, Policy};
+use crate::policy::Policy;
+use crate::policy_file::{self, PolicyFault};
 use crate::serve::{ConnectionLimits, accept, serve};
 use crate::service::TokenService;
 use crate::tls::{MAX_PEM_BYTES, Tls, TlsPem};
@@ -39,10 +40,10 @@ const POLL: Duration = Duration::from_secs(2);
 /// How often what was measured is put into buckets.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
-/// The client that the first run makes.
 /// What stands around a private key in PEM (RFC 7468 section 10).
 const PRIVATE_KEY: &str = "PRIVATE KEY";
 
+/// The client that the first run makes.
 const FIRST_CLIENT: &str = "first";
 
 /// The whole service: a ring, a policy and a listener, over a directory, or with the ring in S3, where several of them have one
@@ -112,12 +113,22 @@ impl Server {
     pub async fn start(config: Config) -> Result<Self, ServerError> {
         let opened = tokio::task::spawn_blocking(move || Opened::open(config)).await;
         let opened = opened.map_err(|_| ServerError("opening ended early".into()))??;
-        let Opened { config, place, store, keks, policy_file, text, first_run, secret_key, pem, audit, revocations } =
-            opened;
+        let Opened {
+            config,
+            place,
+            store,
+            keks,
+            policy_file,
+            text,
+            policy,
+            first_run,
+            secret_key,
+            pem,
+            audit,
+            revocations,
+        } = opened;
         // Before the ring, which begins to count with its start.
         let metrics = Scraped::of(&config).await?;
-        let policy = Policy::parse(&text, &config.ring);
-        let policy = policy.map_err(|error| failed("read", &policy_file, &error))?;
         let mut ring = Ring::builder(&*config.issuer, config.ring, store, keks);
         if let Some(sink) = revocations {
             ring = ring.revocations(Arc::new(sink));
@@ -286,7 +297,7 @@ async fn watch(service: &TokenService, file: &Path, mut seen: String) {
     loop {
         ticks.tick().await;
         let path = file.to_owned();
-        let read = tokio::task::spawn_blocking(move || read_policy(&path)).await;
+        let read = tokio::task::spawn_blocking(move || policy_file::read(&path)).await;
         let text = match read {
             Ok(Ok(text)) => text,
             Ok(Err(error)) => {
@@ -345,6 +356,7 @@ struct Opened {
     keks: KekRing,
     policy_file: PathBuf,
     text: String,
+    policy: Policy,
     first_run: Option<FirstRun>,
     secret_key: Option<SecretKey>,
     pem: Option<TlsPem>,
@@ -358,7 +370,7 @@ impl Opened {
         if config.store.is_none() || config.policy_file.is_none() {
             make_directory(directory).map_err(|error| failed("make", directory, &error))?;
         }
-        let secret_key = config.secret_key_file.as_deref().map(secret_key).transpose()?;
+        let secret_key = policy_file::secret_key(&config).map_err(|fault| ServerError(fault.to_string().into()))?;
         let pem = config.tls.as_ref().map(read_pem).transpose()?;
         let keks = KekRing::new(keks(&config)?).map_err(|error| ServerError(error.to_string().into()))?;
         let place = config.store.clone().unwrap_or_else(|| RingPlace::Directory(directory.join("ring")));
@@ -369,7 +381,11 @@ impl Opened {
             _ => None,
         };
         let policy_file = config.policy_file.clone().unwrap_or(usual);
-        let text = read_policy(&policy_file).map_err(|error| failed("read", &policy_file, &error))?;
+        let loaded = policy_file::load(&policy_file, &config, secret_key.as_ref());
+        let (text, policy) = loaded.map_err(|fault| match fault {
+            PolicyFault::File(text) => ServerError(text),
+            fault => failed("use", &policy_file, &fault),
+        })?;
         let audit = config.audit_file.as_deref().map(|file| audit(&config, file)).transpose()?;
         let revocations = config.revocations_file.as_deref().map(revocations).transpose()?;
         Ok(Self {
@@ -410,6 +426,28 @@ fn first_run(config: &Config, policy_file: &Path) -> Result<FirstRun, ServerErro
     );
     write_new(policy_file, text.as_bytes()).map_err(|error| failed("write", policy_file, &error))?;
     Ok(FirstRun { client: FIRST_CLIENT, key_file, policy_file: policy_file.to_owned() })
+}
+
+fn new_key(file: &Path) -> Result<SigningKey, ServerError> {
+    let (key, private) =
+        SigningKey::generate_exportable(Algorithm::Es256).map_err(|error| failed("make a key for", file, &error))?;
+    let pem = Zeroizing::new(pem::encode(&pem::Pem::new(PRIVATE_KEY, private.as_bytes())));
+    write_new(file, pem.as_bytes()).map_err(|error| failed("write", file, &error))?;
+    Ok(key)
+}
+
+fn kept_key(file: &Path) -> Result<SigningKey, ServerError> {
+    let octets = private_file(file)?;
+    let pem = pem::parse(&*octets).ok().filter(|pem| pem.tag() == PRIVATE_KEY);
+    let key = pem.and_then(|pem| {
+        let der = Zeroizing::new(pem.into_contents());
+        SigningKey::from_der(&der, Algorithm::Es256).ok()
+    });
+    key.ok_or_else(|| {
+        let why = "there is no policy, and it is no key that a policy can be made for (ES256, PRIVATE KEY): write the \
+                   policy, or move it away to have a new one";
+        failed("use", file, &why)
+    })
 }
 
 /// Those that are named, or else the directory's own.
@@ -462,16 +500,9 @@ fn revocations(file: &Path) -> Result<FileSink, ServerError> {
     FileSink::open(file).map_err(|error| failed("write", file, &error))
 }
 
-fn secret_key(file: &Path) -> Result<SecretKey, ServerError> {
-    let octets = private_file(file)?;
-    SecretKey::new(octets.trim_ascii()).ok_or_else(|| failed("use", file, &"it has less than 32 octets"))
-}
-
 /// A key that nobody else may read.
 fn private_file(file: &Path) -> Result<Zeroizing<Vec<u8>>, ServerError> {
-    /// No key is longer.
-    const MOST: usize = 4_096;
-    files::read(file, MOST, Others::Nothing).map_err(|error| failed("use", file, &error))
+    files::read(file, MAX_KEY_BYTES, Others::Nothing).map_err(|error| failed("use", file, &error))
 }
 
 fn read_pem(files: &TlsFiles) -> Result<TlsPem, ServerError> {
@@ -494,11 +525,6 @@ fn thumbprint_of(pem: &TlsPem) -> Thumbprint {
 }
 
 type Thumbprint = [[u8; 32]; 3];
-
-fn read_policy(file: &Path) -> io::Result<String> {
-    let octets = files::read(file, MAX_POLICY_BYTES, Others::AllRead)?;
-    String::from_utf8(octets.to_vec()).map_err(|_| io::Error::other("it is no text"))
-}
 
 fn make_directory(directory: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
