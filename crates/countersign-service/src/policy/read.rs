@@ -297,10 +297,13 @@ pub(super) fn checked_text(text: &str, place: &str) -> Result<Box<str>, PolicyEr
 
 /// Names go into answers, logs and, of clients, into a header: letters that nobody has to escape anywhere (RFC 3986
 /// §2.3).
-fn checked_name(name: &str, place: &str) -> Result<Box<str>, PolicyError> {
+pub(super) fn is_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let is_fit = (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(fits);
-    if is_fit {
+    (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(fits)
+}
+
+fn checked_name(name: &str, place: &str) -> Result<Box<str>, PolicyError> {
+    if is_name(name) {
         Ok(name.into())
     } else {
         Err(invalid(place, "a name is 1 to 128 letters, digits, `-`, `.`, `_` or `~`"))
