@@ -184,6 +184,9 @@ fn settings_are_checked_together_with_the_arithmetic_of_the_ring() {
     let place = directory("config-check");
     let file = written(&place, "config.toml", "max_age = 60\n");
     assert_eq!(run(&["config", "check", "--config", &file]).ends(GOOD).out.lines().last(), Some("good"));
+    let file = written(&place, "short.toml", "max_age = 59\n");
+    let said = run(&["config", "check", "--config", &file]).ends(GOOD).out;
+    assert!(said.starts_with("warning: max_age is 59 s, and countersign's verifiers keep a set for 60 s"), "{said}");
     let file = written(&place, "long.toml", "max_lifetime = 86400\n");
     let ran = run(&["config", "check", "--config", &file]).ends(REFUSED);
     assert!(ran.err.contains("86400 s < 30 s + 86400 s + 60 s + 60 s = 86550 s"), "{}", ran.err);
