@@ -57,7 +57,7 @@
 //! A **signed request** does in place of it: a JWT that the client signs with the same key for this one request, method, URL and
 //! body, so that whoever sees it can ask for nothing else with it. Its rules are on the page of
 //! [`signed_request`](countersign::claims::signed_request); `aud` is the issuer, and the URL begins with
-//! [`ServiceBuilder::base_url`].
+//! [`ServiceBuilder::base_url`] (of a [`Server`]: `base_url`).
 //!
 //! Over TLS a **certificate** of the client does as well (RFC 8705): one that an authority vouches for, by a name of it
 //! (`tls_client_auth`), or one that it has signed itself, by its thumbprint (`self_signed_tls_client_auth`). With an

@@ -144,6 +144,9 @@ impl Server {
         if let Some(key) = secret_key {
             builder = builder.secret_key(key);
         }
+        if let Some(url) = config.base_url {
+            builder = builder.base_url(url);
+        }
         if let Some(audit) = audit {
             builder = builder.audit(audit);
         }

@@ -11,8 +11,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-use crate::bench::read;
+use crate::bench::{ISSUER, read};
 use crate::pki::{Authority, BOTH, client, secure};
+use crate::served::Served;
 
 /// Gone with the test.
 struct Directory(PathBuf);
@@ -211,6 +212,18 @@ async fn whoever_is_ended_at_once_leaves_no_key_without_its_private_part() {
     for key in keys {
         let file = ring.join("keys").join(format!("{}.sealed", key["kid"].as_str().unwrap()));
         assert!(file.exists(), "{}", file.display());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_signed_for_the_base_url_that_is_set_and_for_no_other() {
+    let settings = "listen = '127.0.0.1:0'\nbase_url = 'https://inside.example:8443'";
+    let served = Served::new("base-url", settings).await;
+    served.ready().await;
+    let wish = json!({ "profile": "access", "aud": "example" });
+    assert_eq!(served.post_as("https://inside.example:8443", "/v1/tokens", &wish).await.status, 200);
+    for other in [ISSUER, "https://inside.example"] {
+        assert_eq!(served.post_as(other, "/v1/tokens", &wish).await.status, 401, "{other}");
     }
 }
 
