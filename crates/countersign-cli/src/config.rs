@@ -1,9 +1,10 @@
 //! `countersign config`: the settings of the service.
 
+use std::fs::File;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use countersign_service::{Config, ConfigError, ENVIRONMENT_PREFIX, MAX_CONFIG_BYTES, check_writers};
+use countersign_service::{Config, ConfigError, ENVIRONMENT_PREFIX, MAX_CONFIG_BYTES, WritableByOthers, check_writers};
 use serde::Serialize;
 
 use crate::exit::{self, Answer, Exit, Failure};
@@ -67,8 +68,9 @@ impl Source {
         let named = self.config.clone().or_else(|| std::env::var_os("COUNTERSIGN_CONFIG").map(PathBuf::from));
         let text = match named {
             Some(file) => {
-                check_writers(&file).map_err(|error| Failure::unavailable("config_exposed", error.to_string()))?;
-                input::text(&file, "the configuration", MAX_CONFIG_BYTES)?
+                let exposed = |error: WritableByOthers| Failure::unavailable("config_exposed", error.to_string());
+                let check = |opened: &File| check_writers(opened, &file).map_err(exposed);
+                input::checked_text(&file, "the configuration", MAX_CONFIG_BYTES, check)?
             }
             None => String::new(),
         };

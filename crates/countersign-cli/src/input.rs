@@ -48,7 +48,17 @@ pub(crate) fn published(path: &Path, most: usize, screen: &Screen) -> Result<Opt
 
 /// Text that somebody has written, such as settings, from a file.
 pub(crate) fn text(path: &Path, what: &str, most: usize) -> Result<String, Failure> {
-    let octets = file(path, what, most)?;
+    checked_text(path, what, most, |_| Ok(()))
+}
+
+/// The same, from a file that is looked at when it is open.
+pub(crate) fn checked_text(
+    path: &Path,
+    what: &str,
+    most: usize,
+    check: impl FnOnce(&File) -> Result<(), Failure>,
+) -> Result<String, Failure> {
+    let octets = checked_file(path, what, most, check)?;
     let octets = octets.ok_or_else(|| Failure::usage(format!("{what} has more than {most} bytes")))?;
     String::from_utf8(octets.to_vec()).map_err(|_| Failure::usage(format!("{what} is no text")))
 }
@@ -60,17 +70,25 @@ pub(crate) fn url(place: &OsString) -> Option<&str> {
 
 /// A private key, from a file that others than its owner and group have nothing to do with. What is no file (a pipe) has no such others.
 pub(crate) fn private_key(path: &Path, screen: &Screen) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    #[cfg(unix)]
-    if let Ok(metadata) = path.metadata() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let mode = metadata.permissions().mode();
-        if metadata.is_file() && mode & 0o007 != 0 {
-            let message =
-                format!("{} has mode {:04o}, by which others may use it: chmod o= it", path.display(), mode & 0o7777);
-            return Err(Failure::unavailable("key_exposed", message));
-        }
+    if path == Path::new(STANDARD_INPUT) {
+        return document(path, "the key", screen);
     }
-    document(path, "the key", screen)
+    // The open file is asked, which nobody can exchange any more.
+    let octets = checked_file(path, "the key", MAX_INPUT_BYTES, |opened| {
+        #[cfg(unix)]
+        if let Ok(metadata) = opened.metadata() {
+            use std::os::unix::fs::PermissionsExt as _;
+            let (mode, path) = (metadata.permissions().mode(), path.display());
+            if metadata.is_file() && mode & 0o007 != 0 {
+                let message = format!("{path} has mode {:04o}, by which others may use it: chmod o= it", mode & 0o7777);
+                return Err(Failure::unavailable("key_exposed", message));
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = opened;
+        Ok(())
+    })?;
+    octets.ok_or_else(|| Failure::usage(format!("the key has more than {MAX_INPUT_BYTES} bytes")))
 }
 
 fn standard_input(what: &str, most: usize, screen: &Screen) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
@@ -82,8 +100,19 @@ fn standard_input(what: &str, most: usize, screen: &Screen) -> Result<Option<Zer
 }
 
 fn file(path: &Path, what: &str, most: usize) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
+    checked_file(path, what, most, |_| Ok(()))
+}
+
+fn checked_file(
+    path: &Path,
+    what: &str,
+    most: usize,
+    check: impl FnOnce(&File) -> Result<(), Failure>,
+) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
     let failed = |error: io::Error| unreadable(&format!("{what} in {}", path.display()), &error);
-    bounded(File::open(path).map_err(failed)?, most).map_err(failed)
+    let opened = File::open(path).map_err(failed)?;
+    check(&opened)?;
+    bounded(opened, most).map_err(failed)
 }
 
 fn unreadable(what: &str, error: &io::Error) -> Failure {

@@ -77,7 +77,7 @@ enum Command {
     /// The settings of the token service: checked, shown.
     #[cfg(unix)]
     Config(config::Settings),
-    /// Who may have which tokens signed: checked, explained.
+    /// Who may have which tokens signed: checked, explained; secrets of clients.
     #[cfg(unix)]
     Policy(policy::Rules),
     /// What the token service has decided: whether its log of that is whole.

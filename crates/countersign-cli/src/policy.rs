@@ -1,13 +1,17 @@
 //! `countersign policy`: who may have which tokens signed, asked before anybody does.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use countersign::{Clock as _, SystemClock, UnixTime};
 use countersign_service::policy::{
-    AdminRight, Confirmation, Denied, Granted, MAX_POLICY_BYTES, Policy, Request, decide, decide_admin,
+    AdminRight, Confirmation, Denied, Granted, MAX_POLICY_BYTES, Policy, Request, decide, decide_admin, is_name,
 };
+use countersign_service::{ClientSecret, PolicyFault, SecretKey, check_policy};
 use serde::Serialize;
 use serde_json::json;
 
@@ -25,11 +29,42 @@ pub(crate) struct Rules {
 #[derive(Subcommand)]
 enum Command {
     /// Whether a policy can be put in force, as a whole, by a service with these settings.
+    ///
+    /// Also who else may write it, and whether the settings have what it needs: all that `serve` would refuse it for.
     #[command(after_help = exit::HELP)]
     Check(Document),
     /// What a client would be answered, and by which grant, or whether it has a right over the ring. Signs nothing.
     #[command(after_help = exit::HELP)]
     Explain(Explain),
+    /// A new secret for a client that can do no better, and the line for it in the policy, which has only what it is hashed to.
+    ///
+    /// The secret is shown this once and kept nowhere. It is taken by services with the same `secret_key_file` whose policy says
+    /// `allow_client_secret_basic = true`, as the password of `Basic` credentials (RFC 6749 section 2.3.1).
+    #[command(after_help = exit::HELP)]
+    Secret(Secret),
+}
+
+#[derive(Args)]
+struct Secret {
+    /// Whose it is to be, by the name that the policy has for it. It is no other client's.
+    #[arg(long, value_name = "NAME", value_parser = client_name)]
+    client: String,
+
+    /// Where to write it, in place of standard output: a file that is not there yet, which nobody else may read (0600).
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    #[command(flatten)]
+    settings: Source,
+}
+
+#[derive(Serialize)]
+struct Made<'a> {
+    client: &'a str,
+    /// None where it was written to a file.
+    secret: Option<&'a str>,
+    /// For `secrets` of the policy.
+    hashed: &'a str,
 }
 
 #[derive(Args)]
@@ -101,7 +136,7 @@ impl Rules {
     pub(crate) fn run(self, screen: &Screen) -> Result<Answer, Failure> {
         match self.command {
             Command::Check(document) => {
-                let policy = document.read()?;
+                let policy = document.check()?;
                 let (revision, clients) = (policy.revision(), policy.clients().collect::<Vec<_>>());
                 let named = if revision.is_empty() { String::new() } else { format!(", revision {}", shown(revision)) };
                 let mut text = format!("good: {} clients{named}\n", clients.len());
@@ -110,16 +145,62 @@ impl Rules {
                 Ok(Answer::new(Exit::Good, text, &Checked { good: true, revision, clients, admin }))
             }
             Command::Explain(explain) => explain.run(screen),
+            Command::Secret(secret) => secret.run(),
         }
     }
 }
 
 impl Document {
+    /// All that `serve` would ask.
+    fn check(&self) -> Result<Policy, Failure> {
+        check_policy(&self.file, &self.settings.needed()?).map_err(|fault| match fault {
+            PolicyFault::File(_) => Failure::unavailable("policy_unusable", fault.to_string()),
+            fault => Failure::refused("policy_invalid", fault.to_string()),
+        })
+    }
+
+    /// The document alone, which may be somewhere else than where it is to be in force.
     fn read(&self) -> Result<Policy, Failure> {
         let settings = self.settings.needed()?;
         let text = input::text(Path::new(&self.file), "the policy", MAX_POLICY_BYTES)?;
         Policy::parse(&text, &settings.ring).map_err(|error| Failure::refused("policy_invalid", error.to_string()))
     }
+}
+
+impl Secret {
+    fn run(self) -> Result<Answer, Failure> {
+        let settings = self.settings.needed()?;
+        let file = settings.secret_key_file.as_deref();
+        let file =
+            file.ok_or_else(|| Failure::usage("the settings have no `secret_key_file` to hash secrets under"))?;
+        let key = SecretKey::read(file).map_err(|error| {
+            Failure::unavailable("secret_key_unusable", format!("cannot use {}: {error}", file.display()))
+        })?;
+        let made = ClientSecret::generate(&self.client, &key);
+        let made = made.map_err(|_| Failure::unavailable("no_randomness", "there is no randomness to be had"))?;
+        let mut text = String::new();
+        match &self.output {
+            Some(output) => write_new(output, made.secret())?,
+            None => text += &format!("secret, for the client: {}\n", made.secret()),
+        }
+        text += &format!("[clients.\"{}\"]\nsecrets = [\"{}\"]\n", self.client, made.hashed());
+        let secret = self.output.is_none().then(|| made.secret());
+        Ok(Answer::new(Exit::Good, text, &Made { client: &self.client, secret, hashed: made.hashed() }))
+    }
+}
+
+/// One line, in a file of its owner's that was not there before.
+fn write_new(path: &Path, line: &str) -> Result<(), Failure> {
+    let mut options = File::options();
+    options.write(true).create_new(true).mode(0o600);
+    let written = options.open(path).and_then(|mut file| {
+        file.write_all(line.as_bytes())?;
+        file.write_all(b"\n")?;
+        file.sync_all()
+    });
+    written.map_err(|error| {
+        Failure::unavailable("cannot_write", format!("cannot write {}: {}", path.display(), error.kind()))
+    })
 }
 
 impl Explain {
@@ -155,6 +236,11 @@ fn administrators(policy: &Policy) -> BTreeMap<&str, Vec<&'static str>> {
 
 fn right(text: &str) -> Result<AdminRight, &'static str> {
     AdminRight::from_name(text).ok_or("a right is keys:read, keys:rotate or keys:revoke")
+}
+
+fn client_name(text: &str) -> Result<String, &'static str> {
+    let is_fit = is_name(text);
+    is_fit.then(|| text.to_owned()).ok_or("a name is 1 to 128 letters, digits, `-`, `.`, `_` or `~`")
 }
 
 fn allowed(granted: &Granted) -> Answer {

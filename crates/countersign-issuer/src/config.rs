@@ -18,6 +18,10 @@ pub const MAX_KEYS: usize = 100;
 /// Bytes of one JWKS at most: Nimbus (Java) refuses bodies over 50 KiB by default.
 pub const MAX_JWKS_BYTES: usize = 48 * 1024;
 
+/// For how long verifiers of this project keep a set at least, whatever it says (`MIN_LIFETIME` of `countersign-jwks`): a `max_age`
+/// that is shorter is not heard by them.
+pub const KEPT_AT_LEAST: Duration = Duration::from_secs(60);
+
 /// The quantities of the life cycle. The letters are those of `INVARIANTS.md`, and of what [`RingConfig::check`] says.
 ///
 /// [`Default`] suits most: keys rotate once a day and overlap for another, tokens live for an hour. The value behind

@@ -163,7 +163,8 @@ mod time;
 
 pub use adopt::{AdoptError, AdoptKey};
 pub use config::{
-    ConfigError, MAX_JWKS_BYTES, MAX_KEYS, MAX_SLOT_NAME_BYTES, RingConfig, Slot, Timing, WARN_KEYS, Warning,
+    ConfigError, KEPT_AT_LEAST, MAX_JWKS_BYTES, MAX_KEYS, MAX_SLOT_NAME_BYTES, RingConfig, Slot, Timing, WARN_KEYS,
+    Warning,
 };
 pub use holder::{HeldKey, HolderError, KeyHolder};
 pub use mint::{

@@ -48,7 +48,7 @@ use crate::seal::KekRing;
 use crate::serve::JwksService;
 use crate::signer::Signer;
 use crate::source::RingKeys;
-use crate::state::{KeyState, SlotMode};
+use crate::state::{KeyState, SlotMode, Terms};
 use crate::step::{Command, Compromised, Exposure, NotSigning, Reply, Role};
 use crate::store::KeyStore;
 
@@ -309,9 +309,7 @@ impl Ring {
     pub fn exposure(&self) -> Exposure {
         let timing = &self.shared.config.timing;
         let desk = self.shared.desk.load();
-        let without_feed = desk.ring.as_ref().map_or(timing.announcement(), |ring| ring.terms.announcement());
-        let error = desk.ring.as_ref().map_or(timing.clock_error, |ring| ring.terms.clock_error);
-        Exposure { with_feed: timing.fan_out.saturating_add(error).min(without_feed), without_feed }
+        desk.ring.as_ref().map_or_else(|| Terms::from(timing), |ring| ring.terms).exposure(timing.fan_out)
     }
 
     fn halted(&self) -> Vec<String> {

@@ -26,6 +26,7 @@ pub use self::secret::{ClientSecret, MIN_SECRET_BYTES, SecretKey};
 use crate::policy::{Policy, WorkloadKeys};
 use crate::problem::Problem;
 use crate::serve::Peer;
+use crate::service::BuildError;
 use crate::signed;
 
 /// The longest life of an assertion: it is made for one request.
@@ -73,7 +74,7 @@ pub(crate) struct Workloads {
 
 impl Authenticator {
     /// `before` is the one in force, whose keys are taken over.
-    pub(crate) fn new(policy: &Policy, issuer: &str, secrets: Option<&SecretKey>, before: Option<&Self>) -> Self {
+    fn new(policy: &Policy, issuer: &str, secrets: Option<&SecretKey>, before: Option<&Self>) -> Self {
         let rules = ClaimsPolicy::new().audience(issuer).issuer_of_key().client_authentication_profile();
         let rules = rules.leeway(ASSERTION_LEEWAY);
         // Each comes once, so there is nothing to remember.
@@ -89,8 +90,26 @@ impl Authenticator {
         Self { assertions, requests, workloads: workloads.collect(), secrets, certificates: Certificates::of(policy) }
     }
 
+    /// The same, if a service can be under this policy.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub(crate) fn admit(
+        policy: &Policy,
+        issuer: &str,
+        secrets: Option<&SecretKey>,
+        before: Option<&Self>,
+    ) -> Result<Self, BuildError> {
+        if policy.allows_basic() && secrets.is_none() {
+            return Err(BuildError::NoSecretKey);
+        }
+        let admitted = Self::new(policy, issuer, secrets, before);
+        admitted.check().map_err(BuildError::Workloads)?;
+        Ok(admitted)
+    }
+
     /// Whether what it was made of goes together: asked before it is put in force.
-    pub(crate) fn check(&self) -> Result<(), Box<str>> {
+    fn check(&self) -> Result<(), Box<str>> {
         let text = |error: &dyn std::error::Error| error.to_string().into_boxed_str();
         self.assertions.check().map_err(|error| text(&error))?;
         self.requests.check().map_err(|error| text(&error))?;

@@ -1,16 +1,17 @@
 //! What a service is told that runs by itself: one TOML file, and a variable of the environment for each setting.
 
+mod check;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use countersign_issuer::{KekSource, ParseError, RingConfig, Slot};
+use countersign_issuer::RingConfig;
 use serde::{Deserialize, Serialize, Serializer};
 use toml::{Table, Value};
 
 use crate::audit::WhenFull;
-use crate::metadata;
 use crate::place::RingPlace;
 use crate::serve::ConnectionLimits;
 
@@ -19,9 +20,6 @@ pub const MAX_CONFIG_BYTES: usize = 64 * 1024;
 
 /// What the variables of the environment begin with; behind it stands the name of a setting in capitals.
 pub const ENVIRONMENT_PREFIX: &str = "COUNTERSIGN_";
-
-/// A client in good faith fails once or twice when a key of its is exchanged; a site has some dozen of them.
-const FAILED_AUTHENTICATIONS: u32 = 60;
 
 /// A setting.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +56,12 @@ pub const SETTINGS: &[Setting] = &[
         "https:// and `listen`, or http:// without TLS",
         "the `iss` of all tokens: an https URL; http on loopback only",
     ),
+    setting(
+        "base_url",
+        Kind::Text,
+        "scheme, host and port of `issuer`",
+        "what the URLs of this service begin with, as its clients see them and sign requests for them",
+    ),
     setting("listen", Kind::Text, "127.0.0.1:8080", "the address and port that is listened on"),
     setting(
         "tls_certificate_file",
@@ -93,12 +97,22 @@ pub const SETTINGS: &[Setting] = &[
         "policy.toml in `directory`",
         "who may have what signed; read again when it changes",
     ),
-    setting("secret_key_file", Kind::Text, "none", "32 octets or more, which client secrets are hashed under"),
+    setting(
+        "secret_key_file",
+        Kind::Text,
+        "none",
+        "32 octets or more, which client secrets are hashed under; printable text without the white space around it, or all octets",
+    ),
     setting("slots", Kind::Texts, "ES256", "what is signed with: ES256, RS256:4096, or name=RS256:4096"),
     setting("max_lifetime", Kind::Number, "3600", "the longest life of a token"),
     setting("rotation", Kind::Number, "86400", "how long a key signs"),
     setting("overlap", Kind::Number, "86400", "how long a key stays published after that"),
-    setting("max_age", Kind::Number, "300", "how long the key set may be kept by those who fetch it"),
+    setting(
+        "max_age",
+        Kind::Number,
+        "300",
+        "how long the key set may be kept by those who fetch it; countersign's verifiers keep it for 60 at least",
+    ),
     setting(
         "intermediary",
         Kind::Number,
@@ -145,6 +159,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("connections", Kind::Number, "1024", "connections at once"),
     setting("handshake_time", Kind::Number, "10", "how long a TLS handshake may take"),
     setting("head_time", Kind::Number, "10", "how long the head of a request may take"),
+    setting(
+        "ping_time",
+        Kind::Number,
+        "10",
+        "how long a client of HTTP/2 may take to say that it is still there, which it is asked twice as seldom",
+    ),
     setting("connection_time", Kind::Number, "300", "for how long a connection takes requests"),
     setting("ending_time", Kind::Number, "10", "how long requests under way are waited for at the end"),
 ];
@@ -155,6 +175,8 @@ pub const SETTINGS: &[Setting] = &[
 pub struct Config {
     /// `iss`.
     pub issuer: String,
+    /// What the URLs of this service begin with, for those who sign requests; `None`: scheme, host and port of the issuer.
+    pub base_url: Option<String>,
     /// What is listened on.
     pub listen: SocketAddr,
     /// Where what TLS needs is; `None`: plain HTTP.
@@ -165,7 +187,7 @@ pub struct Config {
     pub directory: PathBuf,
     /// Where the ring is; `None`: `ring` in the directory.
     pub store: Option<RingPlace>,
-    /// What private keys are sealed under, each as [`KekSource`] reads it; none: the file `kek` in the directory, which the
+    /// What private keys are sealed under, each as [`KekSource`](countersign_issuer::KekSource) reads it; none: the file `kek` in the directory, which the
     /// first run makes.
     pub kek: Vec<String>,
     /// Whether the group of such a file may read it.
@@ -224,6 +246,7 @@ pub struct TlsFiles {
 #[serde(deny_unknown_fields)]
 struct Settings {
     issuer: Option<String>,
+    base_url: Option<String>,
     listen: Option<String>,
     tls_certificate_file: Option<PathBuf>,
     tls_key_file: Option<PathBuf>,
@@ -251,6 +274,7 @@ struct Settings {
     connections: Option<u32>,
     handshake_time: Option<u32>,
     head_time: Option<u32>,
+    ping_time: Option<u32>,
     connection_time: Option<u32>,
     ending_time: Option<u32>,
 }
@@ -368,6 +392,7 @@ impl Settings {
         let seconds = |duration: Duration| u32::try_from(duration.as_secs()).ok();
         Self {
             issuer: Some(config.issuer.clone()),
+            base_url: config.base_url.clone(),
             listen: Some(config.listen.to_string()),
             tls_certificate_file: config.tls.as_ref().map(|tls| tls.certificate.clone()),
             tls_key_file: config.tls.as_ref().map(|tls| tls.key.clone()),
@@ -399,126 +424,10 @@ impl Settings {
             connections: u32::try_from(limits.connections).ok(),
             handshake_time: seconds(limits.handshake_time),
             head_time: seconds(limits.head_time),
+            ping_time: seconds(limits.ping_time),
             connection_time: seconds(limits.connection_time),
             ending_time: seconds(limits.ending_time),
         }
-    }
-
-    fn check(self) -> Result<Config, ConfigError> {
-        let listen = self.listen.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
-        let listen: SocketAddr = listen.parse().map_err(|_| invalid("`listen` is no address with a port"))?;
-        let tls = match (self.tls_certificate_file, self.tls_key_file) {
-            (Some(certificate), Some(key)) => {
-                Some(TlsFiles { certificate, key, client_authorities: self.client_ca_file })
-            }
-            (None, None) if self.client_ca_file.is_none() => None,
-            _ => {
-                return Err(invalid(
-                    "`tls_certificate_file` and `tls_key_file` go together, and with `client_ca_file`",
-                ));
-            }
-        };
-        let plain_http = self.plain_http.unwrap_or_default();
-        if plain_http && tls.is_some() {
-            return Err(invalid("`plain_http` or TLS, not both"));
-        }
-        if tls.is_none() && !plain_http && !listen.ip().is_loopback() {
-            return Err(invalid(
-                "`listen` is not loopback, so it needs `tls_certificate_file` and `tls_key_file`; or \
-                 `plain_http = true`, behind a proxy that has TLS",
-            ));
-        }
-        let scheme = if tls.is_some() { "https" } else { "http" };
-        let issuer = self.issuer.unwrap_or_else(|| format!("{scheme}://{listen}"));
-        let (origin, _) =
-            metadata::path_of(&issuer).ok_or_else(|| invalid("`issuer` is no https URL without query and fragment"))?;
-        if origin.strip_prefix("http://").is_some_and(|host| !is_loopback(host)) {
-            return Err(invalid("`issuer` must be an https URL: whoever fetches keys over http takes anybody's"));
-        }
-        let slots = self.slots.unwrap_or_else(|| vec!["ES256".to_owned()]);
-        let slots = slots.iter().map(|text| text.parse()).collect::<Result<Vec<Slot>, _>>();
-        let mut ring = RingConfig::new(slots.map_err(|error: ParseError| invalid(format!("`slots`: {error}")))?);
-        let set = |to: &mut Duration, seconds: Option<u32>| {
-            if let Some(seconds) = seconds {
-                *to = Duration::from_secs(seconds.into());
-            }
-        };
-        set(&mut ring.timing.max_lifetime, self.max_lifetime);
-        set(&mut ring.timing.rotation, self.rotation);
-        set(&mut ring.timing.overlap, self.overlap);
-        set(&mut ring.timing.max_age, self.max_age);
-        set(&mut ring.timing.intermediary, self.intermediary);
-        set(&mut ring.timing.clock_error, self.clock_error);
-        ring.check().map_err(|error| invalid(error.to_string()))?;
-        let mut limits = ConnectionLimits::default();
-        if let Some(connections) = self.connections {
-            limits.connections = connections as usize;
-        }
-        set(&mut limits.handshake_time, self.handshake_time);
-        set(&mut limits.head_time, self.head_time);
-        set(&mut limits.connection_time, self.connection_time);
-        set(&mut limits.ending_time, self.ending_time);
-        let times = [limits.handshake_time, limits.head_time, limits.connection_time];
-        if limits.connections == 0 || times.iter().any(Duration::is_zero) {
-            let names = "`connections`, `handshake_time`, `head_time` and `connection_time`";
-            return Err(invalid(format!("{names} must be more than 0")));
-        }
-        let directory = self.directory.unwrap_or_else(|| PathBuf::from("countersign-data"));
-        let audit_when_full = match self.audit_when_full.as_deref() {
-            None | Some("block") => WhenFull::Block,
-            Some("drop") => WhenFull::Drop,
-            Some(_) => return Err(invalid("`audit_when_full` is neither `block` nor `drop`")),
-        };
-        let hashes_audit_subjects = match self.audit_subjects.as_deref() {
-            None | Some("plain") => false,
-            Some("hashed") => true,
-            Some(_) => return Err(invalid("`audit_subjects` is neither `plain` nor `hashed`")),
-        };
-        let metrics = match self.metrics_listen.as_deref() {
-            None => MetricsAt::Loopback,
-            Some("off") => MetricsAt::Nowhere,
-            Some(text) => {
-                let address: SocketAddr =
-                    text.parse().map_err(|_| invalid("`metrics_listen` is no address with a port, nor `off`"))?;
-                if address == listen && address.port() != 0 {
-                    return Err(invalid("`metrics_listen` is `listen`"));
-                }
-                MetricsAt::Address(address)
-            }
-        };
-        let failed_authentications = self.failed_authentications.unwrap_or(FAILED_AUTHENTICATIONS);
-        let store = self.store.as_deref().map(store).transpose()?;
-        let kek = self.kek.unwrap_or_default();
-        for source in &kek {
-            source.parse::<KekSource>().map_err(|error| invalid(format!("`kek`: {error}")))?;
-        }
-        if store.is_some() && kek.is_empty() {
-            return Err(invalid(
-                "`store` needs `kek`: all nodes of a ring have the same, and it is not where the ring is",
-            ));
-        }
-        let kek_group_may_read = self.kek_group_may_read.unwrap_or(false);
-        let (policy_file, secret_key_file) = (self.policy_file, self.secret_key_file);
-        Ok(Config {
-            issuer,
-            listen,
-            tls,
-            plain_http,
-            directory,
-            store,
-            kek,
-            kek_group_may_read,
-            policy_file,
-            secret_key_file,
-            ring,
-            failed_authentications,
-            limits,
-            audit_file: self.audit_file,
-            audit_when_full,
-            hashes_audit_subjects,
-            metrics,
-            revocations_file: self.revocations_file,
-        })
     }
 }
 
@@ -541,15 +450,6 @@ fn is_service_link(name: &str, value: &str) -> bool {
         "ADDR" => behind("PORT_") && value.parse::<std::net::IpAddr>().is_ok(),
         _ => false,
     }
-}
-
-/// Where a ring is that is not in the directory.
-fn store(text: &str) -> Result<RingPlace, ConfigError> {
-    let Ok(place) = text.parse();
-    if !matches!(place, RingPlace::S3 { .. }) {
-        return Err(invalid("`store` is not like s3://BUCKET/PREFIX; for a directory there is `directory`"));
-    }
-    place.flaw().map_or(Ok(place), |flaw| Err(invalid(format!("`store`: {flaw}"))))
 }
 
 /// Whether a host, with its port if there is one, is this machine whatever resolves names.
@@ -587,6 +487,7 @@ mod tests {
         let mut tried = BTreeSet::new();
         for (name, value, other) in [
             ("issuer", "'https://a.example'", "https://b.example/x"),
+            ("base_url", "'https://a.example'", "https://b.example:8443"),
             ("listen", "'127.0.0.1:1'", "[::1]:2"),
             ("directory", "'a'", "b"),
             ("kek", "['env:A']", "file:/a b, env:B"),
@@ -610,6 +511,7 @@ mod tests {
             ("connections", "1", "2"),
             ("handshake_time", "1", "2"),
             ("head_time", "1", "2"),
+            ("ping_time", "1", "2"),
             ("connection_time", "1", "2"),
             ("ending_time", "1", "2"),
         ] {
@@ -712,6 +614,10 @@ mod tests {
             "issuer = 'http://127.0.0.1.example'",
             "issuer = 'https://a.example?x'",
             "issuer = 'a.example'",
+            "base_url = 'a.example'",
+            "base_url = 'https://A.example'",
+            "base_url = 'https://a.example/?x'",
+            "listen = '127.0.0.1:0'",
             "slots = []",
             "slots = ['HS256']",
             "slots = ['none']",
@@ -736,6 +642,7 @@ mod tests {
             "connections = 0",
             "head_time = -1",
             "head_time = 0",
+            "ping_time = 0",
         ] {
             assert!(Config::read(file, NONE).is_err(), "{file}");
         }

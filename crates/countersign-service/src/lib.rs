@@ -57,7 +57,7 @@
 //! A **signed request** does in place of it: a JWT that the client signs with the same key for this one request, method, URL and
 //! body, so that whoever sees it can ask for nothing else with it. Its rules are on the page of
 //! [`signed_request`](countersign::claims::signed_request); `aud` is the issuer, and the URL begins with
-//! [`ServiceBuilder::base_url`].
+//! [`ServiceBuilder::base_url`] (of a [`Server`]: `base_url`).
 //!
 //! Over TLS a **certificate** of the client does as well (RFC 8705): one that an authority vouches for, by a name of it
 //! (`tls_client_auth`), or one that it has signed itself, by its thumbprint (`self_signed_tls_client_auth`). With an
@@ -162,12 +162,16 @@ mod authenticate;
 mod body;
 mod certificate;
 mod config;
+#[cfg(unix)]
+mod files;
 mod idempotency;
 mod limit;
 mod metadata;
 mod numbers;
 mod place;
 pub mod policy;
+#[cfg(unix)]
+mod policy_file;
 mod problem;
 mod room;
 mod serve;
@@ -186,6 +190,8 @@ pub use body::{BODY_TIME, MAX_BODY_BYTES};
 pub use certificate::ClientCertificate;
 pub use config::{Config, ConfigError, ENVIRONMENT_PREFIX, MAX_CONFIG_BYTES, MetricsAt, SETTINGS, Setting, TlsFiles};
 pub use place::RingPlace;
+#[cfg(unix)]
+pub use policy_file::{PolicyFault, check_policy};
 pub use room::MAX_BODIES_BYTES;
 pub use serve::{
     ConnectionLimits, MAX_HEAD_BYTES, MAX_HEADERS, MAX_RESET_STREAMS, MAX_STREAMS, Peer, serve, serve_tls,

@@ -157,6 +157,12 @@ struct Client {
     grants: Vec<Grant>,
 }
 
+/// Whether a client, a profile or a grant can be called so: 1 to 128 letters, digits, `-`, `.`, `_` or `~`.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    read::is_name(name)
+}
+
 impl Policy {
     /// Reads a document for a ring with these slots.
     ///

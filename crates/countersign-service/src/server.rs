@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::future::pending;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -25,19 +25,23 @@ use crate::audit::{Audit, AuditOptions};
 use crate::authenticate::SecretKey;
 use crate::certificate::thumbprint;
 use crate::config::{Config, MetricsAt, TlsFiles};
+use crate::files::{self, MAX_KEY_BYTES, Others};
 use crate::numbers;
 use crate::place::RingPlace;
-use crate::policy::{MAX_POLICY_BYTES, Policy};
+use crate::policy::Policy;
+use crate::policy_file::{self, PolicyFault};
 use crate::serve::{ConnectionLimits, accept, serve};
 use crate::service::TokenService;
 use crate::tls::{MAX_PEM_BYTES, Tls, TlsPem};
-use crate::writers::check_writers;
 
 /// How often is looked whether the policy, or what TLS needs, has changed.
 const POLL: Duration = Duration::from_secs(2);
 
 /// How often what was measured is put into buckets.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+
+/// What stands around a private key in PEM (RFC 7468 section 10).
+const PRIVATE_KEY: &str = "PRIVATE KEY";
 
 /// The client that the first run makes.
 const FIRST_CLIENT: &str = "first";
@@ -99,7 +103,8 @@ impl std::error::Error for ServerError {}
 
 impl Server {
     /// Opens everything that `config` names, and makes what a first run needs: a directory, a key-encryption key, a client
-    /// with a new key and a policy for it. There is no secret that two of them have in common.
+    /// with a new key and a policy for it. There is no secret that two of them have in common. A `client.pem` that is there
+    /// without a policy is kept, and is the key in the policy that is made.
     ///
     /// It does not wait for keys: until there are some, it is not ready (`/readyz`).
     ///
@@ -108,12 +113,22 @@ impl Server {
     pub async fn start(config: Config) -> Result<Self, ServerError> {
         let opened = tokio::task::spawn_blocking(move || Opened::open(config)).await;
         let opened = opened.map_err(|_| ServerError("opening ended early".into()))??;
-        let Opened { config, place, store, keks, policy_file, text, first_run, secret_key, pem, audit, revocations } =
-            opened;
+        let Opened {
+            config,
+            place,
+            store,
+            keks,
+            policy_file,
+            text,
+            policy,
+            first_run,
+            secret_key,
+            pem,
+            audit,
+            revocations,
+        } = opened;
         // Before the ring, which begins to count with its start.
         let metrics = Scraped::of(&config).await?;
-        let policy = Policy::parse(&text, &config.ring);
-        let policy = policy.map_err(|error| failed("read", &policy_file, &error))?;
         let mut ring = Ring::builder(&*config.issuer, config.ring, store, keks);
         if let Some(sink) = revocations {
             ring = ring.revocations(Arc::new(sink));
@@ -128,6 +143,9 @@ impl Server {
         let mut builder = TokenService::builder(ring, policy);
         if let Some(key) = secret_key {
             builder = builder.secret_key(key);
+        }
+        if let Some(url) = config.base_url {
+            builder = builder.base_url(url);
         }
         if let Some(audit) = audit {
             builder = builder.audit(audit);
@@ -282,7 +300,7 @@ async fn watch(service: &TokenService, file: &Path, mut seen: String) {
     loop {
         ticks.tick().await;
         let path = file.to_owned();
-        let read = tokio::task::spawn_blocking(move || read_policy(&path)).await;
+        let read = tokio::task::spawn_blocking(move || policy_file::read(&path)).await;
         let text = match read {
             Ok(Ok(text)) => text,
             Ok(Err(error)) => {
@@ -341,6 +359,7 @@ struct Opened {
     keks: KekRing,
     policy_file: PathBuf,
     text: String,
+    policy: Policy,
     first_run: Option<FirstRun>,
     secret_key: Option<SecretKey>,
     pem: Option<TlsPem>,
@@ -354,7 +373,7 @@ impl Opened {
         if config.store.is_none() || config.policy_file.is_none() {
             make_directory(directory).map_err(|error| failed("make", directory, &error))?;
         }
-        let secret_key = config.secret_key_file.as_deref().map(secret_key).transpose()?;
+        let secret_key = policy_file::secret_key(&config).map_err(|fault| ServerError(fault.to_string().into()))?;
         let pem = config.tls.as_ref().map(read_pem).transpose()?;
         let keks = KekRing::new(keks(&config)?).map_err(|error| ServerError(error.to_string().into()))?;
         let place = config.store.clone().unwrap_or_else(|| RingPlace::Directory(directory.join("ring")));
@@ -365,23 +384,37 @@ impl Opened {
             _ => None,
         };
         let policy_file = config.policy_file.clone().unwrap_or(usual);
-        let text = read_policy(&policy_file).map_err(|error| failed("read", &policy_file, &error))?;
+        let loaded = policy_file::load(&policy_file, &config, secret_key.as_ref());
+        let (text, policy) = loaded.map_err(|fault| match fault {
+            PolicyFault::File(text) => ServerError(text),
+            fault => failed("use", &policy_file, &fault),
+        })?;
         let audit = config.audit_file.as_deref().map(|file| audit(&config, file)).transpose()?;
         let revocations = config.revocations_file.as_deref().map(revocations).transpose()?;
-        Ok(Self { config, place, store, keks, policy_file, text, first_run, secret_key, pem, audit, revocations })
+        Ok(Self {
+            config,
+            place,
+            store,
+            keks,
+            policy_file,
+            text,
+            policy,
+            first_run,
+            secret_key,
+            pem,
+            audit,
+            revocations,
+        })
     }
 }
 
 /// A client with a key of its own, and a policy under which it may have tokens signed that are good for nobody.
 fn first_run(config: &Config, policy_file: &Path) -> Result<FirstRun, ServerError> {
     let key_file = config.directory.join("client.pem");
-    let (key, private) = SigningKey::generate_exportable(Algorithm::Es256)
-        .map_err(|error| failed("make a key for", &key_file, &error))?;
-    let jwk = key.public_jwk().map_err(|error| failed("make a key for", &key_file, &error))?;
-    // What was left by a start that did not come as far as the policy is nobody's key.
-    let _ = fs::remove_file(&key_file);
-    let pem = pem::encode(&pem::Pem::new("PRIVATE KEY", private.as_bytes()));
-    write_new(&key_file, pem.as_bytes()).map_err(|error| failed("write", &key_file, &error))?;
+    // One that is there was left by a start that did not come as far as the policy, or is somebody's whose policy is gone: what
+    // this start has not made it does not destroy.
+    let key = if exists(&key_file) { kept_key(&key_file)? } else { new_key(&key_file)? };
+    let jwk = key.public_jwk().map_err(|error| failed("use", &key_file, &error))?;
     let slot = config.ring.slots.first().map_or("", |slot| &*slot.name);
     let lifetime = config.ring.slots.first().map_or(300, |slot| config.ring.max_lifetime(slot).as_secs().min(300));
     let jwks = json!({ "keys": [jwk] });
@@ -396,6 +429,28 @@ fn first_run(config: &Config, policy_file: &Path) -> Result<FirstRun, ServerErro
     );
     write_new(policy_file, text.as_bytes()).map_err(|error| failed("write", policy_file, &error))?;
     Ok(FirstRun { client: FIRST_CLIENT, key_file, policy_file: policy_file.to_owned() })
+}
+
+fn new_key(file: &Path) -> Result<SigningKey, ServerError> {
+    let (key, private) =
+        SigningKey::generate_exportable(Algorithm::Es256).map_err(|error| failed("make a key for", file, &error))?;
+    let pem = Zeroizing::new(pem::encode(&pem::Pem::new(PRIVATE_KEY, private.as_bytes())));
+    write_new(file, pem.as_bytes()).map_err(|error| failed("write", file, &error))?;
+    Ok(key)
+}
+
+fn kept_key(file: &Path) -> Result<SigningKey, ServerError> {
+    let octets = private_file(file)?;
+    let pem = pem::parse(&*octets).ok().filter(|pem| pem.tag() == PRIVATE_KEY);
+    let key = pem.and_then(|pem| {
+        let der = Zeroizing::new(pem.into_contents());
+        SigningKey::from_der(&der, Algorithm::Es256).ok()
+    });
+    key.ok_or_else(|| {
+        let why = "there is no policy, and it is no key that a policy can be made for (ES256, PRIVATE KEY): write the \
+                   policy, or move it away to have a new one";
+        failed("use", file, &why)
+    })
 }
 
 /// Those that are named, or else the directory's own.
@@ -448,47 +503,22 @@ fn revocations(file: &Path) -> Result<FileSink, ServerError> {
     FileSink::open(file).map_err(|error| failed("write", file, &error))
 }
 
-fn secret_key(file: &Path) -> Result<SecretKey, ServerError> {
-    let octets = private_file(file)?;
-    SecretKey::new(octets.trim_ascii()).ok_or_else(|| failed("use", file, &"it has less than 32 octets"))
-}
-
 /// A key that nobody else may read.
 fn private_file(file: &Path) -> Result<Zeroizing<Vec<u8>>, ServerError> {
-    /// No key is longer.
-    const MOST: usize = 4_096;
-    read_at_most(file, MOST, |mode| match mode & 0o077 {
-        0 => Ok(()),
-        _ => Err("others may read it: chmod go= it"),
-    })
+    files::read(file, MAX_KEY_BYTES, Others::Nothing).map_err(|error| failed("use", file, &error))
 }
 
 fn read_pem(files: &TlsFiles) -> Result<TlsPem, ServerError> {
-    let certificates = read_at_most(&files.certificate, MAX_PEM_BYTES, |_| Ok(()))?;
-    let key = read_at_most(&files.key, MAX_PEM_BYTES, |mode| match mode & 0o037 {
-        0 => Ok(()),
-        _ => Err("others may read it: chmod o=,g-wx it"),
-    })?;
+    let read =
+        |file: &Path, others| files::read(file, MAX_PEM_BYTES, others).map_err(|error| failed("use", file, &error));
+    // Another certificate than that of the key serves nobody; another authority would vouch for whom it likes.
+    let certificates = read(&files.certificate, Others::Anything)?;
+    let key = read(&files.key, Others::GroupReads)?;
     let mut pem = TlsPem::new(&**certificates, &**key);
     if let Some(file) = &files.client_authorities {
-        pem = pem.client_authorities(&**read_at_most(file, MAX_PEM_BYTES, |_| Ok(()))?);
+        pem = pem.client_authorities(&**read(file, Others::AllRead)?);
     }
     Ok(pem)
-}
-
-/// All of a file, in a vector that does not grow, if its mode will do.
-fn read_at_most(
-    file: &Path,
-    most: usize,
-    check: impl FnOnce(u32) -> Result<(), &'static str>,
-) -> Result<Zeroizing<Vec<u8>>, ServerError> {
-    let mut octets = Zeroizing::new(Vec::with_capacity(most + 1));
-    let opened = File::open(file).map_err(|error| failed("read", file, &error))?;
-    let metadata = opened.metadata().map_err(|error| failed("read", file, &error))?;
-    let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions());
-    check(mode).map_err(|why| failed("use", file, &why))?;
-    opened.take(most as u64 + 1).read_to_end(&mut octets).map_err(|error| failed("read", file, &error))?;
-    if octets.len() > most { Err(failed("use", file, &"it is too long")) } else { Ok(octets) }
 }
 
 /// Of everything that was read, so that of the key nothing is kept.
@@ -498,14 +528,6 @@ fn thumbprint_of(pem: &TlsPem) -> Thumbprint {
 }
 
 type Thumbprint = [[u8; 32]; 3];
-
-fn read_policy(file: &Path) -> io::Result<String> {
-    check_writers(file).map_err(io::Error::other)?;
-    let mut text = String::new();
-    // One byte more than is allowed, so that what is too long is found to be.
-    File::open(file)?.take(MAX_POLICY_BYTES as u64 + 1).read_to_string(&mut text)?;
-    Ok(text)
-}
 
 fn make_directory(directory: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();

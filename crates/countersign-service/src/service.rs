@@ -98,7 +98,9 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAnIssuer => f.write_str("the issuer is no `https` URL without query and fragment"),
-            Self::NoSecretKey => f.write_str("`allow_client_secret_basic` needs a key to hash the secrets under"),
+            Self::NoSecretKey => {
+                f.write_str("`allow_client_secret_basic` needs a key to hash the secrets under (`secret_key_file`)")
+            }
             Self::Workloads(text) => write!(f, "`workload_issuers`: {text}"),
             Self::BaseUrl(text) => f.write_str(text),
         }
@@ -234,12 +236,8 @@ impl InForce {
         secrets: Option<&SecretKey>,
         before: Option<&Self>,
     ) -> Result<Self, BuildError> {
-        if policy.allows_basic() && secrets.is_none() {
-            return Err(BuildError::NoSecretKey);
-        }
         let known = before.map(|before| &before.authenticator);
-        let authenticator = Authenticator::new(&policy, ring.issuer(), secrets, known);
-        authenticator.check().map_err(BuildError::Workloads)?;
+        let authenticator = Authenticator::admit(&policy, ring.issuer(), secrets, known)?;
         let limits = Limits::new(&policy, before.map(|before| &before.limits));
         Ok(Self { policy, authenticator, limits })
     }

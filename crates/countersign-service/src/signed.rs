@@ -57,6 +57,12 @@ pub(crate) fn base_url_of(issuer: &str) -> Box<str> {
     origin.strip_suffix(default_port).unwrap_or(&origin).into()
 }
 
+/// Whether requests can be signed for URLs that begin so.
+pub(crate) fn check_base_url(url: &str) -> Result<(), Box<str>> {
+    let checked = signed_request::BaseUrl::parse(url).map(drop);
+    checked.map_err(|error| format!("clients cannot sign requests for {url:?}: {error}").into())
+}
+
 /// Whether a token says that it is for one request. RFC 7515 §4.1.9.
 pub(crate) fn is_type(typ: &str) -> bool {
     const PREFIX: &str = "application/";
@@ -68,8 +74,7 @@ pub(crate) fn is_type(typ: &str) -> bool {
 impl Signed {
     /// For a service of that base URL that begins at `now`.
     pub(crate) fn new(base_url: &str, now: UnixTime) -> Result<Self, Box<str>> {
-        signed_request::BaseUrl::parse(base_url)
-            .map_err(|error| format!("clients cannot sign requests for {base_url:?}: {error}"))?;
+        check_base_url(base_url)?;
         let once = Arc::new(SingleUse::new(ReplayMemory::default(), now, signed_request::LEEWAY));
         let requests = SignedRequests::new(base_url)
             .max_body_bytes(MAX_BODY_BYTES)

@@ -1,7 +1,7 @@
 //! Who else may write what a service does as it is told by.
 
 use std::fmt;
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +19,8 @@ pub struct WritableByOthers {
 enum How {
     Owner(u32),
     Mode(u32),
+    /// What has that name now is another file than was opened.
+    Exchanged,
 }
 
 impl fmt::Display for WritableByOthers {
@@ -30,30 +32,39 @@ impl fmt::Display for WritableByOthers {
                 write!(f, "{path} belongs to the user {owner}, and this process runs as {user}: chown it")
             }
             How::Mode(mode) => write!(f, "{path} has mode {mode:04o}, by which others may write it: chmod go-w it"),
+            How::Exchanged => write!(f, "{path} was exchanged while it was looked at: try again"),
         }
     }
 }
 
 impl std::error::Error for WritableByOthers {}
 
-/// Whether nobody but the user of this process and root may write `file`, or put another in its place: who may, may have any
-/// token signed. It and the directory that it is in (where links lead to) must belong to either and be writable by nobody else; of a
-/// directory, the sticky bit is enough, as `/tmp` has it, and so is a file system that is mounted read-only, as a cluster mounts
-/// what it configures. Of what is not there, there is nothing to say.
+/// Whether nobody but the user of this process and root may write `file`, which was opened as `path`, or put another in its
+/// place: who may, may have any token signed. It and the directory that it is in (where links lead to) must belong to either and be
+/// writable by nobody else; of a directory, the sticky bit is enough, as `/tmp` has it, and so is a file system that is mounted
+/// read-only, as a cluster mounts what it configures.
+///
+/// It is the open file that is asked, so read on from it: who may have exchanged it since changes nothing.
 ///
 /// # Errors
 /// [`WritableByOthers`]: what is, and what to do.
-pub fn check_writers(file: &Path) -> Result<(), WritableByOthers> {
+pub fn check_writers(file: &File, path: &Path) -> Result<(), WritableByOthers> {
     /// Of a directory: what is in it can be renamed and removed by its owner only.
     const STICKY: u32 = 0o1000;
-    let Ok(file) = file.canonicalize() else { return Ok(()) };
-    let Ok(metadata) = file.metadata() else { return Ok(()) };
+    let exchanged = || WritableByOthers { path: path.to_owned(), how: How::Exchanged };
+    let opened = file.metadata().map_err(|_| exchanged())?;
     // What is no file, such as a pipe, nobody finds by its name later.
-    if !metadata.is_file() {
+    if !opened.is_file() {
         return Ok(());
     }
-    check(&file, &metadata)?;
-    let Some((directory, metadata)) = file.parent().and_then(|it| Some((it, it.metadata().ok()?))) else {
+    let real = path.canonicalize().map_err(|_| exchanged())?;
+    check(&real, &opened)?;
+    // The directory has to be the one that it is in.
+    let is_it = |named: Metadata| (named.dev(), named.ino()) == (opened.dev(), opened.ino());
+    if !real.metadata().is_ok_and(is_it) {
+        return Err(exchanged());
+    }
+    let Some((directory, metadata)) = real.parent().and_then(|it| Some((it, it.metadata().ok()?))) else {
         return Ok(());
     };
     let is_read_only = || statvfs(directory).is_ok_and(|of| of.f_flag.contains(StatVfsMountFlags::RDONLY));
@@ -103,7 +114,7 @@ mod tests {
             set(&file, of_file);
             set(&directory, of_directory);
             for path in [&file, &link] {
-                let checked = check_writers(path);
+                let checked = check_writers(&File::open(path).unwrap(), path);
                 assert_eq!(checked.is_ok(), is_good, "{of_file:o} in {of_directory:o}: {checked:?}");
                 assert!(checked.is_ok() || checked.unwrap_err().to_string().contains("chmod go-w"));
             }
@@ -113,9 +124,30 @@ mod tests {
         // Only root can give it away.
         if geteuid().is_root() {
             chown(&file, Some(12_345), None).unwrap();
-            assert!(check_writers(&file).unwrap_err().to_string().contains("chown"));
+            assert!(check_writers(&File::open(&file).unwrap(), &file).unwrap_err().to_string().contains("chown"));
         }
         fs::remove_dir_all(&place).unwrap();
-        assert_eq!(check_writers(&file), Ok(()));
+    }
+
+    #[test]
+    fn a_file_that_is_exchanged_after_it_was_opened_is_not_the_one_that_is_asked() {
+        let place = std::env::temp_dir().join(format!("countersign-exchanged-{}", std::process::id()));
+        fs::create_dir_all(&place).unwrap();
+        fs::set_permissions(&place, Permissions::from_mode(0o700)).unwrap();
+        let (file, other) = (place.join("policy.toml"), place.join("other"));
+        for path in [&file, &other] {
+            fs::write(path, "version = 1").unwrap();
+            fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+        }
+        // What was opened may be written by others, what has its name now may not; and the other way round.
+        fs::set_permissions(&file, Permissions::from_mode(0o666)).unwrap();
+        let opened = File::open(&file).unwrap();
+        fs::rename(&other, &file).unwrap();
+        assert!(check_writers(&opened, &file).unwrap_err().to_string().contains("chmod"));
+        opened.set_permissions(Permissions::from_mode(0o600)).unwrap();
+        assert!(check_writers(&opened, &file).unwrap_err().to_string().contains("try again"));
+        fs::remove_file(&file).unwrap();
+        assert!(check_writers(&opened, &file).unwrap_err().to_string().contains("try again"));
+        fs::remove_dir_all(&place).unwrap();
     }
 }

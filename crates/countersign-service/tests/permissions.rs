@@ -371,6 +371,10 @@ fn nothing_outside_of_one_grant_is_signed_and_nothing_inside_is_refused() {
     assert!(bound.get() > 100, "{}", bound.get());
 }
 
+/// Whoever has a right has a key.
+const JWKS: &str =
+    r#"jwks = '{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"w1","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}'"#;
+
 /// Clients with some rights each and, some of them, grants of everything and a time that is over.
 fn administrators() -> impl Strategy<Value = Vec<(Vec<&'static str>, bool, bool)>> {
     let rights = subsequence(vec!["keys:read", "keys:rotate", "keys:revoke"], 0..=3).prop_shuffle();
@@ -388,7 +392,7 @@ fn a_right_over_the_ring_is_what_the_document_says_of_that_client_and_nothing_el
             let mut text = document(&[]);
             for (index, (rights, has_grant, is_valid)) in clients.iter().enumerate() {
                 let until = if *is_valid { "2027-01-15T08:00:01Z" } else { "2027-01-15T08:00:00Z" };
-                text += &format!("[clients.c{index}]\nadmin = {}\nvalid_until = {until}\n", json!(rights));
+                text += &format!("[clients.c{index}]\n{JWKS}\nadmin = {}\nvalid_until = {until}\n", json!(rights));
                 if *has_grant {
                     text += &format!("[clients.c{index}.grants.all]\nprofiles = [\"one\", \"two\"]\n");
                     text += "subjects = { self = true }\naudiences = { exact = [\"a\"] }\n";

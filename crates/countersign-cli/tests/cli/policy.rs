@@ -21,10 +21,18 @@ scopes = ["orders:read"]
 valid_until = 2030-01-01T00:00:00Z
 "#;
 
+const JWKS: &str =
+    r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"w1","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
 fn written(place: &Path, name: &str, text: &str) -> String {
     let file = place.join(name);
     std::fs::write(&file, text).unwrap();
+    set_mode(&file, 0o600);
     file.to_str().unwrap().to_owned()
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
 }
 
 #[test]
@@ -43,6 +51,57 @@ fn a_policy_is_good_as_a_whole_or_not_at_all() {
     assert_eq!(document["error"], "policy_invalid");
     run(&["policy", "check", place.join("none.toml").to_str().unwrap()]).ends(UNAVAILABLE);
     run(&["policy", "check"]).ends(USAGE);
+}
+
+#[test]
+fn whatever_a_service_would_refuse_a_policy_for_is_said_before_there_is_one() {
+    let place = directory("policy-serve");
+    let data = place.join("data");
+    let policy = written(&place, "policy.toml", POLICY);
+    let config = |more: &str| {
+        let text = format!(
+            "listen = '127.0.0.1:0'\nissuer = 'https://issuer.example'\ndirectory = '{}'\npolicy_file = '{policy}'\n{more}\n",
+            data.display()
+        );
+        written(&place, "config.toml", &text)
+    };
+    // Both say it, and the one that would serve makes no ring first.
+    let both = |config: &str, code: i32, said: &str| {
+        let checked = run(&["policy", "check", &policy, "--config", config]).ends(code);
+        let served = run(&["serve", "--config", config]).ends(UNAVAILABLE);
+        for ran in [checked, served] {
+            assert!(ran.err.contains(said), "{said}: {}", ran.err);
+        }
+        assert!(!data.join("ring/state.json").exists(), "{said}");
+    };
+    let text = |more: &str| drop(written(&place, "policy.toml", &format!("{more}{POLICY}")));
+    let key = written(&place, "secret-key", "0123456789abcdef0123456789abcdef\n");
+    let with_key = format!("secret_key_file = '{key}'");
+    text("allow_client_secret_basic = true\n");
+    both(&config(""), REFUSED, "secret_key_file");
+    run(&["policy", "check", &policy, "--config", &config(&with_key)]).ends(GOOD);
+    set_mode(Path::new(&key), 0o640);
+    both(&config(&with_key), UNAVAILABLE, "chmod go=");
+    written(&place, "secret-key", "0123456789abcdef0123456789abcde\n");
+    both(&config(&with_key), UNAVAILABLE, "less than 32 octets");
+    let with_key = format!("secret_key_file = '{}'", place.join("none").display());
+    both(&config(&with_key), UNAVAILABLE, "none");
+
+    let issuers = "[workload_issuers.'https://build.example']\njwks_uri = 'http://build.example/jwks'\n";
+    written(&place, "policy.toml", &(POLICY.to_owned() + issuers));
+    both(&config(""), REFUSED, "no URL from which keys may be fetched");
+    text("");
+    set_mode(Path::new(&policy), 0o664);
+    both(&config(""), UNAVAILABLE, "chmod go-w");
+    set_mode(Path::new(&policy), 0o600);
+    set_mode(&place, 0o777);
+    let ran = run(&["policy", "check", &policy]).ends(UNAVAILABLE);
+    assert!(ran.err.contains("chmod go-w"), "{}", ran.err);
+    set_mode(&place, 0o700);
+    text(&"#".repeat(4 * 1024 * 1024));
+    both(&config(""), UNAVAILABLE, "more than 4194304 bytes");
+    let ran = run(&["policy", "check", place.to_str().unwrap()]).ends(UNAVAILABLE);
+    assert!(ran.err.contains("no regular file"), "{}", ran.err);
 }
 
 #[test]
@@ -87,7 +146,10 @@ fn what_a_client_would_be_answered_is_told_with_the_grant_and_the_rule() {
 #[test]
 fn rights_over_the_ring_are_listed_and_explained() {
     let place = directory("policy-admin");
-    let text = POLICY.to_owned() + "[clients.ops]\nadmin = [\"keys:revoke\", \"keys:read\"]\n";
+    let keyless = POLICY.to_owned() + "[clients.ops]\nadmin = [\"keys:revoke\", \"keys:read\"]\n";
+    let file = written(&place, "keyless.toml", &keyless);
+    assert!(run(&["policy", "check", &file]).ends(REFUSED).err.contains("clients.ops: `admin` goes with `jwks`"));
+    let text = format!("{keyless}jwks = '{JWKS}'\n");
     let file = written(&place, "policy.toml", &text);
     let checked = run(&["policy", "check", &file]).ends(GOOD).out;
     assert_eq!(checked, "good: 2 clients, revision 7\n  ops: keys:read, keys:revoke\n");
@@ -122,6 +184,9 @@ fn settings_are_checked_together_with_the_arithmetic_of_the_ring() {
     let place = directory("config-check");
     let file = written(&place, "config.toml", "max_age = 60\n");
     assert_eq!(run(&["config", "check", "--config", &file]).ends(GOOD).out.lines().last(), Some("good"));
+    let file = written(&place, "short.toml", "max_age = 59\n");
+    let said = run(&["config", "check", "--config", &file]).ends(GOOD).out;
+    assert!(said.starts_with("warning: max_age is 59 s, and countersign's verifiers keep a set for 60 s"), "{said}");
     let file = written(&place, "long.toml", "max_lifetime = 86400\n");
     let ran = run(&["config", "check", "--config", &file]).ends(REFUSED);
     assert!(ran.err.contains("86400 s < 30 s + 86400 s + 60 s + 60 s = 86550 s"), "{}", ran.err);

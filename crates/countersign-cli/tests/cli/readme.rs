@@ -13,9 +13,11 @@ use crate::{Ran, directory};
 #[test]
 fn every_line_of_the_readme_does_what_it_says() {
     let place = directory("readme");
-    let ran = run_script(&script_below("Command line"), &place);
-    let token = std::fs::read_to_string(place.join("token")).unwrap();
-    let ran = ran.keeps_to_itself(&[token.trim_end()]);
+    let listen = format!("export COUNTERSIGN_LISTEN=127.0.0.1:{}\n", free_port());
+    let ran = run_script(&(listen + &script_below("Command line")), &place);
+    let [token, signed] = ["token", "signed"].map(|name| std::fs::read_to_string(place.join(name)).unwrap());
+    assert_eq!(signed.trim_end().split('.').count(), 3, "{signed}");
+    let ran = ran.keeps_to_itself(&[token.trim_end(), signed.trim_end()]);
     for said in [
         ": active\n",
         "accepted: signed by key ",
@@ -24,7 +26,10 @@ fn every_line_of_the_readme_does_what_it_says() {
         "2 keys: 2 taken, 0 skipped; ",
         "slot es256: ",
         "es256: another key signs as soon as there is a standby\n",
+        "abandoned",
         "revoked: ",
+        "1 keys are part of the ring\n",
+        "good: 1 lines, 1 to 1, the last is ",
     ] {
         assert!(ran.out.contains(said), "{said}\n{}", ran.out);
     }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
 use super::{GOOD, UNAVAILABLE, USAGE, command, run};
@@ -146,4 +148,81 @@ fn settings_that_make_no_sense_are_told_before_anything_is_made() {
         assert_eq!(ran.status.code(), Some(code), "{name}={value}");
         assert!(!directory.exists());
     }
+}
+
+#[test]
+fn a_client_secret_that_was_made_is_taken_by_a_service_with_the_same_key_and_no_other_is() {
+    let place = crate::directory("serve-secret");
+    // A file that ends in a line, as people make them.
+    let key = crate::file(&place, "secret-key", "0123456789abcdef0123456789abcdef\n");
+    let file = place.join("legacy.secret");
+    let make = |more: &[&str]| {
+        let mut command = command(&["--json", "policy", "secret", "--client", "legacy"]);
+        command.args(more).env("COUNTERSIGN_SECRET_KEY_FILE", &key);
+        crate::Ran::of(command.output().unwrap())
+    };
+    let shown = make(&[]).ends(GOOD).json();
+    let written = make(&["--output", file.to_str().unwrap()]).ends(GOOD).json();
+    let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata().unwrap().permissions());
+    assert_eq!((mode & 0o777, &written["secret"]), (0o600, &Value::Null));
+    let in_file = std::fs::read_to_string(&file).unwrap();
+    let secrets = [shown["secret"].as_str().unwrap(), in_file.trim_end()];
+    make(&["--output", file.to_str().unwrap()]).ends(UNAVAILABLE);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), in_file, "nothing is written over");
+
+    let hashed = [&shown["hashed"], &written["hashed"]].map(|hashed| hashed.as_str().unwrap());
+    let policy = format!(
+        "version = 1\nallow_client_secret_basic = true\n[profiles.access]\nslots = ['es256']\nlifetime = 60\n\
+         [clients.legacy]\nsecrets = {hashed:?}\n[clients.legacy.grants.all]\nprofiles = ['access']\n\
+         subjects = {{ self = true }}\naudiences = {{ exact = ['example'] }}\n"
+    );
+    let mut serve = command(&["serve"]);
+    serve.env("COUNTERSIGN_SECRET_KEY_FILE", &key);
+    serve.env("COUNTERSIGN_POLICY_FILE", crate::file(&place, "policy.toml", policy));
+    let served = Served::begin("serve-secret-data", serve);
+    let begun = Instant::now();
+    while served.get("/readyz").0 != 200 {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let ask = |client: &str, secret: &str| {
+        let credentials = BASE64_STANDARD.encode(format!("{client}:{secret}"));
+        let request = format!(
+            "POST /v1/tokens HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Basic {credentials}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{ASKED}",
+            ASKED.len()
+        );
+        served.send(&request).0
+    };
+    assert_eq!(secrets.map(|secret| ask("legacy", secret)), [200, 200]);
+    assert_eq!(ask("other", secrets[0]), 401);
+    assert_eq!(hashed.map(|hashed| ask("legacy", hashed)), [401, 401], "what is in the policy is worth nothing");
+    assert_eq!(served.end(), Some(GOOD));
+}
+
+#[test]
+fn a_client_secret_is_said_once_and_not_made_without_a_key_or_for_what_is_no_name() {
+    let place = crate::directory("secret-made");
+    let make = |key: &str, client: &str, more: &[&str]| {
+        let mut command = command(&["policy", "secret", "--client", client]);
+        command.args(more).env("COUNTERSIGN_SECRET_KEY_FILE", key);
+        crate::Ran::of(command.output().unwrap())
+    };
+    let key = crate::file(&place, "secret-key", [0xA7; 32]);
+    let said = make(&key, "legacy", &[]).ends(GOOD).out;
+    let lines: Vec<_> = said.lines().collect();
+    assert!(lines[0].starts_with("secret, for the client: ") && lines[1] == "[clients.\"legacy\"]", "{said}");
+    assert!(lines[2].starts_with("secrets = [\"") && lines.len() == 3, "{said}");
+    let file = place.join("secret");
+    let said = make(&key, "legacy", &["--output", file.to_str().unwrap()]).ends(GOOD);
+    said.keeps_to_itself(&[std::fs::read_to_string(&file).unwrap().trim_end()]);
+
+    for client in ["", "a b", "a\u{7}", "legacy:x"] {
+        make(&key, client, &[]).ends(USAGE);
+    }
+    run(&["policy", "secret", "--client", "legacy"]).ends(USAGE);
+    make(place.join("none").to_str().unwrap(), "legacy", &[]).ends(UNAVAILABLE);
+    make(&crate::file(&place, "short", "0123456789abcdef\n"), "legacy", &[]).ends(UNAVAILABLE);
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    assert!(make(&key, "legacy", &[]).ends(UNAVAILABLE).err.contains("chmod"));
 }

@@ -23,6 +23,11 @@ fn completions_and_the_man_page_know_every_command() {
     run(&["man", "--directory", directory.to_str().unwrap()]).ends(GOOD);
     let page = std::fs::read_to_string(directory.join("countersign-token-verify.1")).unwrap();
     assert!(page.contains("leeway") && page.contains("Exit codes"), "{page}");
+    #[cfg(unix)]
+    {
+        let page = std::fs::read_to_string(directory.join("countersign-policy-secret.1")).unwrap();
+        assert!(page.contains("client") && page.contains("output") && page.contains("this once"), "{page}");
+    }
     run(&["man", "--directory", directory.join("nowhere").to_str().unwrap()]).ends(UNAVAILABLE);
 }
 

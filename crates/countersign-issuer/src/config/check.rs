@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{MAX_JWKS_BYTES, MAX_KEYS, RingConfig, Slot, WARN_KEYS};
+use super::{KEPT_AT_LEAST, MAX_JWKS_BYTES, MAX_KEYS, RingConfig, Slot, WARN_KEYS};
 
 /// Why a configuration is refused: which invariant it would break, and by which numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +64,8 @@ pub enum Warning {
         /// How many bytes that makes, about.
         bytes: usize,
     },
+    /// `A` is shorter than [`KEPT_AT_LEAST`].
+    ShortMaxAge(Duration),
 }
 
 impl fmt::Display for Warning {
@@ -73,6 +75,13 @@ impl fmt::Display for Warning {
                 f,
                 "the JWKS will have {keys} keys in about {bytes} bytes, which each verifier fetches again and again; a longer R or a \
                  shorter O makes it smaller",
+            ),
+            Self::ShortMaxAge(max_age) => write!(
+                f,
+                "max_age is {}, and countersign's verifiers keep a set for {} whatever it says: the exposure of a revoked key has \
+                 that in it, and a key may sign before they have it, for which they then look",
+                Seconds(*max_age),
+                Seconds(KEPT_AT_LEAST)
             ),
         }
     }
@@ -102,7 +111,10 @@ impl RingConfig {
     #[must_use]
     pub fn warnings(&self) -> Vec<Warning> {
         let (keys, bytes) = self.expected_size();
-        if keys > WARN_KEYS { vec![Warning::ManyKeys { keys, bytes }] } else { Vec::new() }
+        let many = (keys > WARN_KEYS).then_some(Warning::ManyKeys { keys, bytes });
+        let max_age = self.timing.max_age;
+        let short = (max_age < KEPT_AT_LEAST).then_some(Warning::ShortMaxAge(max_age));
+        many.into_iter().chain(short).collect()
     }
 
     /// Keys and bytes of the JWKS once the ring has run for `O`.
@@ -284,6 +296,18 @@ mod tests {
     fn the_defaults_keep_every_invariant() {
         assert_eq!(config().check(), Ok(()));
         assert_eq!(config().warnings(), []);
+    }
+
+    #[test]
+    fn i9_a_max_age_that_our_verifiers_do_not_hear_is_warned_of() {
+        let mut config = config();
+        config.timing.max_age = KEPT_AT_LEAST;
+        assert_eq!(config.warnings(), []);
+        config.timing.max_age = Duration::from_secs(59);
+        assert_eq!(config.check(), Ok(()));
+        let warnings = config.warnings();
+        assert!(matches!(warnings[..], [Warning::ShortMaxAge(_)]), "{warnings:?}");
+        assert!(warnings[0].to_string().starts_with("max_age is 59 s, and"), "{}", warnings[0]);
     }
 
     #[test]

@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Timing;
+use crate::config::{KEPT_AT_LEAST, Timing};
+use crate::step::Exposure;
 use crate::time::millis;
 
 /// The quantities that nodes must agree on, because one waits for what another does. A node whose own configuration has
@@ -57,6 +58,13 @@ impl Terms {
         sum([self.max_age, self.intermediary, self.publish_lag, self.clock_error])
     }
 
+    /// For how long tokens of a key that is revoked now may still be accepted somewhere (I9), with a feed that takes `fan_out`.
+    pub(crate) fn exposure(&self, fan_out: Duration) -> Exposure {
+        let kept = self.max_age.max(KEPT_AT_LEAST);
+        let without_feed = sum([kept, self.intermediary, self.publish_lag, self.clock_error]);
+        Exposure { with_feed: fan_out.saturating_add(self.clock_error).min(without_feed), without_feed }
+    }
+
     /// `G + L + W + 2ε`, or `O` if that is longer: how long after it was deactivated a key stays published (I4).
     #[must_use]
     pub fn retention(&self, lifetime: Duration) -> Duration {
@@ -90,5 +98,25 @@ impl From<&Timing> for Terms {
             lease: timing.lease,
             overlap: timing.overlap,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i9_a_set_that_is_given_out_for_less_than_verifiers_keep_it_promises_no_shorter_exposure() {
+        let exposure = |max_age| {
+            let timing = Timing { max_age: Duration::from_secs(max_age), ..Timing::default() };
+            let Exposure { with_feed, without_feed } = Terms::from(&timing).exposure(timing.fan_out);
+            (with_feed.as_secs(), without_feed.as_secs())
+        };
+        for (max_age, without_feed) in [(300, 640), (61, 401), (60, 400), (59, 400), (1, 400)] {
+            assert_eq!(exposure(max_age), (32, without_feed), "{max_age}");
+        }
+        let timing = Timing { fan_out: Duration::from_secs(900), max_age: Duration::from_secs(1), ..Timing::default() };
+        let exposure = Terms::from(&timing).exposure(timing.fan_out);
+        assert_eq!(exposure.with_feed, exposure.without_feed);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::draft::{Draft, Knowledge};
-use super::{Adopted, Command, Compromised, Exposure, Order, Refusal, Reply};
+use super::{Adopted, Command, Compromised, Order, Refusal, Reply};
 use crate::state::{Halt, Key, KeyState, SlotMode, Tombstone};
 
 impl Draft {
@@ -86,15 +86,7 @@ impl Draft {
                 halted.push(slot);
             }
         }
-        Ok(Reply::Revoked { kids, exposure: self.exposure(know), halted })
-    }
-
-    /// I9.
-    fn exposure(&self, know: &Knowledge<'_>) -> Exposure {
-        let terms = &self.state.terms;
-        let without_feed = terms.announcement();
-        let fan_out = know.config.timing.fan_out.saturating_add(terms.clock_error);
-        Exposure { with_feed: fan_out.min(without_feed), without_feed }
+        Ok(Reply::Revoked { kids, exposure: self.state.terms.exposure(know.config.timing.fan_out), halted })
     }
 
     fn abandon_now(&mut self, kid: &str) -> Result<Reply, Refusal> {

@@ -283,9 +283,9 @@ pub enum Reply {
 /// For how long tokens of a revoked key may still be accepted (I9), from the reply on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Exposure {
-    /// By verifiers with a live feed: `min(V, C + P) + ε`.
+    /// By verifiers with a live feed: `min(V, C + P) + ε`, with the `C` of the other.
     pub with_feed: Duration,
-    /// By those without: `C + P + ε`, as long as they can fetch the set; otherwise until their own limit.
+    /// By those without: `C + P + ε`, with an `A` of [`KEPT_AT_LEAST`](crate::KEPT_AT_LEAST) if it is shorter, as long as they can fetch the set; otherwise until their own limit.
     pub without_feed: Duration,
 }
 

@@ -24,6 +24,28 @@ impl SecretKey {
         (octets.len() >= MIN_SECRET_BYTES).then(|| Self(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, octets))))
     }
 
+    /// The same from a file, where **text and octets are told apart**: what is printable ASCII and the white space around it is
+    /// a text, and the key is the text without that; all else is octets, and all of them are the key. Random octets are never
+    /// taken for a text: 32 of them are printable once in 10^13 files.
+    #[must_use]
+    pub fn parse(contents: &[u8]) -> Option<Self> {
+        let trimmed = contents.trim_ascii();
+        let is_text = trimmed.iter().all(|byte| matches!(byte, b' '..=b'~'));
+        Self::new(if is_text { trimmed } else { contents })
+    }
+
+    /// [Reads](Self::parse) a file that nobody else may read (0600), of this process's user or root, and of 4,096 bytes at
+    /// most. Blocks.
+    ///
+    /// # Errors
+    /// If it cannot be read, is no such file, or is too short a key.
+    #[cfg(unix)]
+    pub fn read(file: &std::path::Path) -> std::io::Result<Self> {
+        use crate::files::{self, MAX_KEY_BYTES, Others};
+        let contents = files::read(file, MAX_KEY_BYTES, Others::Nothing)?;
+        Self::parse(&contents).ok_or_else(|| std::io::Error::other("it has less than 32 octets"))
+    }
+
     /// Whether `secret` is one that became one of `tags`. Takes as long for a client that is not there, but for the
     /// number of its tags.
     pub(super) fn is_one_of(&self, client: &str, secret: &str, tags: &[SecretTag]) -> bool {
@@ -87,5 +109,36 @@ impl ClientSecret {
 impl fmt::Debug for ClientSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ClientSecret")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tag(key: Option<SecretKey>) -> Option<Vec<u8>> {
+        key.map(|key| key.tag("web", "secret").as_ref().to_vec())
+    }
+
+    #[test]
+    fn a_key_that_is_text_ends_before_the_white_space_and_one_of_octets_has_all_of_them() {
+        let text = "0123456789abcdef0123456789abcdef";
+        for around in ["{}", "{}\n", "{}\r\n", " \t{}\n\n"] {
+            let contents = around.replace("{}", text);
+            assert_eq!(tag(SecretKey::parse(contents.as_bytes())), tag(SecretKey::new(text.as_bytes())), "{around:?}");
+        }
+        let spaced = "correct horse battery staple forty two";
+        assert_eq!(tag(SecretKey::parse(spaced.as_bytes())), tag(SecretKey::new(spaced.as_bytes())));
+        // White space is an octet like any other where there is one that no text has.
+        for edge in [b'\n', b'\r', b'\t', b' ', 0x0c] {
+            let mut octets = [0xA7; 32];
+            (octets[0], octets[31]) = (edge, edge);
+            let taken = tag(SecretKey::parse(&octets));
+            assert_eq!(taken, tag(SecretKey::new(&octets)), "{edge}");
+            assert!(taken.is_some() && taken != tag(SecretKey::new(&[octets.as_slice(), b"\n"].concat())));
+        }
+        // White space does not make a text long enough.
+        assert_eq!(tag(SecretKey::parse(format!("{}\n", &text[1..]).as_bytes())), None);
+        assert_eq!(tag(SecretKey::parse(&[b'\n'; 64])), None);
     }
 }

@@ -155,6 +155,10 @@ fn client(
     let granted = std::mem::take(&mut entry.grants);
     let admin = admin_rights(&entry.admin, place)?;
     let credentials = credentials::read(name, entry, place)?;
+    // They are taken in requests that the client has signed, and nothing else could verify those: it would never have them.
+    if !admin.is_empty() && credentials.keys.is_empty() {
+        return Err(invalid(place, "`admin` goes with `jwks`: these rights are taken in signed requests only"));
+    }
     for (name, entry) in granted {
         let place = format!("{place}.grants.{}", shown(&name));
         let name = checked_name(&name, &place)?;
@@ -293,10 +297,13 @@ pub(super) fn checked_text(text: &str, place: &str) -> Result<Box<str>, PolicyEr
 
 /// Names go into answers, logs and, of clients, into a header: letters that nobody has to escape anywhere (RFC 3986
 /// §2.3).
-fn checked_name(name: &str, place: &str) -> Result<Box<str>, PolicyError> {
+pub(super) fn is_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let is_fit = (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(fits);
-    if is_fit {
+    (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(fits)
+}
+
+fn checked_name(name: &str, place: &str) -> Result<Box<str>, PolicyError> {
+    if is_name(name) {
         Ok(name.into())
     } else {
         Err(invalid(place, "a name is 1 to 128 letters, digits, `-`, `.`, `_` or `~`"))

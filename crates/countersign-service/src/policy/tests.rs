@@ -13,6 +13,10 @@ fn ring() -> RingConfig {
     RingConfig::new([Slot::new("es256", Algorithm::Es256), rsa, short])
 }
 
+/// A public key, which a client with rights over the ring has to have.
+const JWKS: &str =
+    r#"jwks = '{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"w1","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}'"#;
+
 const POLICY: &str = r#"
 version = 1
 revision = "first"
@@ -233,7 +237,8 @@ fn clients_and_grants_have_their_time() {
 
 #[test]
 fn rights_over_the_ring_are_those_that_stand_there_for_as_long_as_the_client_is_valid() {
-    let policy = POLICY.replace("[clients.old]\n", "[clients.old]\nadmin = [\"keys:read\", \"keys:revoke\"]\n");
+    let rights = format!("[clients.old]\n{JWKS}\nadmin = [\"keys:read\", \"keys:revoke\"]\n");
+    let policy = POLICY.replace("[clients.old]\n", &rights);
     let policy = Policy::parse(&policy, &ring()).unwrap();
     let at = |client, right, secs| decide_admin(&policy, client, right, UnixTime::from_secs(secs));
     let code = |client, right, secs| at(client, right, secs).unwrap_err().code();
@@ -286,6 +291,12 @@ fn a_document_with_a_fault_anywhere_is_refused_with_its_place() {
             "[clients.old]\n",
             "[clients.old]\nadmin = [\"keys:read\", \"keys:read\"]\n",
             "clients.old: one of `admin` stands twice",
+        ),
+        // Known by something else, and never by what it has signed.
+        (
+            "[clients.old]\n",
+            "[clients.old]\nadmin = [\"keys:read\"]\ncertificates = [{ san_dns = \"ops.internal\" }]\n",
+            "clients.old: `admin` goes with `jwks`",
         ),
     ] {
         assert!(POLICY.contains(from), "{from}");

@@ -537,3 +537,8 @@ async fn an_order_that_the_store_does_not_take_is_503_and_goes_on_when_it_does()
     assert_eq!(again().await.json()["revoked"], json!([signs]));
     assert_eq!(bench.ring.fate(&signs), Some(KeyState::Revoked));
 }
+
+#[test]
+fn the_exposure_reckons_with_what_our_verifiers_keep_a_set_for_at_least() {
+    assert_eq!(countersign_issuer::KEPT_AT_LEAST, countersign::jwks::MIN_LIFETIME);
+}

@@ -51,12 +51,17 @@ impl Served {
 
     /// Of the first client's, which it signs.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.post_as(ISSUER, path, body).await
+    }
+
+    /// The same of a client that knows the service as `base_url`.
+    pub(crate) async fn post_as(&self, base_url: &str, path: &str, body: &Value) -> Answer {
         let body = body.to_string();
         let pem = std::fs::read(self.directory.join("data/client.pem")).unwrap();
         let key = SigningKey::from_pem(&pem, Algorithm::Es256).unwrap();
         let signer = RequestSigner::new(key, "first", ISSUER).unwrap();
         let now = UnixTime::from(SystemTime::now());
-        let token = signer.sign("POST", &format!("{ISSUER}{path}"), body.as_bytes(), now).unwrap();
+        let token = signer.sign("POST", &format!("{base_url}{path}"), body.as_bytes(), now).unwrap();
         let request = format!(
             "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",

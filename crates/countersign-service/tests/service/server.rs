@@ -11,8 +11,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-use crate::bench::read;
+use crate::bench::{ISSUER, read};
 use crate::pki::{Authority, BOTH, client, secure};
+use crate::served::Served;
 
 /// Gone with the test.
 struct Directory(PathBuf);
@@ -112,6 +113,38 @@ async fn the_first_run_makes_a_client_of_its_own_and_later_ones_nothing() {
     assert!(!data.join("kek").exists());
 }
 
+#[tokio::test]
+async fn a_key_that_is_there_without_a_policy_is_kept_and_is_the_one_in_the_policy_that_is_made() {
+    let directory = Directory::new("kept-key");
+    let data = directory.0.join("data");
+    drop(Server::start(config(&data)).await.unwrap());
+    let (policy, key) = (data.join("policy.toml"), data.join("client.pem"));
+    let [before, pem] = [&policy, &key].map(|file| std::fs::read(file).unwrap());
+    std::fs::remove_file(&policy).unwrap();
+    assert!(Server::start(config(&data)).await.unwrap().first_run().is_some());
+    assert_eq!([&policy, &key].map(|file| std::fs::read(file).unwrap()), [before, pem.clone()]);
+
+    // What is no such key is somebody's all the same, and so is one that others may read.
+    let text = String::from_utf8(pem.clone()).unwrap();
+    let (_, other) = SigningKey::generate_exportable(Algorithm::Ed25519).unwrap();
+    let other = pem::encode(&pem::Pem::new("PRIVATE KEY", other.as_bytes()));
+    for (contents, mode, word) in [
+        ("", 0o600, "write the policy"),
+        (&text[..text.len() / 2], 0o600, "write the policy"),
+        (&*text.replace("PRIVATE KEY", "CERTIFICATE"), 0o600, "write the policy"),
+        (&*other, 0o600, "write the policy"),
+        (&*text, 0o644, "chmod"),
+    ] {
+        std::fs::remove_file(&policy).unwrap_or_default();
+        std::fs::write(&key, contents).unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+        let error = Server::start(config(&data)).await.unwrap_err().to_string();
+        assert!(error.contains("client.pem") && error.contains(word), "{error}");
+        assert_eq!(std::fs::read_to_string(&key).unwrap(), contents);
+        assert!(!policy.exists());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_read_again_and_a_key_that_others_may_read_is_not_used() {
     let directory = Directory::new("tls");
@@ -182,6 +215,18 @@ async fn whoever_is_ended_at_once_leaves_no_key_without_its_private_part() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_signed_for_the_base_url_that_is_set_and_for_no_other() {
+    let settings = "listen = '127.0.0.1:0'\nbase_url = 'https://inside.example:8443'";
+    let served = Served::new("base-url", settings).await;
+    served.ready().await;
+    let wish = json!({ "profile": "access", "aud": "example" });
+    assert_eq!(served.post_as("https://inside.example:8443", "/v1/tokens", &wish).await.status, 200);
+    for other in [ISSUER, "https://inside.example"] {
+        assert_eq!(served.post_as(other, "/v1/tokens", &wish).await.status, 401, "{other}");
+    }
+}
+
 #[tokio::test]
 async fn a_policy_that_is_named_and_not_there_is_not_made_up() {
     let directory = Directory::new("no-policy");
@@ -206,6 +251,29 @@ async fn a_policy_that_others_may_write_is_not_in_force() {
         set(path, usual);
     }
     drop(Server::start(config(&data)).await.unwrap());
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_fifo_where_a_file_is_to_be() {
+    let directory = Directory::new("fifo");
+    let data = directory.0.join("data");
+    drop(Server::start(config(&data)).await.unwrap());
+    let fifo = directory.0.join("fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+    let fault = async |set: fn(&mut Config, PathBuf)| {
+        let mut config = config(&data);
+        set(&mut config, fifo.clone());
+        let started = tokio::time::timeout(Duration::from_secs(20), Server::start(config)).await;
+        started.expect("nobody waits").unwrap_err().to_string()
+    };
+    for error in [
+        fault(|config, fifo| config.policy_file = Some(fifo)).await,
+        fault(|config, fifo| config.secret_key_file = Some(fifo)).await,
+        fault(|config, fifo| config.kek = vec![format!("file:{}", fifo.display())]).await,
+        fault(|config, fifo| config.directory = fifo).await,
+    ] {
+        assert!(error.contains("fifo"), "{error}");
+    }
 }
 
 #[tokio::test]
