@@ -39,6 +39,9 @@ const POLL: Duration = Duration::from_secs(2);
 /// How often what was measured is put into buckets.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
+/// The longest file with what secrets or subjects are hashed under, bytes: more than a hash makes use of.
+const MAX_SECRET_FILE_BYTES: usize = 4_096;
+
 /// The client that the first run makes.
 const FIRST_CLIENT: &str = "first";
 
@@ -455,9 +458,7 @@ fn secret_key(file: &Path) -> Result<SecretKey, ServerError> {
 
 /// A key that nobody else may read.
 fn private_file(file: &Path) -> Result<Zeroizing<Vec<u8>>, ServerError> {
-    /// No key is longer.
-    const MOST: usize = 4_096;
-    read_at_most(file, MOST, |mode| match mode & 0o077 {
+    read_at_most(file, MAX_SECRET_FILE_BYTES, |mode| match mode & 0o077 {
         0 => Ok(()),
         _ => Err("others may read it: chmod go= it"),
     })

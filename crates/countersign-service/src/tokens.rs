@@ -10,6 +10,7 @@ use bytes::Bytes;
 use countersign::UnixTime;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
+use tokio::sync::Semaphore;
 
 use crate::audit::{self, Audit, Decision, Record, Time, TokenRecord};
 use crate::authenticate::Caller;
@@ -44,7 +45,7 @@ pub(crate) async fn one(State(service): State<TokenService>, request: Request) -
             let made = shared.make(&client, &wish);
             (wish, made)
         };
-        inner.elsewhere(sign).await?
+        elsewhere(&inner.signing, sign).await?
     } else {
         let made = inner.make(&caller.client, &wish);
         (wish, made)
@@ -82,7 +83,7 @@ pub(crate) async fn batch(State(service): State<TokenService>, request: Request)
         };
         wishes.into_iter().map(sign).collect()
     };
-    let results = if is_long { inner.elsewhere(sign).await? } else { sign() };
+    let results = if is_long { elsewhere(&inner.signing, sign).await? } else { sign() };
     let decided = results.iter().filter_map(|(wish, made)| Some((wish.as_ref()?, made)));
     inner.write_down(&in_force, &caller, begun, decided).await?;
     let items = results.iter().map(|(_, made)| match made {
@@ -259,18 +260,21 @@ impl Inner {
         let records: Vec<_> = decided.map(|(wish, made)| wish.record(audit, &case, made)).collect();
         if records.is_empty() { Ok(()) } else { audit.record(records).await }
     }
+}
 
-    /// On a thread for work that takes long, of which as many run at once as there are cores.
-    async fn elsewhere<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
-        let busy = |_| Problem::unavailable("temporarily_unavailable", "too much is being signed");
-        let turn = tokio::time::timeout(MAX_WAIT, Arc::clone(&self.signing).acquire_owned()).await.map_err(busy)?;
-        let turn = turn.map_err(|_| unwritable())?;
-        let done = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            work()
-        });
-        done.await.map_err(|_| unwritable())
-    }
+/// On a thread for work that takes long, of which as many run at once as there are `turns`.
+async fn elsewhere<T: Send + 'static>(
+    turns: &Arc<Semaphore>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
+    let busy = |_| Problem::unavailable("temporarily_unavailable", "too much is being signed");
+    let turn = tokio::time::timeout(MAX_WAIT, Arc::clone(turns).acquire_owned()).await.map_err(busy)?;
+    let turn = turn.map_err(|_| unwritable())?;
+    let done = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        work()
+    });
+    done.await.map_err(|_| unwritable())
 }
 
 /// What is asked for, and over which certificate.
@@ -298,4 +302,26 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
 /// What does not happen, and must be no panic if it does.
 pub(crate) fn unwritable() -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "the answer could not be made")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_long_to_have_something_signed_is_told_to_come_again() {
+        let turns = Arc::new(Semaphore::new(1));
+        let wait = async |for_turn: Duration| {
+            let turn = Arc::clone(&turns).acquire_owned().await.unwrap();
+            tokio::spawn(async move {
+                tokio::time::sleep(for_turn).await;
+                drop(turn);
+            });
+            elsewhere(&turns, || 7).await
+        };
+        let moment = Duration::from_millis(1);
+        assert_eq!(wait(MAX_WAIT - moment).await.unwrap(), 7);
+        let problem = wait(MAX_WAIT + moment).await.unwrap_err();
+        assert_eq!((problem.status().as_u16(), problem.code()), (503, "temporarily_unavailable"));
+    }
 }

@@ -229,6 +229,8 @@ async fn a_key_for_secrets_that_others_may_read_or_that_is_short_is_not_used() {
         write(&text, mode);
         assert!(start().await.unwrap_err().contains(word));
     }
-    write(&"k".repeat(32), 0o600);
-    assert_eq!(start().await, Ok(()));
+    for (length, is_good) in [(32, true), (4_096, true), (4_097, false)] {
+        write(&"k".repeat(length), 0o600);
+        assert_eq!(start().await.is_ok(), is_good, "{length}");
+    }
 }
