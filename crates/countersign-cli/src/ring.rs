@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use countersign::UnixTime;
 use countersign_issuer::state::RingState;
-use countersign_issuer::step::{Refusal, Role};
+use countersign_issuer::step::Role;
 use countersign_issuer::{
     KekRing, KekSource, KeyStore, OrderError, Ring, RingBuilder, RingConfig, StateMac, StoreErrorKind,
 };
@@ -153,12 +153,9 @@ pub(crate) fn unsettled(ring: &Ring, within: Duration) -> Failure {
 
 /// Why an order was not carried out.
 pub(crate) fn not_done(error: &OrderError) -> Failure {
-    let message = error.to_string();
-    match error {
-        OrderError::Refused(Refusal::StoreFailed { .. } | Refusal::ClockUnsound)
-        | OrderError::Stopped
-        | OrderError::NotRotator => Failure::unavailable("order_failed", message),
-        _ => Failure::refused("order_refused", message),
+    match error.is_temporary() {
+        true => Failure::unavailable("order_failed", error.to_string()),
+        false => Failure::refused("order_refused", error.to_string()),
     }
 }
 
