@@ -180,8 +180,8 @@ impl Server {
     }
 
     /// Serves until `shutdown`, and reads the policy and what TLS needs again when their files change. What is not good
-    /// changes nothing but the log. What the ring is about to write at the end is written, if it takes no longer than a
-    /// request may.
+    /// changes nothing but the log. What the ring has begun is brought to its end, if that takes no longer than a request
+    /// may; what it would do next, such as to make a key, is not waited for.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
         let Self { service, listener, limits, tls: secured, policy_file, policy, metrics, .. } = self;
         let tls = secured.as_ref().map(|secured| secured.tls.clone());
@@ -202,8 +202,8 @@ impl Server {
         }
         service.write_all_down().await;
         // A key that is announced while its private part is in this process only would be lost with it, and the slot without
-        // a standby until it is given up.
-        service.ring().settled_within(limits.ending_time).await;
+        // a standby until it is given up. What is merely due is left to the next start.
+        service.ring().end_within(limits.ending_time).await;
     }
 }
 
