@@ -23,13 +23,13 @@ use zeroize::Zeroizing;
 
 use crate::audit::{Audit, AuditOptions};
 use crate::authenticate::SecretKey;
-use crate::certificate::thumbprint;
 use crate::config::{Config, MetricsAt, TlsFiles};
 use crate::numbers;
 use crate::place::RingPlace;
 use crate::policy::{MAX_POLICY_BYTES, Policy};
 use crate::serve::{ConnectionLimits, accept, serve};
 use crate::service::TokenService;
+use crate::sha256::sha256;
 use crate::tls::{MAX_PEM_BYTES, Tls, TlsPem};
 use crate::writers::check_writers;
 
@@ -495,7 +495,7 @@ fn read_at_most(
 /// Of everything that was read, so that of the key nothing is kept.
 fn thumbprint_of(pem: &TlsPem) -> Thumbprint {
     let authorities = pem.client_authorities.as_deref().unwrap_or_default();
-    [&*pem.certificates, &**pem.key, authorities].map(thumbprint)
+    [&*pem.certificates, &**pem.key, authorities].map(sha256)
 }
 
 type Thumbprint = [[u8; 32]; 3];
