@@ -1,12 +1,14 @@
 """A token's whole life over real sockets: signed by `countersign serve` for clients of PyJWT and of npm `jose`, shown to an API
 under axum, one under hyper and one under tonic, and judged by PyJWT and by `jose`; through a rotation, and through the revocation
-of a key, after which nobody may accept its tokens for longer than the service has said.
+of a key, after which nobody may accept its tokens for longer than the service has said. Both are ordered over HTTP, by requests that
+`countersign request sign` and PyJWT have signed (`REQUESTS.md`).
 
 `run` starts this when the service is ready. Nothing is waited for without looking, or without end.
 """
 
 import atexit
 import base64
+import hashlib
 import json
 import os
 import subprocess
@@ -24,6 +26,8 @@ ISSUER, DATA, TARGET = os.environ["ISSUER"], os.environ["DATA"], os.environ["TAR
 JWKS = f"{ISSUER}/.well-known/jwks.json"
 AUDIENCE, OTHER_AUDIENCE = "orders", "billing"
 CLIENT = "first"
+OPERATOR, STRANGER = "ops", "hasty"
+"""Who has rights over the ring, and who has none; their key is that of the client."""
 
 START = 60
 """Seconds that a program may take to say its first word, on a machine that has others to run."""
@@ -80,7 +84,8 @@ def http(url, token=None, body=None, headers=None):
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
     if body is not None:
-        headers["Content-Type"], body = "application/json", json.dumps(body).encode()
+        headers["Content-Type"] = "application/json"
+        body = body if isinstance(body, bytes) else json.dumps(body).encode()
     try:
         with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=ANSWER) as answer:
             return answer.status, answer.read()
@@ -165,6 +170,43 @@ def countersign(*arguments):
     return json.loads(ran.stdout)
 
 
+# --- operators, whose requests are good for one method, URL and body, once
+
+
+def signed_by_pyjwt(url, body, client=OPERATOR):
+    now = int(time.time())
+    digest = base64.urlsafe_b64encode(hashlib.sha256(body).digest()).rstrip(b"=").decode()
+    claims = {
+        "iss": client, "sub": client, "aud": ISSUER, "iat": now, "exp": now + 60, "jti": str(uuid.uuid4()),
+        "htm": "POST", "htu": url, "body_sha256": digest,
+    }
+    return jwt.encode(claims, PEM, algorithm="ES256", headers={"typ": "request+jwt"})
+
+
+def signed_by_countersign(url, body, client=OPERATOR):
+    who = "--key", f"{DATA}/client.pem", "--alg", "ES256", "--client", client, "--audience", ISSUER
+    what = "--method", "POST", "--url", url, "--body", "-"
+    command = f"{TARGET}/debug/countersign", "request", "sign", *who, *what
+    ran = subprocess.run(command, input=body, capture_output=True, check=True)
+    return ran.stdout.decode().strip()
+
+
+def order(path, sign, **body):
+    """What has come of it; whoever has no right to it, or has seen it, has nothing of it."""
+    url, body = ISSUER + path, json.dumps(body).encode()
+    status, said = http(url, sign(url, body, client=STRANGER), body)
+    check(f"{path} is refused to a client without the right", status == 403, said)
+    shown = sign(url, body)
+    status, said = http(url, shown, body.replace(b"drill", b"other"))
+    check(f"{path} is refused with another body than was signed", status == 401, said)
+    status, said = http(url, shown, body)
+    if status != 200:
+        sys.exit(f"{path}: {status} {said}")
+    status, again = http(url, shown, body)
+    check(f"{path} is refused when it comes again", status == 401, again)
+    return json.loads(said)
+
+
 def until(limit, what, look):
     """What `look` has found, which may be nothing for so many seconds."""
     begun = time.monotonic()
@@ -223,7 +265,9 @@ for name, judge in apis.items():
 
 # Another key signs.
 print(f"end-to-end: rotation is ordered after {time.monotonic() - begun:.0f} s", flush=True)
-print("end-to-end:", countersign("keys", "rotate", "es256"), flush=True)
+rotated = order("/v1/keys:rotate", signed_by_countersign, mode="standby", slots=["es256"], reason="drill")
+check("the slot is rotated, now or when it can be", "es256" in rotated["rotated"] + rotated["later"], rotated)
+print("end-to-end:", rotated, flush=True)
 
 
 def next_token():
@@ -242,7 +286,7 @@ for name, judge in everybody.items():
     check(f"{name} still accepts one of the first", judge(old) == "good", judge(old))
 
 # The first key is compromised.
-revoked = countersign("keys", "revoke", old_kid)
+revoked = order(f"/v1/keys/{old_kid}:revoke", signed_by_pyjwt, reason="drill")
 ordered = time.monotonic()
 exposure = revoked["exposure_seconds"]["without_feed"]
 check("the answer names the key", revoked["revoked"] == [old_kid], revoked)
@@ -266,6 +310,9 @@ def nobody_accepts():
 
 
 until(exposure + ANSWER, "the tokens of a revoked key are refused", nobody_accepts)
+states = {kid: key["state"] for kid, key in countersign("keys", "list")["keys"].items()}
+# Once it is destroyed it is not listed any more.
+check("the command line does not list it but as revoked", states.get(old_kid, "revoked") == "revoked", states)
 newest, newest_kid = token()
 check("the service signs with another key", newest_kid not in (old_kid, None), newest_kid)
 for name, judge in everybody.items():

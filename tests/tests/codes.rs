@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 
 use countersign::Refusal;
 
-/// The five functions `code` of which [`Refusal::code`] is made.
-const SOURCES: [&str; 5] = [
+/// The six functions `code` of which [`Refusal::code`] is made.
+const SOURCES: [&str; 6] = [
     include_str!("../../crates/countersign-tower/src/refusal.rs"),
+    include_str!("../../crates/countersign-tower/src/signed/refusal.rs"),
     include_str!("../../crates/countersign-verifier/src/refusal.rs"),
     include_str!("../../crates/countersign-claims/src/error.rs"),
     include_str!("../../crates/countersign-claims/src/requirement/denied.rs"),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use countersign::UnixTime;
 use countersign_issuer::state::RingState;
-use countersign_issuer::step::{Refusal, Role};
+use countersign_issuer::step::Role;
 use countersign_issuer::{
     KekRing, KekSource, KeyStore, OrderError, Ring, RingBuilder, RingConfig, StateMac, StoreErrorKind,
 };
@@ -153,12 +153,9 @@ pub(crate) fn unsettled(ring: &Ring, within: Duration) -> Failure {
 
 /// Why an order was not carried out.
 pub(crate) fn not_done(error: &OrderError) -> Failure {
-    let message = error.to_string();
-    match error {
-        OrderError::Refused(Refusal::StoreFailed { .. } | Refusal::ClockUnsound)
-        | OrderError::Stopped
-        | OrderError::NotRotator => Failure::unavailable("order_failed", message),
-        _ => Failure::refused("order_refused", message),
+    match error.is_temporary() {
+        true => Failure::unavailable("order_failed", error.to_string()),
+        false => Failure::refused("order_refused", error.to_string()),
     }
 }
 
@@ -201,7 +198,30 @@ pub(crate) fn date(time: UnixTime) -> String {
 
 #[cfg(test)]
 mod tests {
+    use countersign::Algorithm;
+    use countersign_issuer::{Fault, Kek, MemoryStore, Operation, Slot};
+
     use super::*;
+    use crate::output::Colour;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ring_that_does_not_settle_is_waited_for_so_long_and_what_fails_is_told() {
+        let store = MemoryStore::new();
+        let keks = KekRing::new([Kek::random().unwrap()]).unwrap();
+        let config = RingConfig::new([Slot::new("es256", Algorithm::Es256)]);
+        let ring =
+            Ring::builder("https://issuer.example", config, Arc::new(store.clone()), keks).start().await.unwrap();
+        store.choose(|operation, _| {
+            (operation == Operation::LoadState).then_some(Fault::Refuse(StoreErrorKind::Unavailable))
+        });
+        for patience in [PATIENCE_TO_LOOK, PATIENCE] {
+            let begun = Instant::now();
+            assert!(!settle(&ring, patience, &Screen::new(true, Colour::Never)).await);
+            assert_eq!(begun.elapsed().as_secs(), patience.as_secs());
+            let told = unsettled(&ring, patience).message;
+            assert!(told.contains(&format!("within {} s: load_state", patience.as_secs())), "{told}");
+        }
+    }
 
     #[test]
     fn times_have_a_unit() {

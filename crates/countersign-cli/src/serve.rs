@@ -1,5 +1,7 @@
 //! `countersign serve`.
 
+use std::time::Duration;
+
 use clap::Args;
 use countersign_service::{Config, Server};
 use tokio::runtime::Builder;
@@ -27,21 +29,32 @@ impl Serve {
         let runtime = Builder::new_multi_thread().enable_all().build();
         let runtime =
             runtime.map_err(|error| Failure::unavailable("no_runtime", format!("cannot begin: {}", error.kind())))?;
-        runtime.block_on(serve(config, screen))
+        let served = runtime.block_on(serve(config, screen));
+        // Nobody has a use any more for what is still under way, such as a key of RSA that is being made.
+        runtime.shutdown_timeout(GRACE);
+        served
     }
 }
+
+/// How long work on other threads is waited for at the end: what writes a file is at its end by then.
+const GRACE: Duration = Duration::from_secs(1);
 
 async fn serve(config: Config, screen: &Screen) -> Result<Answer, Failure> {
     let failed =
         |error: std::io::Error| Failure::unavailable("cannot_serve", format!("cannot begin: {}", error.kind()));
     // Before anything is made, so that whoever stops it at once stops it in order.
-    let ends = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    let [terminate, interrupt] = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    let (mut terminate, mut interrupt) = (terminate.map_err(failed)?, interrupt.map_err(failed)?);
     let issuer = config.issuer.clone();
     for warning in config.ring.warnings() {
         screen.warn(&warning.to_string());
     }
     let scheme = if config.tls.is_some() { "https" } else { "http" };
-    let server = Server::start(config).await;
+    let server = tokio::select! {
+        server = Server::start(config) => server,
+        // What was made by then is used by the next start.
+        () = either(&mut terminate, &mut interrupt) => return Ok(Answer::text(String::new())),
+    };
     let server = server.map_err(|error| Failure::unavailable("cannot_serve", error.to_string()))?;
     if let Some(first) = server.first_run() {
         screen.note(&format!(
@@ -52,8 +65,6 @@ async fn serve(config: Config, screen: &Screen) -> Result<Answer, Failure> {
         ));
     }
     screen.note(&format!("listening on {scheme}://{}, as {issuer}", server.local_addr().map_err(failed)?));
-    let [terminate, interrupt] = ends;
-    let (mut terminate, mut interrupt) = (terminate.map_err(failed)?, interrupt.map_err(failed)?);
     server.run(either(&mut terminate, &mut interrupt)).await;
     Ok(Answer::text(String::new()))
 }

@@ -86,6 +86,8 @@ pub struct Ring {
 /// From the handles to the task, and back.
 pub(crate) struct Door {
     orders: mpsc::Sender<Order>,
+    /// Whether the task is to end as soon as it may.
+    ending: watch::Sender<bool>,
     report: watch::Receiver<Arc<Report>>,
     role: Role,
 }
@@ -93,7 +95,8 @@ pub(crate) struct Door {
 impl Door {
     /// To no task.
     pub(crate) fn closed() -> Self {
-        Self { orders: mpsc::channel(1).0, report: watch::channel(Arc::new(Report::new())).1, role: Role::Signer }
+        let report = watch::channel(Arc::new(Report::new())).1;
+        Self { orders: mpsc::channel(1).0, ending: watch::channel(false).0, report, role: Role::Signer }
     }
 }
 
@@ -161,6 +164,20 @@ impl Ring {
     pub async fn settled_within(&self, time: Duration) -> bool {
         let mut report = self.shared.door.report.clone();
         matches!(timeout(time, report.wait_for(|report| report.is_at_rest)).await, Ok(Ok(_)))
+    }
+
+    /// Ends this node as soon as nothing is left half done that it has begun, and says whether it has ended in that time:
+    /// what it writes is written, a key that it has announced has its private part in the store, orders are answered and
+    /// revocations told. What is merely due is left to other nodes, or to this one's next start, and a key that is being
+    /// made and that nobody knows of yet is not waited for.
+    ///
+    /// There are no orders after that ([`OrderError::Stopped`]), and its [minter](Self::minter) signs as long as its view is
+    /// young enough.
+    pub async fn end_within(&self, time: Duration) -> bool {
+        self.shared.door.ending.send_replace(true);
+        let mut report = self.shared.door.report.clone();
+        // The task has the other end.
+        timeout(time, report.wait_for(|_| false)).await.is_ok_and(|ended| ended.is_err())
     }
 
     /// Who signs in that slot at this moment.

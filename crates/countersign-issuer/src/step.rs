@@ -37,7 +37,7 @@ use std::time::Duration;
 use countersign_claims::UnixTime;
 
 use crate::config::RingConfig;
-use crate::state::{PublicJwk, RingState};
+use crate::state::{KeyState, PublicJwk, RingState};
 use crate::store::Version;
 use crate::time::Now;
 pub use rule::Rule;
@@ -106,6 +106,8 @@ pub struct Node {
     alarms: BTreeSet<Alarm>,
     /// Since when there is something to do, and in which version.
     idle_until: Option<(u64, Duration)>,
+    /// It makes no keys any more.
+    is_ending: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -225,6 +227,7 @@ impl Node {
             orders: Vec::new(),
             alarms: BTreeSet::new(),
             idle_until: None,
+            is_ending: false,
         }
     }
 
@@ -278,6 +281,32 @@ impl Node {
             && self.orders.is_empty()
             && self.idle_until.is_none_or(|(_, until)| until <= now)
             && !self.tasks.iter().any(is_waiting)
+    }
+
+    /// Whether this node can go without leaving anything half done, or undone that only it can do: nothing of it is being
+    /// written, none of its keys has its private part in this process only, nobody's order is open, and what it has
+    /// written is published and told to the sink. What is merely due, others do, or this node when it comes again; so
+    /// does whoever makes a key that nobody knows of yet.
+    #[must_use]
+    pub fn owes_nothing(&self) -> bool {
+        let is_write = |task: &Task| matches!(task, Task::Publish | Task::Seal(_) | Task::Destroy(_) | Task::Push(_));
+        let is_writing = matches!(self.traffic, Traffic::Saving { .. })
+            || self.tasks.iter().any(|(task, progress)| progress.is_under_way && is_write(task));
+        let is_told = !self.tasks.keys().any(|task| matches!(task, Task::Push(_)));
+        let owes_of = |view: &View| {
+            let ring = &view.ring;
+            let is_kept = |kid: &String| ring.fate(kid).is_some_and(KeyState::needs_private);
+            let has_only_copy = self.hands.iter().any(|(kid, hand)| *hand != Hand::Ready && is_kept(kid));
+            // Whoever has written last publishes.
+            let is_mine = ring.lease.as_ref().is_some_and(|lease| lease.holder == self.name);
+            let is_published = self.published.as_ref().is_some_and(|set| set.seq >= Some(ring.set_seq));
+            has_only_copy || (is_mine && !is_published && ring.published().next().is_some())
+        };
+        !is_writing
+            && is_told
+            && self.doubt.is_none()
+            && self.orders.is_empty()
+            && !self.view.as_ref().is_some_and(owes_of)
     }
 
     /// The slots for which a key is being made.

@@ -250,9 +250,7 @@ fn not_done(error: &OrderError) -> Problem {
     match error {
         OrderError::Refused(Refusal::NoSuchKey(_)) => unknown_key(),
         OrderError::Refused(Refusal::NoSuchSlot(_)) => unknown_slot(),
-        OrderError::Refused(Refusal::StoreFailed { .. } | Refusal::ClockUnsound)
-        | OrderError::Stopped
-        | OrderError::NotRotator => Problem::unavailable("order_failed", error.to_string()),
+        error if error.is_temporary() => Problem::unavailable("order_failed", error.to_string()),
         _ => Problem::new(StatusCode::CONFLICT, "order_refused", "the ring does not do that in the state it is in"),
     }
 }

@@ -103,10 +103,15 @@ impl Audit {
     }
 
     fn of(file: ChainFile, options: AuditOptions) -> io::Result<Self> {
+        let (audit, receiver) = Self::queued(options);
+        writer::start(file, receiver, Arc::clone(&audit.dropped))?;
+        Ok(audit)
+    }
+
+    /// And what is to be written by whoever has the other end.
+    fn queued(options: AuditOptions) -> (Self, mpsc::Receiver<Message>) {
         let (sender, receiver) = mpsc::channel(MAX_QUEUED);
-        let dropped = Arc::new(AtomicU64::new(0));
-        writer::start(file, receiver, Arc::clone(&dropped))?;
-        Ok(Self { sender, dropped, options })
+        (Self { sender, dropped: Arc::new(AtomicU64::new(0)), options }, receiver)
     }
 
     /// Waits until everything is on the disk that was decided by now, and says whether it is.

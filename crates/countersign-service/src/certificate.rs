@@ -3,7 +3,6 @@
 
 use std::fmt;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use countersign::UnixTime;
@@ -12,18 +11,13 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
 use x509_parser::x509::X509Name;
 
+use crate::sha256::sha256;
+
 /// Alternative names of one certificate, at most: each is looked for among those of all clients.
 const MAX_NAMES: usize = 64;
 
 /// Octets of a SHA-256.
 pub(crate) const THUMBPRINT_BYTES: usize = 32;
-
-/// `x5t#S256` (RFC 8705 §3.1), not yet in base64url.
-pub(crate) fn thumbprint(der: &[u8]) -> [u8; THUMBPRINT_BYTES] {
-    let mut octets = [0; THUMBPRINT_BYTES];
-    octets.copy_from_slice(digest(&SHA256, der).as_ref());
-    octets
-}
 
 /// What a certificate can be known by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -80,7 +74,7 @@ impl ClientCertificate {
         names.extend(distinguished(certificate.subject())?.map(CertificateName::Subject));
         let validity = certificate.validity();
         Ok(Self {
-            thumbprint: thumbprint(der),
+            thumbprint: sha256(der),
             names,
             not_before: validity.not_before.timestamp(),
             not_after: validity.not_after.timestamp(),

@@ -178,6 +178,7 @@ mod serve;
 #[cfg(unix)]
 mod server;
 mod service;
+mod sha256;
 mod signed;
 mod tls;
 mod tokens;

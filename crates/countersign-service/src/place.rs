@@ -68,7 +68,7 @@ impl RingPlace {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         let is_good = |part: &str| !part.is_empty() && part != "." && part != ".." && part.bytes().all(fits);
         if !prefix.is_empty() && (prefix.len() > MAX_PREFIX_BYTES || !prefix.split('/').all(is_good)) {
-            return Some("a prefix is letters, digits, `-`, `_` and `.` with single `/` between them");
+            return Some(PREFIX);
         }
         if !cfg!(feature = "s3") {
             return Some("this build has no S3 (its feature `s3` is off)");
@@ -102,6 +102,9 @@ impl RingPlace {
 
 /// S3 takes names of 1,024 bytes, and below a prefix there are some of a hundred.
 const MAX_PREFIX_BYTES: usize = 512;
+
+const PREFIX: &str = "a prefix is up to 512 letters, digits, `-`, `_` and `.` with single `/` between them";
+const _: () = assert!(MAX_PREFIX_BYTES == 512, "PREFIX says so");
 
 #[cfg(test)]
 mod tests {
@@ -143,5 +146,12 @@ mod tests {
         }
         let good: RingPlace = "s3://rings/prod.eu/blue_1".parse().unwrap();
         assert_eq!(good.flaw().is_none(), cfg!(feature = "s3"));
+    }
+
+    #[test]
+    fn a_prefix_has_so_many_bytes() {
+        let flaw = |length: usize| RingPlace::S3 { bucket: "rings".into(), prefix: "p".repeat(length) }.flaw();
+        assert_eq!(flaw(MAX_PREFIX_BYTES).is_none(), cfg!(feature = "s3"));
+        assert_eq!(flaw(MAX_PREFIX_BYTES + 1), Some(PREFIX));
     }
 }

@@ -23,7 +23,6 @@ use zeroize::Zeroizing;
 
 use crate::audit::{Audit, AuditOptions};
 use crate::authenticate::SecretKey;
-use crate::certificate::thumbprint;
 use crate::config::{Config, MetricsAt, TlsFiles};
 use crate::files::{self, MAX_KEY_BYTES, Others};
 use crate::numbers;
@@ -32,6 +31,7 @@ use crate::policy::Policy;
 use crate::policy_file::{self, PolicyFault};
 use crate::serve::{ConnectionLimits, accept, serve};
 use crate::service::TokenService;
+use crate::sha256::sha256;
 use crate::tls::{MAX_PEM_BYTES, Tls, TlsPem};
 
 /// How often is looked whether the policy, or what TLS needs, has changed.
@@ -195,8 +195,8 @@ impl Server {
     }
 
     /// Serves until `shutdown`, and reads the policy and what TLS needs again when their files change. What is not good
-    /// changes nothing but the log. What the ring is about to write at the end is written, if it takes no longer than a
-    /// request may.
+    /// changes nothing but the log. What the ring has begun is brought to its end, if that takes no longer than a request
+    /// may; what it would do next, such as to make a key, is not waited for.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
         let Self { service, listener, limits, tls: secured, policy_file, policy, metrics, .. } = self;
         let tls = secured.as_ref().map(|secured| secured.tls.clone());
@@ -217,8 +217,8 @@ impl Server {
         }
         service.write_all_down().await;
         // A key that is announced while its private part is in this process only would be lost with it, and the slot without
-        // a standby until it is given up.
-        service.ring().settled_within(limits.ending_time).await;
+        // a standby until it is given up. What is merely due is left to the next start.
+        service.ring().end_within(limits.ending_time).await;
     }
 }
 
@@ -524,7 +524,7 @@ fn read_pem(files: &TlsFiles) -> Result<TlsPem, ServerError> {
 /// Of everything that was read, so that of the key nothing is kept.
 fn thumbprint_of(pem: &TlsPem) -> Thumbprint {
     let authorities = pem.client_authorities.as_deref().unwrap_or_default();
-    [&*pem.certificates, &**pem.key, authorities].map(thumbprint)
+    [&*pem.certificates, &**pem.key, authorities].map(sha256)
 }
 
 type Thumbprint = [[u8; 32]; 3];

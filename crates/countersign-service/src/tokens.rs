@@ -13,6 +13,7 @@ use countersign_issuer::state::KeyState;
 use countersign_issuer::step::NotSigning;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
+use tokio::sync::Semaphore;
 
 use crate::audit::{self, Audit, Decision, Record, RepeatRecord, Time, TokenRecord};
 use crate::authenticate::Caller;
@@ -59,10 +60,10 @@ pub(crate) async fn one(State(service): State<TokenService>, request: Request) -
         }
     };
     let (wish, made) = if in_force.is_long(&caller.client, &body) {
-        inner.elsewhere(move || weigh().map(sign)).await??
+        elsewhere(&inner.signing, move || weigh().map(sign)).await??
     } else {
         match weigh()? {
-            wish if wish.is_slow() => inner.elsewhere(move || sign(wish)).await?,
+            wish if wish.is_slow() => elsewhere(&inner.signing, move || sign(wish)).await?,
             wish => sign(wish),
         }
     };
@@ -107,11 +108,11 @@ pub(crate) async fn batch(State(service): State<TokenService>, request: Request)
         }
     };
     let results = if in_force.is_long(&caller.client, &body) {
-        inner.elsewhere(move || weigh().map(sign)).await??
+        elsewhere(&inner.signing, move || weigh().map(sign)).await??
     } else {
         match weigh()? {
             wishes if wishes.len() > FEW || wishes.iter().flatten().any(Wish::is_slow) => {
-                inner.elsewhere(move || sign(wishes)).await?
+                elsewhere(&inner.signing, move || sign(wishes)).await?
             }
             wishes => sign(wishes),
         }
@@ -340,18 +341,21 @@ impl Inner {
         };
         audit.record(vec![Record::Repeat(Box::new(record))]).await
     }
+}
 
-    /// On a thread for work that takes long, of which as many run at once as there are cores.
-    async fn elsewhere<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
-        let busy = |_| Problem::unavailable("temporarily_unavailable", "too much is being signed");
-        let turn = tokio::time::timeout(MAX_WAIT, Arc::clone(&self.signing).acquire_owned()).await.map_err(busy)?;
-        let turn = turn.map_err(|_| unwritable())?;
-        let done = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            work()
-        });
-        done.await.map_err(|_| unwritable())
-    }
+/// On a thread for work that takes long, of which as many run at once as there are `turns`.
+async fn elsewhere<T: Send + 'static>(
+    turns: &Arc<Semaphore>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
+    let busy = |_| Problem::unavailable("temporarily_unavailable", "too much is being signed");
+    let turn = tokio::time::timeout(MAX_WAIT, Arc::clone(turns).acquire_owned()).await.map_err(busy)?;
+    let turn = turn.map_err(|_| unwritable())?;
+    let done = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        work()
+    });
+    done.await.map_err(|_| unwritable())
 }
 
 /// What is asked for, and over which certificate.
@@ -456,5 +460,22 @@ mod tests {
         for path in ["/v1/tokens", "/v1/tokens:batch"] {
             assert_eq!(ask(path, SHORT / 2 + 1).await, (200, None), "{path}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_long_to_have_something_signed_is_told_to_come_again() {
+        let turns = Arc::new(Semaphore::new(1));
+        let wait = async |for_turn: Duration| {
+            let turn = Arc::clone(&turns).acquire_owned().await.unwrap();
+            tokio::spawn(async move {
+                tokio::time::sleep(for_turn).await;
+                drop(turn);
+            });
+            elsewhere(&turns, || 7).await
+        };
+        let moment = Duration::from_millis(1);
+        assert_eq!(wait(MAX_WAIT - moment).await.unwrap(), 7);
+        let problem = wait(MAX_WAIT + moment).await.unwrap_err();
+        assert_eq!((problem.status().as_u16(), problem.code()), (503, "temporarily_unavailable"));
     }
 }

@@ -1,8 +1,7 @@
 use crate::refusal::Refusal;
 
 impl Refusal {
-    /// All that [`code`](Self::code) can be, in the order of the alphabet, but for those of a [`RequestRefusal`](crate::RequestRefusal),
-    /// which metrics call `other`.
+    /// All that [`code`](Self::code) can be, in the order of the alphabet.
     pub const CODES: &'static [&'static str] = &[
         "alg_missing",
         "alg_none",
@@ -46,6 +45,16 @@ impl Refusal {
         "payload_duplicate_member",
         "payload_not_an_object",
         "payload_transformed",
+        "request_body_incomplete",
+        "request_body_timeout",
+        "request_body_too_large",
+        "request_claim_unusable",
+        "request_memory_full",
+        "request_older_than_process",
+        "request_other",
+        "request_shared_secret",
+        "request_target_ambiguous",
+        "request_used",
         "revocations_stale",
         "revoked_client",
         "revoked_family",

@@ -199,6 +199,7 @@ fn reason_at(reason: Option<&str>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signed::RequestRefusal;
 
     fn refused<'r>(refusal: &'r Refusal, issuer: Option<&'r str>) -> Judged<'r> {
         let took = Some(Duration::from_micros(60));
@@ -251,6 +252,17 @@ mod tests {
         for code in Refusal::CODES {
             assert_eq!(labels(Some(code)), *code);
         }
+    }
+
+    #[test]
+    fn refusals_of_signed_requests_are_counted_for_what_they_are() {
+        let counts = Counts::new();
+        for refusal in [RequestRefusal::Used, RequestRefusal::CannotRemember, RequestRefusal::BodyTooLarge { most: 1 }]
+        {
+            counts.add(&Judged { by_handler: true, ..refused(&Refusal::Request(refusal), None) });
+        }
+        let reasons: Vec<_> = counts.totals().map(|(series, total)| (counts.labels(series).1, total)).collect();
+        assert_eq!(reasons, [("request_body_too_large", 1), ("request_memory_full", 1), ("request_used", 1)]);
     }
 
     #[test]

@@ -77,8 +77,8 @@ impl Refusal {
         }
     }
 
-    /// A short stable name for metrics and logs, out of a fixed set ([`CODES`](Self::CODES), and those of
-    /// [`RequestRefusal`]); it contains nothing of the request.
+    /// A short stable name for metrics and logs, out of a fixed set ([`CODES`](Self::CODES)); it contains nothing of the
+    /// request.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {

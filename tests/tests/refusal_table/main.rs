@@ -47,5 +47,7 @@ fn there_is_a_case_for_each_row_and_a_row_for_each_case() {
 #[test]
 fn every_reason_that_there_is_has_a_row_and_there_are_no_others() {
     let documented: BTreeSet<_> = cases().into_iter().filter_map(|case| case.reason).collect();
-    assert_eq!(documented.iter().map(String::as_str).collect::<Vec<_>>(), Refusal::CODES);
+    // Those of signed requests have theirs in `REQUESTS.md`.
+    let codes: Vec<_> = Refusal::CODES.iter().copied().filter(|code| !code.starts_with("request_")).collect();
+    assert_eq!(documented.iter().map(String::as_str).collect::<Vec<_>>(), codes);
 }

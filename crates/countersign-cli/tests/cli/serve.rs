@@ -226,3 +226,42 @@ fn a_client_secret_is_said_once_and_not_made_without_a_key_or_for_what_is_no_nam
     std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     assert!(make(&key, "legacy", &[]).ends(UNAVAILABLE).err.contains("chmod"));
 }
+
+/// As soon as it listens, and with a key announced or two: it is not ready by then.
+#[test]
+fn whoever_is_ended_before_it_is_ready_ends_at_once() {
+    for announced in 0..=2 {
+        let served = Served::new(&format!("serve-ended-{announced}"));
+        let set = served.directory.join("ring/jwks.json");
+        let begun = Instant::now();
+        while std::fs::read_to_string(&set).map_or(0, |set| set.matches("\"kid\"").count()) < announced {
+            assert!(begun.elapsed() < Duration::from_secs(60));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_ne!(served.get("/readyz").0, 200);
+        let told = Instant::now();
+        assert_eq!(served.end(), Some(GOOD));
+        assert!(told.elapsed() < Duration::from_secs(4), "{announced}: {:?}", told.elapsed());
+    }
+}
+
+#[test]
+fn whoever_is_ended_before_it_listens_ends_at_once() {
+    let directory = crate::directory("serve-ended-early");
+    let (program, asked) = (directory.join("kek"), directory.join("asked"));
+    std::fs::write(&program, format!("#!/bin/sh\ntouch '{}'\nexec sleep 20\n", asked.display())).unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let mut command = command(&["serve"]);
+    command.env("COUNTERSIGN_DIRECTORY", directory.join("data")).env("COUNTERSIGN_LISTEN", "127.0.0.1:0");
+    command.env("COUNTERSIGN_ISSUER", ISSUER).env("COUNTERSIGN_KEK", format!("command:{}", program.display()));
+    let mut child = command.spawn().unwrap();
+    let begun = Instant::now();
+    while !asked.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let told = Instant::now();
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(GOOD));
+    assert!(told.elapsed() < Duration::from_secs(4), "{:?}", told.elapsed());
+}

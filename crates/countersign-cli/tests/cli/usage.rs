@@ -42,6 +42,11 @@ fn a_misplaced_token_or_secret_is_not_repeated() {
 fn a_mistyped_option_is_named_and_control_characters_are_not() {
     let ran = run(&["token", "verify", "--isuer", "x"]).ends(USAGE);
     assert!(ran.err.contains("'--isuer'") && ran.err.contains("--issuer"), "{}", ran.err);
+    // As long as a name may be, and longer than any.
+    for (name, is_named) in [("x".repeat(22), true), ("x".repeat(23), false)] {
+        let ran = run(&["token", "verify", &format!("--{name}")]).ends(USAGE);
+        assert_eq!(ran.err.contains(&name), is_named, "{}", ran.err);
+    }
     // `Ran` looks at what is printed.
     run(&["--\x1b[2J"]).ends(USAGE);
     run(&["\x1b]0;title\x07"]).ends(USAGE);

@@ -158,17 +158,18 @@ impl RingBuilder {
         let desk = Desk::new(&self.config, view, Default::default(), None, Arc::new(KeySet::default()));
         let (orders, ordered) = mpsc::channel(MAX_ORDERS);
         let (report, reported) = watch::channel(Arc::new(Report::new()));
+        let (ending, ends) = watch::channel(false);
         let shared = Arc::new(Shared {
             issuer: Arc::clone(&self.issuer),
             config: self.config,
             clock: self.clock,
             desk: ArcSwap::from_pointee(desk),
-            door: Door { orders, report: reported, role: self.role },
+            door: Door { orders, ending, report: reported, role: self.role },
         });
         #[cfg(feature = "metrics")]
         super::numbers::begin(&self.issuer);
         let teller = Teller::new(self.issuer, self.listener);
-        runtime.spawn(task::run(Task::new(&shared, ordered, tools, node, report, teller)));
+        runtime.spawn(task::run(Task::new(&shared, (ordered, ends), tools, node, report, teller)));
         Ok(Ring { shared })
     }
 }

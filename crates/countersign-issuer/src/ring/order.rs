@@ -69,6 +69,16 @@ pub enum OrderError {
     Stopped,
 }
 
+impl OrderError {
+    /// Whether it may be carried out another time, or by another node: what was ordered is not at fault.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        let is_of_ring = |refusal: &Refusal| matches!(refusal, Refusal::StoreFailed { .. } | Refusal::ClockUnsound);
+        matches!(self, Self::Stopped | Self::NotRotator)
+            || matches!(self, Self::Refused(refusal) if is_of_ring(refusal))
+    }
+}
+
 impl fmt::Display for OrderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

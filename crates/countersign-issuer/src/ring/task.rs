@@ -24,6 +24,7 @@ use crate::time::Clock;
 pub(super) struct Task {
     shared: Weak<Shared>,
     orders: mpsc::Receiver<Order>,
+    ending: watch::Receiver<bool>,
     clock: Arc<dyn Clock>,
     tools: Arc<Tools>,
     node: Option<Node>,
@@ -55,7 +56,7 @@ struct Waiting {
 impl Task {
     pub(super) fn new(
         shared: &Arc<Shared>,
-        orders: mpsc::Receiver<Order>,
+        (orders, ending): (mpsc::Receiver<Order>, watch::Receiver<bool>),
         tools: Tools,
         node: Node,
         report: watch::Sender<Arc<Report>>,
@@ -64,6 +65,7 @@ impl Task {
         Self {
             shared: Arc::downgrade(shared),
             orders,
+            ending,
             clock: Arc::clone(&shared.clock),
             tools: Arc::new(tools),
             node: Some(node),
@@ -92,12 +94,17 @@ pub(super) async fn run(mut task: Task) {
             Some(shared) => task.show(&shared),
             None => return,
         }
+        // What has come by now is owed, too.
+        if *task.ending.borrow() && task.orders.is_empty() && task.node.as_ref().is_none_or(Node::owes_nothing) {
+            return;
+        }
         timer.as_mut().reset(task.wake_at);
         // Answers and the timer first: no flood of orders may put them off.
         event = tokio::select! {
             biased;
             Some(done) = task.jobs.join_next_with_id() => task.land(done),
             () = &mut timer => Event::Tick,
+            Ok(()) = task.ending.changed() => Event::End,
             order = task.orders.recv() => match order {
                 Some(order) => task.accept(order),
                 // The door closes with the last handle.

@@ -22,6 +22,13 @@ impl Turn<'_> {
     pub(super) fn take_in(&mut self, event: Event) {
         match event {
             Event::Tick => {}
+            Event::End => {
+                self.node.is_ending = true;
+                // What was announced is waited for, and what was read back last was another key.
+                if let Some(progress) = self.node.tasks.get_mut(&Task::ReadBack) {
+                    progress.not_before = self.now.monotonic;
+                }
+            }
             Event::Command { id, command } => self.take_order(id, command),
             Event::Loaded(result) => self.loaded(result),
             Event::Saved(result) => self.saved(result),

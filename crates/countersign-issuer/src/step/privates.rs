@@ -8,6 +8,10 @@ impl Turn<'_> {
     pub(super) fn generated(&mut self, slot: String, key: Option<PublicJwk>) {
         let failures = self.finish(&Task::Generate(slot.clone()), key.is_some());
         self.set(Alarm::GenerationFailing(slot.clone()), failures > 0);
+        if self.node.is_ending {
+            // It is announced by nobody, so nobody misses it.
+            return self.effects.extend(key.map(|jwk| Effect::Forget { kid: jwk.kid().to_owned() }));
+        }
         if let Some(unused) = key.and_then(|jwk| self.node.pool.insert(slot, jwk)) {
             self.effects.push(Effect::Forget { kid: unused.kid().to_owned() });
         }

@@ -1,9 +1,10 @@
 //! What is made of answers about the published set.
 
 use super::answers::FAILURES_TO_ALARM;
+use super::work::is_unconfirmed;
 use super::{Alarm, Effect, Failure, Note, PublishedSet, ReadSet, Rule, Task, Turn, Version};
 use crate::publication::{Found, Publication};
-use crate::state::{KeyState, RingState};
+use crate::state::RingState;
 use std::sync::Arc;
 
 impl Turn<'_> {
@@ -92,25 +93,34 @@ impl Turn<'_> {
     }
 
     pub(super) fn read_back(&mut self, result: &Result<Arc<[u8]>, Failure>) {
-        let found = result.as_ref().ok().and_then(|bytes| Found::read(bytes));
         let failures = self.finish(&Task::ReadBack, result.is_ok());
-        // Not yet is no failure, but no reason to hurry either.
-        self.pause(&Task::ReadBack, self.config.timing.tick / 2);
+        if !(self.find_new(result) && self.node.is_ending) {
+            // Not yet is no failure, but no reason to hurry either; and where each key turns out to be of no use, the next one is
+            // not made at once.
+            self.pause(&Task::ReadBack, self.config.timing.tick / 2);
+        }
         if let Err(failure) = result {
             if failures >= FAILURES_TO_ALARM {
                 self.raise(Alarm::ReadBackFailing(*failure));
             }
-            return;
+        } else {
+            self.clear(|alarm| matches!(alarm, Alarm::ReadBackFailing(_)));
         }
-        self.clear(|alarm| matches!(alarm, Alarm::ReadBackFailing(_)));
-        let (Some(found), Some(view)) = (found, &self.node.view) else { return };
-        if !self.node.clock.is_sound() {
-            return;
-        }
-        for (kid, key) in &view.ring.keys {
-            if key.state == KeyState::Announced && key.confirmed_at.is_none() && found.shows(&key.jwk) {
+    }
+
+    /// Whether every key that is looked for was found.
+    fn find_new(&mut self, read: &Result<Arc<[u8]>, Failure>) -> bool {
+        let found = read.as_ref().ok().and_then(|bytes| Found::read(bytes));
+        let (Some(found), Some(view), true) = (found, &self.node.view, self.node.clock.is_sound()) else {
+            return false;
+        };
+        let mut are_all_found = true;
+        for (kid, key) in view.ring.keys.iter().filter(|(_, key)| is_unconfirmed(key)) {
+            if found.shows(&key.jwk) {
                 self.node.seen.entry(kid.clone()).or_insert(self.now.wall);
             }
+            are_all_found &= self.node.seen.contains_key(kid);
         }
+        are_all_found
     }
 }

@@ -51,6 +51,9 @@ pub enum OpenFailure {
 pub enum Event {
     /// Time has passed.
     Tick,
+    /// The shell wants to end as soon as the node [owes nothing](super::Node::owes_nothing): it makes no more keys, and
+    /// hurries with those that it has announced.
+    End,
     /// Somebody wants something. The answer is an [`Effect::Reply`] with that number.
     Command {
         /// Chosen by the shell, unlike that of any other command of this process.

@@ -70,7 +70,7 @@ impl Turn<'_> {
     /// Steps 5 and 6: has the private parts that may be needed, and no others.
     fn hold(&mut self, ring: &Arc<RingState>) {
         for (kid, key) in ring.keys.iter().filter(|(_, key)| key.state.needs_private()) {
-            if key.state == KeyState::Announced && key.confirmed_at.is_none() {
+            if is_unconfirmed(key) {
                 continue;
             }
             match self.node.hands.get(kid) {
@@ -133,9 +133,10 @@ impl Turn<'_> {
         }
         let is_sound = self.node.is_clock_sound();
         let draft = self.draft(view, is_sound);
-        let lacking = if is_sound { self.lacking(&view.ring) } else { Vec::new() };
-        let is_unconfirmed =
-            view.ring.keys.values().any(|key| key.state == KeyState::Announced && key.confirmed_at.is_none());
+        let lacking = if is_sound && !self.node.is_ending { self.lacking(&view.ring) } else { Vec::new() };
+        let mut unconfirmed = view.ring.keys.iter().filter(|(_, key)| is_unconfirmed(key)).peekable();
+        let is_unconfirmed = unconfirmed.peek().is_some();
+        let is_unseen = unconfirmed.any(|(kid, _)| !self.node.seen.contains_key(kid));
         let must_publish = self.must_publish(&view.ring);
         let has_work = draft.is_some() || !lacking.is_empty() || is_unconfirmed || must_publish;
         let is_ordered = draft.as_ref().is_some_and(|draft| !draft.replies.is_empty());
@@ -156,7 +157,7 @@ impl Turn<'_> {
             self.publish(&view.ring);
         }
         let is_published = self.node.published.as_ref().is_some_and(|set| set.seq == Some(view.ring.set_seq));
-        if is_unconfirmed && is_published && is_sound && !self.node.breaks(Rule::ReadBack) {
+        if is_unseen && is_published && is_sound && !self.node.breaks(Rule::ReadBack) {
             self.ask(Task::ReadBack, Effect::ReadBack);
         }
     }
@@ -353,6 +354,11 @@ impl Turn<'_> {
         let next = tasks.filter(|at| *at > now).chain(turn).chain(save).fold(load, Duration::min);
         next.saturating_sub(now).clamp(LEAST_WAKE, tick.max(LEAST_WAKE))
     }
+}
+
+/// Whether a key was announced, and is not known to be where verifiers look.
+pub(super) fn is_unconfirmed(key: &Key) -> bool {
+    key.state == KeyState::Announced && key.confirmed_at.is_none()
 }
 
 /// Whether a slot has no key that could be the next.

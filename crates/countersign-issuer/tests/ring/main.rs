@@ -6,6 +6,7 @@ mod blue_green;
 mod compromise;
 #[cfg(unix)]
 mod crashes;
+mod ending;
 mod failures;
 mod holder;
 mod keks;

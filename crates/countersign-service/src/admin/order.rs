@@ -119,3 +119,26 @@ fn slots(value: Raw<'_>) -> Result<Vec<String>, Problem> {
 fn boolean(value: Raw<'_>, otherwise: &'static str) -> Result<bool, Problem> {
     value.boolean().ok_or_else(|| Problem::invalid(otherwise))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_has_a_reason_of_so_many_characters_and_so_many_slots() {
+        let ordered = |reason: usize, slots: usize| {
+            let slots: Vec<_> = (0..slots).map(|slot| format!("s{slot}")).collect();
+            let body = json!({ "mode": "standby", "reason": "ß".repeat(reason), "slots": slots });
+            rotation(body.to_string().as_bytes()).map(|order| match order.what {
+                What::Rotate { slots } => (order.reason.chars().count(), slots.len()),
+                _ => (0, 0),
+            })
+        };
+        assert_eq!(ordered(MAX_REASON, MAX_SLOTS).unwrap(), (MAX_REASON, MAX_SLOTS));
+        for (reason, slots, told) in [(MAX_REASON + 1, 1, MAX_REASON), (1, MAX_SLOTS + 1, MAX_SLOTS)] {
+            let problem = ordered(reason, slots).unwrap_err();
+            assert_eq!(problem.code(), "invalid_request");
+            assert!(problem.detail().contains(&format!("1 to {told} ")), "{}", problem.detail());
+        }
+    }
+}

@@ -5,7 +5,8 @@ use std::io::{self, BufRead, Read as _};
 use serde::Deserialize;
 
 use super::MAX_AUDIT_LINE_BYTES;
-use super::file::{NOTHING, hash, torn};
+use super::file::{NOTHING, torn};
+use crate::sha256::sha256;
 
 /// Faults that are told, at most.
 pub const MAX_FAULTS: usize = 100;
@@ -91,7 +92,7 @@ pub fn check(mut log: impl BufRead, after: Option<AuditHead>, known: Option<[u8;
             }
             continue;
         };
-        let hash = hash(line);
+        let hash = sha256(line);
         report.has_known |= known == Some(hash);
         report.lines += 1;
         report.dropped = report.dropped.saturating_add(link.dropped);

@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use serde::Serialize;
 
 use super::MAX_AUDIT_LINE_BYTES;
 use super::check::{AuditHead, Link, hex};
 use super::record::Record;
+use crate::sha256::sha256;
 
 /// Where the first line of a chain follows from.
 pub(super) const NOTHING: [u8; 32] = [0; 32];
@@ -81,7 +81,7 @@ impl<F: Write> ChainFile<F> {
             let begins = text.len();
             serde_json::to_writer(&mut text, &line).map_err(io::Error::other)?;
             dropped = 0;
-            head = AuditHead { seq: head.seq + 1, hash: hash(&text[begins..]) };
+            head = AuditHead { seq: head.seq + 1, hash: sha256(&text[begins..]) };
             heads.push((begins, text.len(), head));
             text.push(b'\n');
         }
@@ -135,7 +135,7 @@ fn end_of(file: &mut File) -> io::Result<(AuditHead, bool)> {
     let mut head = None;
     for line in whole.rsplit(|byte| *byte == b'\n') {
         if let Some(link) = Link::read(line) {
-            head = Some(AuditHead { seq: link.seq, hash: hash(line) });
+            head = Some(AuditHead { seq: link.seq, hash: sha256(line) });
             break;
         }
         fragments.push(line);
@@ -155,13 +155,7 @@ const BEGINNING: &[u8] = b"{\"seq\":";
 
 /// A part of a line is in the chain together with what is before it, because it does not say what that is.
 pub(super) fn torn(before: &[u8; 32], fragment: &[u8]) -> [u8; 32] {
-    hash(&[before, fragment].concat())
-}
-
-pub(super) fn hash(line: &[u8]) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, line).as_ref());
-    hash
+    sha256(&[before, fragment].concat())
 }
 
 fn other(text: &'static str) -> io::Error {

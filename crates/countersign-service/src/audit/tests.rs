@@ -10,6 +10,7 @@ use countersign::UnixTime;
 use serde_json::Value;
 
 use super::record::Time;
+use super::writer::MAX_TOGETHER;
 use super::*;
 
 /// Gone with the test.
@@ -275,4 +276,47 @@ async fn subjects_are_hashed_under_a_key_if_that_is_said() {
     let (ada, bob) = with(1);
     assert!(ada.starts_with("hmac:") && ada.len() == 48 && !ada.contains("ada"));
     assert!(ada != bob && with(1).0 == ada && with(2).0 != ada);
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_many_decisions_wait_to_be_written_and_what_does_not_fit_is_counted_or_not_done() {
+    let (drops, mut waiting) = Audit::queued(AuditOptions::new().when_full(WhenFull::Drop));
+    for _ in 0..MAX_QUEUED {
+        drops.record(vec![record("a")]).await.unwrap();
+    }
+    assert_eq!(drops.dropped.load(Ordering::Relaxed), 0);
+    drops.record(vec![record("a"), record("b")]).await.unwrap();
+    drops.note(record("c"));
+    assert_eq!(drops.dropped.load(Ordering::Relaxed), 3);
+    // One write takes some of them, and the next the others.
+    let first = waiting.recv().await.unwrap();
+    assert_eq!(writer::gathered(first, &mut waiting).len(), MAX_TOGETHER);
+    assert_eq!(waiting.len(), MAX_QUEUED - MAX_TOGETHER);
+
+    // Nobody writes: whoever needs it written hears so in time, whether it waits for its place or behind others.
+    let (blocks, _waiting) = Audit::queued(AuditOptions::new());
+    for fill in [false, true] {
+        if fill {
+            while blocks.sender.try_send(Message { records: Vec::new(), is_synced: false, written: None }).is_ok() {}
+        }
+        let begun = tokio::time::Instant::now();
+        assert_eq!(blocks.record(vec![record("a")]).await.unwrap_err().code(), "audit_unavailable");
+        assert_eq!(begun.elapsed().as_secs(), WRITING_TIME.as_secs());
+    }
+}
+
+#[test]
+fn a_line_is_so_long_and_so_many_faults_are_told() {
+    let told = |length: usize| {
+        let line = r#"{"seq":1,"prev":"0","#.replace("\"0\"", &format!("\"{}\"", "0".repeat(64)));
+        let line = format!("{line}\"x\":\"{}\"}}\n", "x".repeat(length - line.len() - r#""x":""}"#.len()));
+        assert_eq!(line.len(), length + 1);
+        checked(&line).faults
+    };
+    assert_eq!(told(MAX_AUDIT_LINE_BYTES), []);
+    assert_eq!(told(MAX_AUDIT_LINE_BYTES + 1), [AuditFault { line: 1, what: "it is too long" }]);
+    // None of them follows from the one before.
+    let line = |seq: usize| format!("{{\"seq\":{seq},\"prev\":\"{}\"}}\n", "0".repeat(64));
+    let faults = |count: usize| checked(&(1..=count + 1).map(line).collect::<String>()).faults.len();
+    assert_eq!([faults(MAX_FAULTS - 1), faults(MAX_FAULTS), faults(MAX_FAULTS + 1)], [99, 100, 100]);
 }

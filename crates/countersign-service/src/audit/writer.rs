@@ -10,8 +10,8 @@ use super::file::ChainFile;
 use super::record::Record;
 use crate::numbers;
 
-/// Messages of one write, at most.
-const MAX_TOGETHER: usize = 256;
+/// Messages of one write, at most: they are in memory once more as text.
+pub(super) const MAX_TOGETHER: usize = 256;
 
 pub(super) struct Message {
     pub(super) records: Vec<Record>,
@@ -30,10 +30,7 @@ pub(super) fn start(file: ChainFile, receiver: mpsc::Receiver<Message>, dropped:
 fn run(mut file: ChainFile, mut receiver: mpsc::Receiver<Message>, dropped: &AtomicU64) {
     let mut was_written = true;
     while let Some(first) = receiver.blocking_recv() {
-        let mut messages = vec![first];
-        while let Some(next) = (messages.len() < MAX_TOGETHER).then(|| receiver.try_recv().ok()).flatten() {
-            messages.push(next);
-        }
+        let mut messages = gathered(first, &mut receiver);
         // Whoever has given up waiting has been told that nothing was done.
         messages.retain(|message| message.written.as_ref().is_none_or(|waiting| !waiting.is_closed()));
         let missing = dropped.load(Ordering::Relaxed);
@@ -63,6 +60,12 @@ fn run(mut file: ChainFile, mut receiver: mpsc::Receiver<Message>, dropped: &Ato
         }
     }
     let _ = file.sync();
+}
+
+/// Whatever is there already, as far as it goes into one write.
+pub(super) fn gathered(first: Message, receiver: &mut mpsc::Receiver<Message>) -> Vec<Message> {
+    let more = std::iter::from_fn(|| receiver.try_recv().ok()).take(MAX_TOGETHER - 1);
+    std::iter::once(first).chain(more).collect()
 }
 
 fn write(file: &mut ChainFile, messages: &[Message], missing: u64) -> io::Result<()> {

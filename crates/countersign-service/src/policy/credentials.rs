@@ -13,10 +13,11 @@ use crate::certificate::CertificateName;
 
 /// How often a client may ask if its entry does not say: enough for a service of some size, and too little to keep a
 /// core busy.
-const DEFAULT_RATE: Rate = Rate { per_second: NonZeroU32::new(100).unwrap(), burst: NonZeroU32::new(512).unwrap() };
+pub(super) const DEFAULT_RATE: Rate =
+    Rate { per_second: NonZeroU32::new(100).unwrap(), burst: NonZeroU32::new(512).unwrap() };
 
 /// Secrets, certificates and workloads of one client, at most: a few that follow each other.
-const MAX_CREDENTIALS: usize = 16;
+pub(super) const MAX_CREDENTIALS: usize = 16;
 
 /// Octets of an HMAC-SHA-256.
 const TAG_BYTES: usize = 32;

@@ -137,7 +137,7 @@ impl Denial {
 }
 
 /// Characters of a claim's name that are told to whoever has sent it.
-const MAX_SHOWN: usize = 64;
+pub(super) const MAX_SHOWN: usize = 64;
 
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

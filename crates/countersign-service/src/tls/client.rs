@@ -14,7 +14,7 @@ use tokio_rustls::rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
 };
 
-use crate::certificate::thumbprint;
+use crate::sha256::sha256;
 
 /// The certificates that clients are known by as they are, whoever has signed them (RFC 8705 §2.2). Asked at each
 /// handshake.
@@ -93,7 +93,7 @@ impl ClientCertVerifier for ClientCertificates {
         rest: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        if self.pinned.contain(&thumbprint(own)) {
+        if self.pinned.contain(&sha256(own)) {
             return Ok(ClientCertVerified::assertion());
         }
         match &self.authorities {

@@ -16,6 +16,7 @@ use http::Request;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
 use crate::bench::{Answer, Bench, ISSUER, bearer, orders};
@@ -517,7 +518,9 @@ async fn an_order_that_the_store_does_not_take_is_503_and_goes_on_when_it_does()
         .body(Body::from(body))
         .unwrap();
     tokio::time::pause();
+    let begun = tokio::time::Instant::now();
     let response = bench.service.router().oneshot(request).await.unwrap();
+    assert_eq!(begun.elapsed().as_secs(), 30);
     assert_eq!((response.status().as_u16(), &response.headers()["retry-after"]), (503, &"2".parse().unwrap()));
     let body = axum::body::to_bytes(response.into_body(), MAX_BODY_BYTES).await.unwrap();
     let told: Value = serde_json::from_slice(&body).unwrap();
@@ -541,4 +544,32 @@ async fn an_order_that_the_store_does_not_take_is_503_and_goes_on_when_it_does()
 #[test]
 fn the_exposure_reckons_with_what_our_verifiers_keep_a_set_for_at_least() {
     assert_eq!(countersign_issuer::KEPT_AT_LEAST, countersign::jwks::MIN_LIFETIME);
+}
+
+#[tokio::test]
+async fn so_many_orders_are_on_their_way_and_one_more_is_told_to_come_again() {
+    const MOST: usize = 16;
+    let bench = bench().await;
+    let is_out = Arc::new(AtomicBool::new(true));
+    let out = Arc::clone(&is_out);
+    bench.store.choose(move |_, _| out.load(Ordering::SeqCst).then_some(Fault::Refuse(StoreErrorKind::Unavailable)));
+    let body = json!({ "mode": "standby", "slots": ["es256"], "reason": "drill" }).to_string();
+    let mut answers = JoinSet::new();
+    for _ in 0..=MOST {
+        let request = Request::post("/v1/keys:rotate")
+            .header("authorization", format!("Bearer {}", bench.signed("ops", "POST", "/v1/keys:rotate", &body)))
+            .header("content-type", "application/json")
+            .body(Body::from(body.clone()))
+            .unwrap();
+        answers.spawn(bench.service.router().oneshot(request));
+    }
+    // No other can be answered before the store is there again.
+    let refused = answers.join_next().await.unwrap().unwrap().unwrap();
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (503, &"2".parse().unwrap()));
+    let told = axum::body::to_bytes(refused.into_body(), MAX_BODY_BYTES).await.unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&told).unwrap()["error"], "temporarily_unavailable");
+    is_out.store(false, Ordering::SeqCst);
+    let answers = answers.join_all().await;
+    let statuses: Vec<_> = answers.into_iter().map(|answer| answer.unwrap().status().as_u16()).collect();
+    assert_eq!(statuses, [200; MOST]);
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_service::{ConnectionLimits, Tls};
+use countersign_service::{ConnectionLimits, MAX_PEM_BYTES, Tls, TlsPem};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -210,4 +210,25 @@ fn of_a_key_nothing_is_shown() {
     let pem = Identity::self_signed(&["localhost"]).pem();
     let tls = Tls::new(&pem, ()).unwrap();
     assert_eq!(format!("{pem:?} {tls:?}"), "TlsPem { .. } Tls { .. }");
+}
+
+#[test]
+fn a_chain_is_so_long_and_so_is_each_file() {
+    let authority = Authority::new("a");
+    let pem = authority.service().client_authorities(authority.pem());
+    let use_it = |change: &dyn Fn(&mut TlsPem)| {
+        let mut changed = pem.clone();
+        change(&mut changed);
+        Tls::new(&changed, ()).map(drop)
+    };
+    let chain = |of: usize| use_it(&|pem| pem.certificates.extend(authority.pem().repeat(of - 1).into_bytes()));
+    assert_eq!(chain(8), Ok(()));
+    assert!(chain(9).unwrap_err().to_string().contains("a chain of 1 to 8"));
+    let files: [fn(&mut TlsPem) -> &mut Vec<u8>; 3] =
+        [|pem| &mut pem.certificates, |pem| &mut pem.key, |pem| pem.client_authorities.as_mut().unwrap()];
+    for file in files {
+        assert_eq!(use_it(&|pem| file(pem).resize(MAX_PEM_BYTES, b'\n')), Ok(()));
+        let error = use_it(&|pem| file(pem).resize(MAX_PEM_BYTES + 1, b'\n')).unwrap_err().to_string();
+        assert!(error.contains("too long") || error.contains("longer than"), "{error}");
+    }
 }

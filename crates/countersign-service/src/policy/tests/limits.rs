@@ -1,6 +1,10 @@
 //! Each limit of a document: what is just within it is read, and one more is refused with its place.
 
 use super::*;
+use crate::limit::{Limited, Limits};
+use crate::policy::claim::MAX_INTEGER;
+use crate::policy::credentials::{DEFAULT_RATE, MAX_CREDENTIALS, Rate};
+use crate::policy::denied::MAX_SHOWN;
 use crate::policy::{MAX_CLAIM_BYTES, MAX_CLIENTS, MAX_ENTRIES, MAX_GRANTS, MAX_TEXT_BYTES, MAX_TOKEN_BYTES};
 
 const PROFILE: &str = "slots = [\"es256\"]\nlifetime = 60\n";
@@ -71,18 +75,20 @@ fn a_list_has_so_many_entries() {
 }
 
 #[test]
-fn a_client_has_so_many_workloads_and_secrets() {
-    const MOST: usize = 16;
+fn a_client_has_so_many_workloads_certificates_and_secrets() {
     let issuer = "[workload_issuers.\"https://i.example\"]\njwks_uri = \"https://i.example/k\"\n";
     let workload = |n: usize| format!("{{ issuer = \"https://i.example\", claims = {{ sub = \"w{n}\" }} }},");
     let workloads = |n| document(&format!("{issuer}[clients.c]\nworkloads = [{}]\n", many(n, workload)));
-    holds("workloads", MOST, workloads);
+    holds("workloads", MAX_CREDENTIALS, workloads);
+    let certificate = |n: usize| format!("{{ san_dns = \"h{n}.example\" }},");
+    let certificates = |n| document(&format!("[clients.c]\ncertificates = [{}]\n", many(n, certificate)));
+    holds("certificates", MAX_CREDENTIALS, certificates);
     let secrets = |n| {
         let list = many(n, |_| format!("\"{}\",", "A".repeat(43)));
         let text = document(&format!("[clients.c]\nsecrets = [{list}]\n"));
         text.replace("version = 1\n", "version = 1\nallow_client_secret_basic = true\n")
     };
-    holds("secrets", MOST, secrets);
+    holds("secrets", MAX_CREDENTIALS, secrets);
 }
 
 #[test]
@@ -114,4 +120,44 @@ fn what_a_policy_allows_in_bytes_is_bounded() {
     assert!(ask(DEFAULT_MAX_CLAIM_BYTES).is_ok());
     let too_large = ask(DEFAULT_MAX_CLAIM_BYTES + 1).unwrap_err();
     assert!(matches!(too_large, Denial::ClaimTooLarge(_, DEFAULT_MAX_CLAIM_BYTES)), "{too_large:?}");
+}
+
+#[test]
+fn integers_are_those_that_every_reader_of_json_has() {
+    let allows = |number: i64| {
+        let text = grant(&format!("claims.x = {{ type = \"integer\", values = [{number}] }}"));
+        Policy::parse(&text, &ring()).is_ok()
+    };
+    let policy = Policy::parse(&grant("claims.x = { type = \"integer\" }"), &ring()).unwrap();
+    let asks = |number: i64| {
+        decide(&policy, "c", &Request::new("p").audience("a").claim("x", number.to_string()), NOW).is_ok()
+    };
+    for number in [MAX_INTEGER, -MAX_INTEGER] {
+        assert!(allows(number) && asks(number));
+        assert!(!allows(number + number.signum()) && !asks(number + number.signum()));
+    }
+}
+
+#[test]
+fn of_a_name_that_is_not_allowed_so_much_is_shown() {
+    let policy = Policy::parse(&grant(""), &ring()).unwrap();
+    let shown = |name: &str| {
+        let denied = decide(&policy, "c", &Request::new("p").audience("a").claim(name, "1"), NOW).unwrap_err();
+        denied.to_string().split('`').nth(1).unwrap().to_owned()
+    };
+    let most = "x".repeat(MAX_SHOWN);
+    assert_eq!((shown(&most), shown(&format!("{most}y"))), (most.clone(), most));
+}
+
+#[test]
+fn a_client_without_a_rate_has_the_usual_one_which_is_no_more_than_is_counted() {
+    let policy = Policy::parse(&document("[clients.c]\n"), &ring()).unwrap();
+    let limits = Limits::new(&policy, None);
+    let burst = DEFAULT_RATE.burst.get() as usize;
+    assert!(matches!(limits.count_others("c", burst + 1), Err(Limited::Never)));
+    assert!(limits.count("c").is_ok() && limits.count_others("c", burst).is_ok());
+    // So soon there is no room for as many again.
+    assert!(matches!(limits.count_others("c", burst), Err(Limited::For(_))));
+    let rates: Vec<Rate> = policy.credentials().map(|(_, credentials)| credentials.rate).collect();
+    assert_eq!(rates, [DEFAULT_RATE]);
 }
