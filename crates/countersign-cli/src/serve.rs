@@ -58,9 +58,10 @@ async fn serve(config: Config, screen: &Screen) -> Result<Answer, Failure> {
     let server = server.map_err(|error| Failure::unavailable("cannot_serve", error.to_string()))?;
     if let Some(first) = server.first_run() {
         screen.note(&format!(
-            "first run: the client `{}` may have tokens signed with the key in {}, as {} says; move the key to where the client is",
+            "first run: the client `{}` may have tokens signed with the key in {}{}, as {} says; move the key to where the client is",
             first.client,
             first.key_file.display(),
+            if first.is_key_kept { ", which was there already" } else { "" },
             first.policy_file.display()
         ));
     }

@@ -285,7 +285,7 @@ impl Node {
 
     /// Whether this node can go without leaving anything half done, or undone that only it can do: nothing of it is being
     /// written, none of its keys has its private part in this process only, nobody's order is open, and what it has
-    /// written is published and told to the sink. What is merely due, others do, or this node when it comes again; so
+    /// written is published and told to the sink, and no older state was put back under it. What is merely due, others do, or this node when it comes again; so
     /// does whoever makes a key that nobody knows of yet.
     #[must_use]
     pub fn owes_nothing(&self) -> bool {
@@ -302,8 +302,11 @@ impl Node {
             let is_published = self.published.as_ref().is_some_and(|set| set.seq >= Some(ring.set_seq));
             has_only_copy || (is_mine && !is_published && ring.published().next().is_some())
         };
+        // Whoever has seen that an older state was put back is the one who remembers what was revoked since.
+        let is_in_order = self.memory.is_none() && !self.is_regress_suspected;
         !is_writing
             && is_told
+            && is_in_order
             && self.doubt.is_none()
             && self.orders.is_empty()
             && !self.view.as_ref().is_some_and(owes_of)

@@ -166,7 +166,12 @@ pub const SETTINGS: &[Setting] = &[
         "how long a client of HTTP/2 may take to say that it is still there, which it is asked twice as seldom",
     ),
     setting("connection_time", Kind::Number, "300", "for how long a connection takes requests"),
-    setting("ending_time", Kind::Number, "10", "how long requests under way are waited for at the end"),
+    setting(
+        "ending_time",
+        Kind::Number,
+        "10",
+        "how long requests under way are waited for at the end, and then as long again the ring, whose keys are not to be lost half made",
+    ),
 ];
 
 /// A service that runs by itself. [`Config::read`] makes it.

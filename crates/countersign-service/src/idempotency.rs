@@ -112,6 +112,7 @@ pub(crate) enum Begun {
 pub(crate) struct Ticket {
     store: Arc<Idempotency>,
     name: Name,
+    is_done: bool,
 }
 
 impl Idempotency {
@@ -149,13 +150,13 @@ impl Idempotency {
         }
         inner.of_client.entry(client.into()).or_default().answers += 1;
         inner.entries.insert(name, Entry { client: client.into(), request, answer: None });
-        Begun::New(Ticket { store: Arc::clone(self), name })
+        Begun::New(Ticket { store: Arc::clone(self), name, is_done: false })
     }
 }
 
 impl Ticket {
     /// The answer, to be kept until then.
-    pub(crate) fn answered(self, answer: Given, until: UnixTime) {
+    pub(crate) fn answered(mut self, answer: Given, until: UnixTime) {
         let mut guard = self.store.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let inner = &mut *guard;
         let Some(entry) = inner.entries.get_mut(&self.name) else { return };
@@ -168,11 +169,16 @@ impl Ticket {
         }
         inner.bytes += bytes;
         inner.by_end.insert(end, self.name);
+        // What is there under this name from here on may be forgotten, and be another's.
+        self.is_done = true;
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        if self.is_done {
+            return;
+        }
         let mut inner = self.store.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if inner.entries.get(&self.name).is_some_and(|entry| entry.answer.is_none()) {
             inner.remove(&self.name);

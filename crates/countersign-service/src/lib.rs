@@ -117,7 +117,7 @@
 //! | 500 | `server_error`: what must not happen |
 //! | 503 | `key_unavailable`, `signing_failed`, `temporarily_unavailable` (also for more bodies at once than [`MAX_BODIES_BYTES`]), `audit_unavailable`, with `Retry-After`: nothing was signed, and nothing done; `order_failed`: not done, or the store does not say; `order_pending`: not known yet |
 //!
-//! An answer to an `Idempotency-Key` is kept for five minutes, but not beyond the first `exp` of its tokens, and only if
+//! An answer (200) to an `Idempotency-Key` is kept for five minutes, but not beyond the first `exp` of its tokens, and only if
 //! no part of it was a 503 or a 429. A token in it whose key has been revoked since, or is published no more, is never handed
 //! out again: then the whole answer is forgotten, and the request is answered anew, by the keys that sign now and within the
 //! rates.

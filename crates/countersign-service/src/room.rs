@@ -1,8 +1,9 @@
 //! Room for bodies that are on their way: so many bytes, of all requests together.
 
+use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, HttpBody};
@@ -10,6 +11,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
+use http::request::Parts;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::Semaphore;
 
@@ -24,16 +26,28 @@ use crate::service::TokenService;
 /// much. What a buffer has in reserve is not counted, and is as much again at most.
 pub const MAX_BODIES_BYTES: usize = 1_024 * MAX_BODY_BYTES;
 
+/// How much of the room there is for one client's bodies: so much of it, or one of the longest if that is more. Whoever has credentials
+/// shall not have everybody else refused by sending what he does not end.
+const OF_ONE: usize = 8;
+
 /// What a body takes at least: less is not worth the counting.
 const MIN_SHARE: usize = 1_024;
 
 /// One for all routes and connections of a service. Clones are the same.
 #[derive(Clone)]
-pub(crate) struct Room(Arc<Semaphore>);
+pub(crate) struct Room(Arc<Inner>);
+
+struct Inner {
+    left: Semaphore,
+    of_one: usize,
+    by_client: Mutex<HashMap<Box<str>, usize>>,
+}
 
 /// What one request has of it, until it ends.
 struct Share {
     room: Room,
+    /// Whose it is, once that is known. Those of whom it is not, which are the operators', have the share of one client together.
+    client: OnceLock<Box<str>>,
     held: AtomicUsize,
     is_refused: AtomicBool,
 }
@@ -61,11 +75,35 @@ impl std::error::Error for NoRoom {}
 impl Room {
     /// For so many bytes, and for one body of the longest at least: otherwise none of them could ever be read.
     pub(crate) fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes.clamp(MAX_BODY_BYTES, Semaphore::MAX_PERMITS))))
+        let bytes = bytes.clamp(MAX_BODY_BYTES, Semaphore::MAX_PERMITS);
+        let of_one = (bytes / OF_ONE).max(MAX_BODY_BYTES);
+        Self(Arc::new(Inner { left: Semaphore::new(bytes), of_one, by_client: Mutex::default() }))
     }
 
     fn share(&self) -> Arc<Share> {
-        Arc::new(Share { room: self.clone(), held: AtomicUsize::new(0), is_refused: AtomicBool::new(false) })
+        let (held, is_refused) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Arc::new(Share { room: self.clone(), client: OnceLock::new(), held, is_refused })
+    }
+
+    fn take(&self, client: &str, bytes: usize) -> bool {
+        let mut by_client = self.0.by_client.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = by_client.get(client).copied().unwrap_or_default().saturating_add(bytes);
+        let permits = u32::try_from(bytes).ok().filter(|_| held <= self.0.of_one);
+        let Some(Ok(taken)) = permits.map(|permits| self.0.left.try_acquire_many(permits)) else { return false };
+        taken.forget();
+        by_client.insert(client.into(), held);
+        true
+    }
+
+    fn give_back(&self, client: &str, bytes: usize) {
+        let mut by_client = self.0.by_client.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = by_client.get_mut(client) {
+            *held = held.saturating_sub(bytes);
+            if *held == 0 {
+                by_client.remove(client);
+            }
+        }
+        self.0.left.add_permits(bytes);
     }
 }
 
@@ -75,21 +113,29 @@ impl Share {
         // Taken in doubling steps, so that octet by octet costs next to nothing; of a longer one nobody keeps more.
         let wanted = come.next_power_of_two().clamp(MIN_SHARE, MAX_BODY_BYTES);
         let held = self.held.load(Ordering::Relaxed);
-        let missing = u32::try_from(wanted.saturating_sub(held)).unwrap_or(u32::MAX);
-        let Ok(taken) = self.room.0.try_acquire_many(missing) else {
-            self.is_refused.store(true, Ordering::Relaxed);
-            return false;
-        };
-        taken.forget();
-        self.held.store(held.max(wanted), Ordering::Relaxed);
-        true
+        if wanted <= held {
+            return true;
+        }
+        let has_room = self.room.take(self.client(), wanted - held);
+        match has_room {
+            true => self.held.store(wanted, Ordering::Relaxed),
+            false => self.is_refused.store(true, Ordering::Relaxed),
+        }
+        has_room
+    }
+
+    fn client(&self) -> &str {
+        self.client.get().map_or("", |client| client)
     }
 }
 
 /// However the request has ended.
 impl Drop for Share {
     fn drop(&mut self) {
-        self.room.0.add_permits(*self.held.get_mut());
+        let held = *self.held.get_mut();
+        if held > 0 {
+            self.room.give_back(self.client(), held);
+        }
     }
 }
 
@@ -123,9 +169,18 @@ pub(crate) async fn within(State(service): State<TokenService>, request: Request
         return next.run(request).await;
     }
     let share = service.0.room.share();
-    let counted = |body| Body::new(Counted { body, come: 0, share: Arc::clone(&share) });
-    let response = next.run(request.map(counted)).await;
+    let mut request = request.map(|body| Body::new(Counted { body, come: 0, share: Arc::clone(&share) }));
+    request.extensions_mut().insert(Arc::clone(&share));
+    let response = next.run(request).await;
     if share.is_refused.load(Ordering::Relaxed) { full().into_response() } else { response }
+}
+
+/// Whose the body is that comes with `head`, before any of it is read.
+pub(crate) fn belongs_to(client: &str, head: &Parts) {
+    if let Some(share) = head.extensions.get::<Arc<Share>>() {
+        // A request has one client.
+        let _ = share.client.set(client.into());
+    }
 }
 
 fn full() -> Problem {
@@ -142,7 +197,7 @@ mod tests {
     use super::*;
 
     fn left(room: &Room) -> usize {
-        room.0.available_permits()
+        room.0.left.available_permits()
     }
 
     /// A body whose beginning comes, and whose end never does.
@@ -194,6 +249,26 @@ mod tests {
         assert!(second.is_refused.load(Ordering::Relaxed) && !first.is_refused.load(Ordering::Relaxed));
         drop((first, second));
         assert_eq!(left(&room), MAX_BODY_BYTES);
+    }
+
+    #[test]
+    fn no_client_takes_more_than_its_share_and_others_have_theirs() {
+        let room = Room::new(2 * OF_ONE * MAX_BODY_BYTES);
+        let of = |client: &str| {
+            let share = room.share();
+            share.client.set(client.into()).unwrap();
+            share
+        };
+        let held: Vec<_> = (0..2).map(|_| of("web")).collect();
+        assert!(held.iter().all(|share| share.grow_to(MAX_BODY_BYTES)));
+        let third = of("web");
+        assert!(!third.grow_to(1) && third.is_refused.load(Ordering::Relaxed));
+        assert!(of("other").grow_to(MAX_BODY_BYTES) && room.share().grow_to(MAX_BODY_BYTES));
+        drop(held);
+        assert!(third.grow_to(MAX_BODY_BYTES));
+        drop(third);
+        assert_eq!(left(&room), 2 * OF_ONE * MAX_BODY_BYTES);
+        assert!(room.0.by_client.lock().unwrap().is_empty(), "nothing of clients that hold nothing");
     }
 
     #[test]

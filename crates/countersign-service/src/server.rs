@@ -1,9 +1,10 @@
-//! A service that runs by itself.
+//! A service that runs by itself. `server/open.rs`: what it opens, and what a first run makes.
+
+mod open;
 
 use std::fmt;
-use std::fs::{self, File};
 use std::future::pending;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -12,39 +13,25 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use countersign::{Algorithm, FileSink, SigningKey};
-use countersign_issuer::{Kek, KekRing, KekSource, KeyStore, Ring, StartError};
+use countersign_issuer::{Ring, StartError};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use metrics_exporter_prometheus::PrometheusHandle;
-use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval};
-use zeroize::Zeroizing;
 
-use crate::audit::{Audit, AuditOptions};
-use crate::authenticate::SecretKey;
+use self::open::{Opened, Thumbprint, read_pem, thumbprint_of};
 use crate::config::{Config, MetricsAt, TlsFiles};
-use crate::files::{self, MAX_KEY_BYTES, Others};
 use crate::numbers;
-use crate::place::RingPlace;
-use crate::policy::Policy;
-use crate::policy_file::{self, PolicyFault};
+use crate::policy_file;
 use crate::serve::{ConnectionLimits, accept, serve};
 use crate::service::TokenService;
-use crate::sha256::sha256;
-use crate::tls::{MAX_PEM_BYTES, Tls, TlsPem};
+use crate::tls::Tls;
 
 /// How often is looked whether the policy, or what TLS needs, has changed.
-const POLL: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_secs(1);
 
 /// How often what was measured is put into buckets.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
-
-/// What stands around a private key in PEM (RFC 7468 section 10).
-const PRIVATE_KEY: &str = "PRIVATE KEY";
-
-/// The client that the first run makes.
-const FIRST_CLIENT: &str = "first";
 
 /// The whole service: a ring, a policy and a listener, over a directory, or with the ring in S3, where several of them have one
 /// between them. `countersign serve` is this.
@@ -77,14 +64,16 @@ struct SecuredBy {
     seen: Thumbprint,
 }
 
-/// What the first run has made.
+/// What the first run has made, or found: a key that was there without a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FirstRun {
     /// The only client there is.
     pub client: &'static str,
-    /// Its private key. It is nowhere else, and the service does not need it.
+    /// Its private key. If this run has made it, it is nowhere else; the service does not need it.
     pub key_file: PathBuf,
+    /// Whether the key was there already.
+    pub is_key_kept: bool,
     /// What says so.
     pub policy_file: PathBuf,
 }
@@ -215,10 +204,9 @@ impl Server {
             () = or_never(apart) => {}
             () = or_never(handle.map(keep_up)) => {}
         }
-        service.write_all_down().await;
         // A key that is announced while its private part is in this process only would be lost with it, and the slot without
         // a standby until it is given up. What is merely due is left to the next start.
-        service.ring().end_within(limits.ending_time).await;
+        service.end_within(limits.ending_time).await;
     }
 }
 
@@ -292,8 +280,10 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
     listener.map_err(|error| ServerError(format!("cannot listen on {address}: {error}").into()))
 }
 
-/// Never ends.
+/// Never ends. What two looks in a row have found alike is taken: one that is being written may lack its end, which is where it
+/// says what a grant does not allow.
 async fn watch(service: &TokenService, file: &Path, mut seen: String) {
+    let mut found = seen.clone();
     let mut ticks = interval(POLL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_good = true;
@@ -310,7 +300,9 @@ async fn watch(service: &TokenService, file: &Path, mut seen: String) {
             }
             Err(_) => continue,
         };
-        if text != seen {
+        let is_settled = text == found;
+        found.clone_from(&text);
+        if is_settled && text != seen {
             let reloaded = service.reload(&text);
             if let Err(error) = &reloaded {
                 tracing::error!(target: "countersign::service", %error, "the policy is not good; the one in force stays");
@@ -349,205 +341,6 @@ async fn watch_tls(secured: Option<SecuredBy>) {
             Err(error) => tracing::error!(target: "countersign::service", %error, "TLS: what is in force stays"),
         }
     }
-}
-
-/// What is opened before anything runs. Blocks.
-struct Opened {
-    config: Config,
-    place: RingPlace,
-    store: Arc<dyn KeyStore>,
-    keks: KekRing,
-    policy_file: PathBuf,
-    text: String,
-    policy: Policy,
-    first_run: Option<FirstRun>,
-    secret_key: Option<SecretKey>,
-    pem: Option<TlsPem>,
-    audit: Option<Audit>,
-    revocations: Option<FileSink>,
-}
-
-impl Opened {
-    fn open(config: Config) -> Result<Self, ServerError> {
-        let directory = &config.directory;
-        if config.store.is_none() || config.policy_file.is_none() {
-            make_directory(directory).map_err(|error| failed("make", directory, &error))?;
-        }
-        let secret_key = policy_file::secret_key(&config).map_err(|fault| ServerError(fault.to_string().into()))?;
-        let pem = config.tls.as_ref().map(read_pem).transpose()?;
-        let keks = KekRing::new(keks(&config)?).map_err(|error| ServerError(error.to_string().into()))?;
-        let place = config.store.clone().unwrap_or_else(|| RingPlace::Directory(directory.join("ring")));
-        let store = place.open().map_err(|error| ServerError(format!("cannot open {place}: {error}").into()))?;
-        let usual = directory.join("policy.toml");
-        let first_run = match &config.policy_file {
-            None if !exists(&usual) => Some(first_run(&config, &usual)?),
-            _ => None,
-        };
-        let policy_file = config.policy_file.clone().unwrap_or(usual);
-        let loaded = policy_file::load(&policy_file, &config, secret_key.as_ref());
-        let (text, policy) = loaded.map_err(|fault| match fault {
-            PolicyFault::File(text) => ServerError(text),
-            fault => failed("use", &policy_file, &fault),
-        })?;
-        let audit = config.audit_file.as_deref().map(|file| audit(&config, file)).transpose()?;
-        let revocations = config.revocations_file.as_deref().map(revocations).transpose()?;
-        Ok(Self {
-            config,
-            place,
-            store,
-            keks,
-            policy_file,
-            text,
-            policy,
-            first_run,
-            secret_key,
-            pem,
-            audit,
-            revocations,
-        })
-    }
-}
-
-/// A client with a key of its own, and a policy under which it may have tokens signed that are good for nobody.
-fn first_run(config: &Config, policy_file: &Path) -> Result<FirstRun, ServerError> {
-    let key_file = config.directory.join("client.pem");
-    // One that is there was left by a start that did not come as far as the policy, or is somebody's whose policy is gone: what
-    // this start has not made it does not destroy.
-    let key = if exists(&key_file) { kept_key(&key_file)? } else { new_key(&key_file)? };
-    let jwk = key.public_jwk().map_err(|error| failed("use", &key_file, &error))?;
-    let slot = config.ring.slots.first().map_or("", |slot| &*slot.name);
-    let lifetime = config.ring.slots.first().map_or(300, |slot| config.ring.max_lifetime(slot).as_secs().min(300));
-    let jwks = json!({ "keys": [jwk] });
-    let text = format!(
-        "# Who may have which tokens signed. It is read again when it changes; one that is not good changes nothing.\n\
-         version = 1\nrevision = \"first run\"\n\n\
-         [profiles.access]\nslots = [\"{slot}\"]\nlifetime = {lifetime}\n\n\
-         [clients.{FIRST_CLIENT}]\njwks = '{jwks}'\n\n\
-         [clients.{FIRST_CLIENT}.grants.example]\nprofiles = [\"access\"]\n\
-         subjects = {{ self = true, prefixes = [\"user:\"] }}\naudiences = {{ exact = [\"example\"] }}\n\
-         scopes = [\"example:read\"]\n"
-    );
-    write_new(policy_file, text.as_bytes()).map_err(|error| failed("write", policy_file, &error))?;
-    Ok(FirstRun { client: FIRST_CLIENT, key_file, policy_file: policy_file.to_owned() })
-}
-
-fn new_key(file: &Path) -> Result<SigningKey, ServerError> {
-    let (key, private) =
-        SigningKey::generate_exportable(Algorithm::Es256).map_err(|error| failed("make a key for", file, &error))?;
-    let pem = Zeroizing::new(pem::encode(&pem::Pem::new(PRIVATE_KEY, private.as_bytes())));
-    write_new(file, pem.as_bytes()).map_err(|error| failed("write", file, &error))?;
-    Ok(key)
-}
-
-fn kept_key(file: &Path) -> Result<SigningKey, ServerError> {
-    let octets = private_file(file)?;
-    let pem = pem::parse(&*octets).ok().filter(|pem| pem.tag() == PRIVATE_KEY);
-    let key = pem.and_then(|pem| {
-        let der = Zeroizing::new(pem.into_contents());
-        SigningKey::from_der(&der, Algorithm::Es256).ok()
-    });
-    key.ok_or_else(|| {
-        let why = "there is no policy, and it is no key that a policy can be made for (ES256, PRIVATE KEY): write the \
-                   policy, or move it away to have a new one";
-        failed("use", file, &why)
-    })
-}
-
-/// Those that are named, or else the directory's own.
-fn keks(config: &Config) -> Result<Vec<Kek>, ServerError> {
-    if config.kek.is_empty() {
-        return Ok(vec![kek(&config.directory)?]);
-    }
-    let load = |text: &String| {
-        let failed = |error: &dyn fmt::Display| ServerError(format!("`kek`: {error}").into());
-        let source: KekSource = text.parse().map_err(|error| failed(&error))?;
-        let source = if config.kek_group_may_read { source.group_may_read() } else { source };
-        source.load().map_err(|error| failed(&error))
-    };
-    config.kek.iter().map(load).collect()
-}
-
-/// A new one only for a ring that does not exist: keys that are sealed under a lost one would be lost too.
-fn kek(directory: &Path) -> Result<Kek, ServerError> {
-    let file = directory.join("kek");
-    let kek = match exists(&file) || exists(&directory.join("ring").join("state.json")) {
-        true => KekSource::file(&file).load(),
-        false => Kek::create_file(&file),
-    };
-    kek.map_err(|error| failed("use", &file, &error))
-}
-
-fn audit(config: &Config, file: &Path) -> Result<Audit, ServerError> {
-    let mut options = AuditOptions::new().when_full(config.audit_when_full);
-    if config.hashes_audit_subjects {
-        options = options.hash_subjects(&*subjects_key(&config.directory.join("audit-subjects.key"))?);
-    }
-    Audit::open(file, options).map_err(|error| failed("write the audit log", file, &error))
-}
-
-/// A new one if there is none: what was hashed under a lost one stays as it is.
-fn subjects_key(file: &Path) -> Result<Zeroizing<[u8; 32]>, ServerError> {
-    let mut key = Zeroizing::new([0; 32]);
-    if exists(file) {
-        let octets = private_file(file)?;
-        let octets = octets.as_slice().try_into().map_err(|_| failed("use", file, &"it has not 32 octets"))?;
-        *key = octets;
-    } else {
-        aws_lc_rs::rand::fill(&mut *key).map_err(|error| failed("make", file, &error))?;
-        write_new(file, &*key).map_err(|error| failed("write", file, &error))?;
-    }
-    Ok(key)
-}
-
-fn revocations(file: &Path) -> Result<FileSink, ServerError> {
-    FileSink::open(file).map_err(|error| failed("write", file, &error))
-}
-
-/// A key that nobody else may read.
-fn private_file(file: &Path) -> Result<Zeroizing<Vec<u8>>, ServerError> {
-    files::read(file, MAX_KEY_BYTES, Others::Nothing).map_err(|error| failed("use", file, &error))
-}
-
-fn read_pem(files: &TlsFiles) -> Result<TlsPem, ServerError> {
-    let read =
-        |file: &Path, others| files::read(file, MAX_PEM_BYTES, others).map_err(|error| failed("use", file, &error));
-    // Another certificate than that of the key serves nobody; another authority would vouch for whom it likes.
-    let certificates = read(&files.certificate, Others::Anything)?;
-    let key = read(&files.key, Others::GroupReads)?;
-    let mut pem = TlsPem::new(&**certificates, &**key);
-    if let Some(file) = &files.client_authorities {
-        pem = pem.client_authorities(&**read(file, Others::AllRead)?);
-    }
-    Ok(pem)
-}
-
-/// Of everything that was read, so that of the key nothing is kept.
-fn thumbprint_of(pem: &TlsPem) -> Thumbprint {
-    let authorities = pem.client_authorities.as_deref().unwrap_or_default();
-    [&*pem.certificates, &**pem.key, authorities].map(sha256)
-}
-
-type Thumbprint = [[u8; 32]; 3];
-
-fn make_directory(directory: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(directory)
-}
-
-fn write_new(file: &Path, text: &[u8]) -> io::Result<()> {
-    let mut options = File::options();
-    options.write(true).create_new(true);
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut opened = options.open(file)?;
-    opened.write_all(text)?;
-    opened.sync_all()
-}
-
-/// Also if it cannot be told: then nothing is made in its place.
-fn exists(file: &Path) -> bool {
-    file.try_exists().unwrap_or(true)
 }
 
 fn failed(what: &str, place: &Path, why: &dyn fmt::Display) -> ServerError {

@@ -307,8 +307,19 @@ impl TokenService {
         Ok(())
     }
 
-    /// Waits until everything is on the disk that was to be written down, as far as that goes.
-    pub(crate) async fn write_all_down(&self) {
+    /// Ends its ring's node ([`Ring::end_within`]) when no more requests come, and has it written down what has come of orders
+    /// that were on their way. The ring, and those who wait for it, have this time; the audit log has its own.
+    pub async fn end_within(&self, time: Duration) {
+        let Inner { ring, orders, .. } = &*self.0;
+        let all = u32::try_from(MAX_ORDERS).unwrap_or(u32::MAX);
+        let told = async {
+            let has_ended = ring.end_within(time).await;
+            // Each is answered by then, but what has come of it may not be in the log's queue yet.
+            orders.acquire_many(all).await.is_ok() && has_ended
+        };
+        if !tokio::time::timeout(time, told).await.unwrap_or(false) {
+            tracing::warn!(target: "countersign::service", "ended before all was brought to its end");
+        }
         if let Some(audit) = &self.0.audit {
             audit.flush().await;
         }
@@ -324,13 +335,6 @@ impl TokenService {
     #[must_use]
     pub fn policy_revision(&self) -> String {
         self.0.in_force.load().policy.revision().to_owned()
-    }
-}
-
-#[cfg(unix)]
-impl TokenService {
-    pub(crate) fn ring(&self) -> &Ring {
-        &self.0.ring
     }
 }
 

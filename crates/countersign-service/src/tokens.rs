@@ -21,6 +21,7 @@ use crate::body;
 use crate::idempotency::{Begun, Given, KEPT_FOR, MAX_KEY, Ticket};
 use crate::policy::{self, Denied, Granted};
 use crate::problem::Problem;
+use crate::room;
 use crate::serve::Peer;
 use crate::service::{InForce, Inner, TokenService, no_store};
 use crate::wire::{self, Answer, Answers, Item};
@@ -219,6 +220,7 @@ impl Inner {
     async fn take_in(&self, in_force: &InForce, request: Request) -> Result<Begin, Problem> {
         let (parts, body) = request.into_parts();
         let caller = self.admit(in_force, &parts).await?;
+        room::belongs_to(&caller.client, &parts);
         let body = body::read(&parts.headers, body).await?;
         self.admit_signed(in_force, &caller, &parts, &body)?;
         self.begin(in_force, caller, &parts, body).await

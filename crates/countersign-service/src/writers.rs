@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{File, Metadata};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{StatVfsMountFlags, statvfs};
@@ -53,20 +53,27 @@ pub fn check_writers(file: &File, path: &Path) -> Result<(), WritableByOthers> {
     const STICKY: u32 = 0o1000;
     let exchanged = || WritableByOthers { path: path.to_owned(), how: How::Exchanged };
     let opened = file.metadata().map_err(|_| exchanged())?;
-    // What is no file, such as a pipe, nobody finds by its name later.
-    if !opened.is_file() {
+    // Devices are the system's.
+    if opened.file_type().is_char_device() {
         return Ok(());
     }
-    let real = path.canonicalize().map_err(|_| exchanged())?;
+    let is_it = |named: Metadata| (named.dev(), named.ino()) == (opened.dev(), opened.ino());
+    // Only links are looked through: a name that leads into another mount namespace (`/proc/PID/root`) means something else here.
+    let is_no_link = path.symlink_metadata().is_ok_and(is_it);
+    let found = if is_no_link { Ok(path.to_owned()) } else { path.canonicalize() };
+    let real = match found {
+        Ok(real) => real,
+        // A pipe that a shell has made is this user's, and nobody else finds it.
+        Err(_) if opened.file_type().is_fifo() => return check(path, &opened),
+        Err(_) => return Err(exchanged()),
+    };
     check(&real, &opened)?;
     // The directory has to be the one that it is in.
-    let is_it = |named: Metadata| (named.dev(), named.ino()) == (opened.dev(), opened.ino());
     if !real.metadata().is_ok_and(is_it) {
         return Err(exchanged());
     }
-    let Some((directory, metadata)) = real.parent().and_then(|it| Some((it, it.metadata().ok()?))) else {
-        return Ok(());
-    };
+    let directory = real.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let metadata = directory.metadata().map_err(|_| exchanged())?;
     let is_read_only = || statvfs(directory).is_ok_and(|of| of.f_flag.contains(StatVfsMountFlags::RDONLY));
     match check(directory, &metadata) {
         Err(WritableByOthers { how: How::Mode(mode), .. }) if mode & STICKY != 0 => Ok(()),
@@ -92,6 +99,34 @@ mod tests {
     use super::*;
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+
+    use rustix::fs::{CWD, Mode, mkfifoat};
+
+    #[test]
+    fn a_pipe_with_a_name_is_asked_as_a_file_is_and_what_a_shell_has_made_is_its_users() {
+        let place = std::env::temp_dir().join(format!("countersign-writers-pipe-{}", std::process::id()));
+        let fifo = place.join("settings");
+        fs::create_dir_all(&place).unwrap();
+        mkfifoat(CWD, &fifo, Mode::from_raw_mode(0o600)).unwrap();
+        let set = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        // So that it need not be waited for.
+        let opened = File::options().read(true).write(true).open(&fifo).unwrap();
+        for (of_fifo, of_directory, is_good) in [(0o600, 0o700, true), (0o666, 0o700, false), (0o600, 0o777, false)] {
+            set(&fifo, of_fifo);
+            set(&place, of_directory);
+            assert_eq!(check_writers(&opened, &fifo).is_ok(), is_good, "{of_fifo:o} in {of_directory:o}");
+        }
+        if geteuid().is_root() {
+            set(&place, 0o700);
+            chown(&fifo, Some(12_345), None).unwrap();
+            assert!(check_writers(&opened, &fifo).is_err());
+        }
+        fs::remove_dir_all(&place).unwrap();
+        let (reader, _writer) = std::io::pipe().unwrap();
+        let named = format!("/dev/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+        assert_eq!(check_writers(&File::open(&named).unwrap(), Path::new(&named)), Ok(()));
+        assert_eq!(check_writers(&File::open("/dev/null").unwrap(), Path::new("/dev/null")), Ok(()));
+    }
 
     #[test]
     fn what_others_may_write_or_replace_is_refused_and_it_is_said_what_to_do() {

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -152,7 +152,13 @@ impl Kek {
             file.sync_all()?;
             sync_parent(path)
         });
-        written.map_err(|error| unavailable("write", path, &error))?;
+        written.map_err(|error| {
+            // Half of it would be in the way of the next one, and nothing is sealed under it. One that was there is not touched.
+            if error.kind() != io::ErrorKind::AlreadyExists {
+                let _ = fs::remove_file(path);
+            }
+            unavailable("write", path, &error)
+        })?;
         Self::parse(&text[..=length])
     }
 }
@@ -199,7 +205,7 @@ fn read_file(path: &Path, group_may_read: bool) -> Result<Zeroizing<Vec<u8>>, Ke
 }
 
 #[cfg(unix)]
-fn check_permissions(metadata: &std::fs::Metadata, path: &Path, group_may_read: bool) -> Result<(), KekError> {
+fn check_permissions(metadata: &fs::Metadata, path: &Path, group_may_read: bool) -> Result<(), KekError> {
     use std::os::unix::fs::MetadataExt;
     let (mode, owner, user) = (metadata.mode() & 0o7777, metadata.uid(), rustix::process::geteuid().as_raw());
     let path = path.display();

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use countersign_issuer::step::{Compromised, Effect};
+use countersign_issuer::state::KeyState;
+use countersign_issuer::step::{Alarm, Compromised, Effect};
 use countersign_issuer::{Fault, Moment, Operation, OrderError, RingConfig, Slot, StoreErrorKind};
 use countersign_token::{Algorithm, RsaBits};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{World, config, settle, two_slots};
+use crate::support::{World, config, settle, two_slots, until};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -88,6 +89,32 @@ async fn an_order_that_has_come_is_carried_out_published_and_answered_before_the
     let (revoked, has_ended) = tokio::join!(order, ring.end_within(MINUTE));
     assert_eq!((revoked.unwrap().kids, has_ended), (vec![before.clone()], true));
     assert!(!String::from_utf8(world.jwks()).unwrap().contains(&before), "the set does not have it any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_state_that_was_put_back_is_put_right_before_the_end() {
+    let world = World::new();
+    let ring = world.settled(config()).await;
+    let stolen = world.active("es256");
+    let (old, old_jwks) = (world.store.state().unwrap(), world.jwks());
+    ring.compromise(Compromised::Key(stolen.clone()), false).await.unwrap();
+    settle(&ring).await;
+    world.store.tamper_with_state(Some(old));
+    world.store.tamper_with_jwks(Some(old_jwks));
+    // Seen, and not put right while the store takes nothing.
+    world.store.choose(|operation, _| {
+        (operation == Operation::SwapState).then_some(Fault::Refuse(StoreErrorKind::Unavailable))
+    });
+    until(&ring, |status| status.alarms.contains(&Alarm::StateRolledBack)).await;
+    let ending = ring.end_within(MINUTE);
+    let opening = async {
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(world.active("es256"), stolen);
+        world.store.choose(|_, _| None);
+    };
+    assert!(tokio::join!(ending, opening).0);
+    drop(ring);
+    assert_eq!(world.state().fate(&stolen), Some(KeyState::Revoked), "the next node has no memory of it");
 }
 
 #[tokio::test(start_paused = true)]

@@ -118,8 +118,9 @@ impl Grant {
                 None => Ok(()),
             })
         };
-        asked(ClaimRule::check_type)?;
+        // What is too long for a grant is not read for it.
         asked(ClaimRule::check_size)?;
+        asked(ClaimRule::check_type)?;
         asked(ClaimRule::check_value)?;
         let mut required = self.claims.iter().filter(|(_, rule)| rule.is_required);
         match required.find(|(name, _)| !request.claims.iter().any(|(there, _)| there == *name)) {

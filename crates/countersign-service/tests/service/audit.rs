@@ -2,10 +2,17 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use axum::body::Body;
 use countersign_issuer::state::KeyState;
+use countersign_issuer::{Fault, StoreErrorKind};
 use countersign_service::audit::{Audit, AuditOptions, WhenFull, check};
+use http::Request;
 use serde_json::{Value, json};
+use tower::ServiceExt as _;
 
 use crate::admin::with_operators;
 use crate::bench::{Answer, Bench, bearer, orders};
@@ -132,7 +139,7 @@ async fn each_token_that_is_signed_or_denied_has_a_line_and_no_line_has_a_token_
     bench.service.reload("version = 1\nrevision = \"second\"").unwrap();
     assert_eq!(bench.ask(&orders()).await.status, 401);
     while log.last()["kind"] != "policy" {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(log.last()["policy"], "second");
 }
@@ -234,6 +241,30 @@ async fn an_order_is_written_down_before_it_is_carried_out_and_after() {
     assert_eq!(log.lines().len(), before);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn at_its_end_it_is_written_down_what_has_come_of_an_order_that_is_on_its_way() {
+    let log = Log::new("end");
+    let bench = log.bench(AuditOptions::new()).await;
+    let is_out = Arc::new(AtomicBool::new(true));
+    let out = Arc::clone(&is_out);
+    bench.store.choose(move |_, _| out.load(Ordering::SeqCst).then_some(Fault::Refuse(StoreErrorKind::Unavailable)));
+    let body = json!({ "mode": "standby", "slots": ["es256"], "reason": "drill" });
+    let signed = bench.signed("ops", "POST", "/v1/keys:rotate", &body.to_string());
+    let request = Request::post("/v1/keys:rotate")
+        .header("authorization", format!("Bearer {signed}"))
+        .header("content-type", "application/json");
+    let answer = tokio::spawn(bench.service.router().oneshot(request.body(Body::from(body.to_string())).unwrap()));
+    while log.last()["decision"] != "taken" {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // Whoever has asked has gone.
+    answer.abort();
+    is_out.store(false, Ordering::SeqCst);
+    bench.service.end_within(Duration::from_secs(60)).await;
+    assert_eq!(log.last()["decision"], "done");
+    assert_eq!(order(&bench, "ops", "/v1/keys:rotate", &body).await.status, 503);
+}
+
 #[tokio::test]
 async fn what_cannot_be_written_down_is_not_done() {
     let log = Log::new("full");
@@ -271,7 +302,7 @@ async fn where_that_is_wanted_tokens_are_signed_all_the_same_and_orders_are_not_
     let bench = log.bench(AuditOptions::new().when_full(WhenFull::Drop)).await;
     let signs = bench.ask(&orders()).await.json()["kid"].as_str().unwrap().to_owned();
     while fs::read(log.file()).unwrap().is_empty() || log.last()["decision"] != "signed" {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     log.fill();
     for _ in 0..3 {

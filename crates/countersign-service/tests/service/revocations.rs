@@ -69,7 +69,10 @@ async fn a_file_that_cannot_be_written_or_is_no_such_file_is_told_at_the_start()
     let broken = directory.join("broken");
     std::fs::write(&broken, "version = 1\n").unwrap();
     for file in [directory.join("nowhere/revoked"), broken.clone()] {
-        let settings = format!("listen = '127.0.0.1:0'\nrevocations_file = '{}'", file.display());
+        let settings = format!(
+            "listen = '127.0.0.1:0'\nissuer = 'http://127.0.0.1:8080'\nrevocations_file = '{}'",
+            file.display()
+        );
         let data = directory.join("data");
         let config = Config::read(&settings, [("COUNTERSIGN_DIRECTORY", data.to_str().unwrap())]).unwrap();
         let error = Server::start(config).await.unwrap_err().to_string();

@@ -100,6 +100,11 @@ async fn the_first_run_makes_a_client_of_its_own_and_later_ones_nothing() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(status, 200);
+    // It is looked at every second, and taken at the second look.
+    std::fs::write(&first.policy_file, "version = 2").unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(ask("other").await.status, 200);
+    std::fs::write(&first.policy_file, policy).unwrap();
     end.send(()).unwrap();
     running.await.unwrap();
 
@@ -117,11 +122,15 @@ async fn the_first_run_makes_a_client_of_its_own_and_later_ones_nothing() {
 async fn a_key_that_is_there_without_a_policy_is_kept_and_is_the_one_in_the_policy_that_is_made() {
     let directory = Directory::new("kept-key");
     let data = directory.0.join("data");
-    drop(Server::start(config(&data)).await.unwrap());
+    // A start that was cut off while it wrote the key has left this.
+    std::fs::create_dir_all(&data).unwrap();
+    std::fs::write(data.join("client.pem.new"), "-----BEGIN").unwrap();
+    assert!(!Server::start(config(&data)).await.unwrap().first_run().unwrap().is_key_kept);
+    assert!(!data.join("client.pem.new").exists());
     let (policy, key) = (data.join("policy.toml"), data.join("client.pem"));
     let [before, pem] = [&policy, &key].map(|file| std::fs::read(file).unwrap());
     std::fs::remove_file(&policy).unwrap();
-    assert!(Server::start(config(&data)).await.unwrap().first_run().is_some());
+    assert!(Server::start(config(&data)).await.unwrap().first_run().unwrap().is_key_kept);
     assert_eq!([&policy, &key].map(|file| std::fs::read(file).unwrap()), [before, pem.clone()]);
 
     // What is no such key is somebody's all the same, and so is one that others may read.
