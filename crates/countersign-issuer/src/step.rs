@@ -285,8 +285,8 @@ impl Node {
 
     /// Whether this node can go without leaving anything half done, or undone that only it can do: nothing of it is being
     /// written, none of its keys has its private part in this process only, nobody's order is open, and what it has
-    /// written is published and told to the sink, and no older state was put back under it. What is merely due, others do, or this node when it comes again; so
-    /// does whoever makes a key that nobody knows of yet.
+    /// written is published and told to the sink, and no older state was put back under it. What is merely due, others do,
+    /// or this node when it comes again; so does whoever makes a key that nobody knows of yet.
     #[must_use]
     pub fn owes_nothing(&self) -> bool {
         let is_write = |task: &Task| matches!(task, Task::Publish | Task::Seal(_) | Task::Destroy(_) | Task::Push(_));
