@@ -1,5 +1,6 @@
 //! What was decided, written down: one JSON line for each token that was signed or denied, for each order to the
-//! ring, and for each answer that is given again. Each line carries the hash of the one before, so that none can be taken out or changed unseen.
+//! ring, and for each answer that is given again. Each line carries the hash of the one before, so that none can be
+//! taken out or changed unseen.
 //!
 //! - `audit/record.rs`: what a line says. `audit/file.rs`: the file, its chain and its rotation. `audit/writer.rs`: the one
 //!   thread that writes. `audit/check.rs`: whether a chain holds.

@@ -46,7 +46,8 @@ pub fn check_policy(file: &Path, config: &Config) -> Result<Policy, PolicyFault>
     Ok(policy)
 }
 
-/// As a text and checked, as far as nothing has to run.
+/// As a text and checked, as far as nothing has to run. That a key for secrets is missing is said here already, before a ring is begun
+/// for a service that cannot be.
 pub(crate) fn load(file: &Path, config: &Config, secrets: Option<&SecretKey>) -> Result<(String, Policy), PolicyFault> {
     let text = read(file)?;
     let policy = Policy::parse(&text, &config.ring).map_err(PolicyFault::Policy)?;
