@@ -17,6 +17,7 @@ use http::header::CACHE_CONTROL;
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
 
 use crate::admin::{self, MAX_ORDERS};
 use crate::audit::{Audit, Record, Time};
@@ -312,12 +313,12 @@ impl TokenService {
     pub async fn end_within(&self, time: Duration) {
         let Inner { ring, orders, .. } = &*self.0;
         let all = u32::try_from(MAX_ORDERS).unwrap_or(u32::MAX);
-        let told = async {
-            let has_ended = ring.end_within(time).await;
-            // Each is answered by then, but what has come of it may not be in the log's queue yet.
-            orders.acquire_many(all).await.is_ok() && has_ended
-        };
-        if !tokio::time::timeout(time, told).await.unwrap_or(false) {
+        let begun = Instant::now();
+        // First those that are taken but may not have reached the ring yet: it would end without them. Each is in the
+        // log's queue when its turn is over.
+        let turns = timeout(time, orders.acquire_many(all)).await;
+        let has_ended = ring.end_within(time.saturating_sub(begun.elapsed())).await;
+        if turns.is_err() || !has_ended {
             tracing::warn!(target: "countersign::service", "ended before all was brought to its end");
         }
         if let Some(audit) = &self.0.audit {
