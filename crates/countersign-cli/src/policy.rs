@@ -1,9 +1,7 @@
 //! `countersign policy`: who may have which tokens signed, asked before anybody does.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -189,14 +187,13 @@ impl Secret {
     }
 }
 
-/// One line, in a file of its owner's that was not there before.
+/// One line, in a file of its owner's that was not there before; whole or not at all.
 fn write_new(path: &Path, line: &str) -> Result<(), Failure> {
-    let mut options = File::options();
-    options.write(true).create_new(true).mode(0o600);
-    let written = options.open(path).and_then(|mut file| {
-        file.write_all(line.as_bytes())?;
-        file.write_all(b"\n")?;
-        file.sync_all()
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let written = tempfile::Builder::new().prefix(".new-").tempfile_in(parent).and_then(|mut file| {
+        writeln!(file, "{line}")?;
+        file.as_file().sync_all()?;
+        Ok(file.persist_noclobber(path).map(drop)?)
     });
     written.map_err(|error| {
         Failure::unavailable("cannot_write", format!("cannot write {}: {}", path.display(), error.kind()))

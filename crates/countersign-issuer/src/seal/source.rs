@@ -143,31 +143,23 @@ impl Kek {
         let mut text = Zeroizing::new([0; 2 * KEK_BYTES]);
         let length = STANDARD.encode_slice(*material, &mut *text).map_err(|_| KekError::Crypto)?;
         text[length] = b'\n';
-        let mut options = File::options();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let written = options.open(path).and_then(|mut file| {
+        // Whole or not at all: half of it would be in the way of the next one.
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let written = tempfile::Builder::new().prefix(".kek-").tempfile_in(parent).and_then(|mut file| {
             file.write_all(&text[..=length])?;
-            file.sync_all()?;
-            sync_parent(path)
+            file.as_file().sync_all()?;
+            file.persist_noclobber(path)?;
+            sync_directory(parent)
         });
-        written.map_err(|error| {
-            // Half of it would be in the way of the next one, and nothing is sealed under it. One that was there is not touched.
-            if error.kind() != io::ErrorKind::AlreadyExists {
-                let _ = fs::remove_file(path);
-            }
-            unavailable("write", path, &error)
-        })?;
+        written.map_err(|error| unavailable("write", path, &error))?;
         Self::parse(&text[..=length])
     }
 }
 
 /// Or the machine may forget the file when it dies, and with it everything that was sealed under the key. A directory
 /// that may not be read is left to its file system.
-fn sync_parent(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match File::open(parent) {
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    match File::open(directory) {
         #[cfg(unix)]
         Ok(directory) => directory.sync_all(),
         _ => Ok(()),

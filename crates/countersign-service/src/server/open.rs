@@ -216,22 +216,12 @@ fn make_directory(directory: &Path) -> io::Result<()> {
 
 /// Whole or not at all, and over nothing that is there: a start that is cut off leaves nothing that the next one stops at.
 fn write_new(file: &Path, text: &[u8]) -> io::Result<()> {
-    let mut beside = file.as_os_str().to_owned();
-    beside.push(".new");
-    let beside = Path::new(&beside);
-    match fs::remove_file(beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut options = File::options();
-    options.write(true).create_new(true);
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut opened = options.open(beside)?;
-    opened.write_all(text)?;
-    opened.sync_all()?;
-    fs::hard_link(beside, file)?;
-    fs::remove_file(beside)?;
-    File::open(file.parent().unwrap_or(Path::new(".")))?.sync_all()
+    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut beside = tempfile::Builder::new().prefix(".new-").tempfile_in(directory)?;
+    beside.write_all(text)?;
+    beside.as_file().sync_all()?;
+    beside.persist_noclobber(file)?;
+    File::open(directory)?.sync_all()
 }
 
 /// Also if it cannot be told: then nothing is made in its place.

@@ -99,6 +99,7 @@ fn a_file_that_is_made_is_read_and_never_made_twice() {
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(matches!(Kek::create_file(&path).map(drop), Err(KekError::Unavailable(_))));
     assert_eq!(KekSource::file(&path).load().unwrap().id(), made);
+    assert_eq!(fs::read_dir(&place.0).unwrap().count(), 1, "what could not be put in its place is not left beside it");
 }
 
 #[test]
