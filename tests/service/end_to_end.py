@@ -1,7 +1,7 @@
 """A token's whole life over real sockets: signed by `countersign serve` for clients of PyJWT and of npm `jose`, shown to an API
-under axum, one under hyper and one under tonic, and judged by PyJWT and by `jose`; through a rotation, and through the revocation
-of a key, after which nobody may accept its tokens for longer than the service has said. Both are ordered over HTTP, by requests that
-`countersign request sign` and PyJWT have signed (`REQUESTS.md`).
+under axum, one under hyper and one under tonic, and judged by PyJWT and by `jose`; through a rotation, and through an emergency, after
+which nobody may accept what the revoked keys have signed for longer than the service has said. All is ordered over HTTP, by requests
+that `countersign request sign` and PyJWT have signed (`REQUESTS.md`).
 
 `run` starts this when the service is ready. Nothing is waited for without looking, or without end.
 """
@@ -285,38 +285,60 @@ for name, judge in everybody.items():
     check(f"{name} accepts a token of the next key", judge(new) == "good", judge(new))
     check(f"{name} still accepts one of the first", judge(old) == "good", judge(old))
 
-# The first key is compromised.
-revoked = order(f"/v1/keys/{old_kid}:revoke", signed_by_pyjwt, reason="drill")
+# The key that signs is compromised, and the one before it.
+other_slot, _ = token(alg="RS256")
+answers = {
+    new_kid: order("/v1/keys:rotate", signed_by_countersign, mode="emergency", slots=["es256"], reason="drill"),
+    old_kid: order(f"/v1/keys/{old_kid}:revoke", signed_by_pyjwt, reason="drill"),
+}
 ordered = time.monotonic()
-exposure = revoked["exposure_seconds"]["without_feed"]
-check("the answer names the key", revoked["revoked"] == [old_kid], revoked)
+for kid, answer in answers.items():
+    check("the answer names the key", answer["revoked"] == [kid], answer)
+exposure = max(answer["exposure_seconds"]["without_feed"] for answer in answers.values())
 print(f"end-to-end: revoked after {ordered - begun:.0f} s; tokens may be accepted for {exposure} s more", flush=True)
-accept = dict(everybody)
+revoked = {"signing key": new, "key before": old}
+accept = {(name, which) for name in everybody for which in revoked}
+
+
+def others_are_good():
+    for name, judge in everybody.items():
+        if name != "jose" and judge(other_slot) != "good":
+            sys.exit(f"{name} refuses a token of a key that nobody has revoked")
 
 
 def nobody_accepts():
-    for name, judge in list(accept.items()):
+    for name, which in sorted(accept):
         asked = time.monotonic()
-        if judge(old) == "bad":
-            print(f"end-to-end: {name} refuses its tokens after {time.monotonic() - ordered:.1f} s", flush=True)
-            del accept[name]
+        if everybody[name](revoked[which]) == "bad":
+            print(f"end-to-end: {name} refuses those of the {which} after {time.monotonic() - ordered:.1f} s", flush=True)
+            accept.discard((name, which))
         elif asked - ordered > exposure:
-            check(f"{name} refuses tokens of a key after the exposure that was said", False, f"{exposure} s")
-            del accept[name]
-    for name, judge in everybody.items():
-        if judge(new) != "good":
-            sys.exit(f"{name} refuses a token of another key")
+            check(f"{name} refuses tokens of the {which} after the exposure that was said", False, f"{exposure} s")
+            accept.discard((name, which))
+    others_are_good()
     return None if accept else True
 
 
-until(exposure + ANSWER, "the tokens of a revoked key are refused", nobody_accepts)
+def third_token():
+    status, body = ask(assertion_by_pyjwt(), scope="orders:read")
+    if status not in (200, 503):
+        sys.exit(f"no token, and not because no key may sign yet: {status} {body}")
+    answer = json.loads(body)
+    return (answer["token"], answer["kid"]) if status == 200 else None
+
+
+until(exposure + ANSWER, "the tokens of revoked keys are refused", nobody_accepts)
 states = {kid: key["state"] for kid, key in countersign("keys", "list")["keys"].items()}
-# Once it is destroyed it is not listed any more.
-check("the command line does not list it but as revoked", states.get(old_kid, "revoked") == "revoked", states)
-newest, newest_kid = token()
-check("the service signs with another key", newest_kid not in (old_kid, None), newest_kid)
+for kid in answers:
+    # Once it is destroyed it is not listed any more.
+    check("the command line does not list it but as revoked", states.get(kid, "revoked") == "revoked", states)
+newest, newest_kid = until(150, "a third key signs", third_token)
+print(f"end-to-end: a third key signs after {time.monotonic() - begun:.0f} s", flush=True)
+check("the service signs with another key", newest_kid not in (old_kid, new_kid, None), newest_kid)
+others_are_good()
 for name, judge in everybody.items():
-    check(f"{name} refuses a token of the revoked key", judge(old) == "bad", judge(old))
+    for which, shown in revoked.items():
+        check(f"{name} refuses a token of the {which}", judge(shown) == "bad", judge(shown))
     check(f"{name} accepts a token of now", judge(newest) == "good", judge(newest))
 
 print(f"end-to-end: {passed} passed, {len(failed)} failed, {time.monotonic() - begun:.0f} s", flush=True)
