@@ -28,13 +28,14 @@ use self::outcome::Outcome;
 use crate::audit::{Decision, OrderRecord, Record, Time};
 use crate::authenticate::{Caller, NO_CREDENTIALS, challenged};
 use crate::idempotency::{Given, Ticket};
+use crate::intake::{Admitted, Begin, keep};
 use crate::numbers;
 use crate::policy::{AdminRight, decide_admin};
 use crate::problem::Problem;
 use crate::serve::Peer;
 use crate::service::{InForce, Inner, TokenService, no_store};
 use crate::signed;
-use crate::tokens::{Admitted, Begin, keep, unwritable};
+use crate::tokens::unwritable;
 
 /// Method and path of each, as they are documented.
 pub(crate) const ROUTES: [(&str, &str); 3] =

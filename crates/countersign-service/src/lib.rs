@@ -165,6 +165,7 @@ mod config;
 #[cfg(unix)]
 mod files;
 mod idempotency;
+mod intake;
 mod limit;
 mod metadata;
 mod numbers;

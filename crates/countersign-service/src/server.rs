@@ -1,6 +1,10 @@
-//! A service that runs by itself. `server/open.rs`: what it opens, and what a first run makes.
+//! A service that runs by itself.
+//!
+//! - `server/open.rs`: what it opens, and what a first run makes. `server/watch.rs`: what it reads again.
 
+mod metrics;
 mod open;
+mod watch;
 
 use std::fmt;
 use std::future::pending;
@@ -9,29 +13,17 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::Router;
-use axum::routing::get;
 use countersign_issuer::{Ring, StartError};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
-use tokio::time::{MissedTickBehavior, interval};
 
-use self::open::{Opened, Thumbprint, read_pem, thumbprint_of};
-use crate::config::{Config, MetricsAt, TlsFiles};
-use crate::numbers;
-use crate::policy_file;
+use self::metrics::{Scraped, keep_up, metrics_limits, scraped};
+use self::open::{Opened, thumbprint_of};
+use self::watch::{SecuredBy, watch, watch_tls};
+use crate::config::Config;
 use crate::serve::{ConnectionLimits, accept, serve};
 use crate::service::TokenService;
 use crate::tls::Tls;
-
-/// How often is looked whether the policy, or what TLS needs, has changed.
-const POLL: Duration = Duration::from_secs(1);
-
-/// How often what was measured is put into buckets.
-const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
 /// The whole service: a ring, a policy and a listener, over a directory, or with the ring in S3, where several of them have one
 /// between them. `countersign serve` is this.
@@ -55,13 +47,6 @@ pub struct Server {
     policy: String,
     first_run: Option<FirstRun>,
     metrics: Option<Scraped>,
-}
-
-struct SecuredBy {
-    tls: Tls,
-    files: TlsFiles,
-    /// What of them was read last.
-    seen: Thumbprint,
 }
 
 /// What the first run has made, or found: a key that was there without a policy.
@@ -102,48 +87,35 @@ impl Server {
     pub async fn start(config: Config) -> Result<Self, ServerError> {
         let opened = tokio::task::spawn_blocking(move || Opened::open(config)).await;
         let opened = opened.map_err(|_| ServerError("opening ended early".into()))??;
-        let Opened {
-            config,
-            place,
-            store,
-            keks,
-            policy_file,
-            text,
-            policy,
-            first_run,
-            secret_key,
-            pem,
-            audit,
-            revocations,
-        } = opened;
+        let config = opened.config;
         // Before the ring, which begins to count with its start.
         let metrics = Scraped::of(&config).await?;
-        let mut ring = Ring::builder(&*config.issuer, config.ring, store, keks);
-        if let Some(sink) = revocations {
+        let mut ring = Ring::builder(&*config.issuer, config.ring, opened.store, opened.keks);
+        if let Some(sink) = opened.revocations {
             ring = ring.revocations(Arc::new(sink));
         }
         let ring = ring.start().await.map_err(|error| match error {
             StartError::State(why) => {
-                let issuer = &config.issuer;
+                let (place, issuer) = (opened.place, &config.issuer);
                 ServerError(format!("the ring in {place} cannot be opened for {issuer} with `kek`: {why}").into())
             }
             error => ServerError(error.to_string().into()),
         })?;
-        let mut builder = TokenService::builder(ring, policy);
-        if let Some(key) = secret_key {
+        let mut builder = TokenService::builder(ring, opened.policy);
+        if let Some(key) = opened.secret_key {
             builder = builder.secret_key(key);
         }
         if let Some(url) = config.base_url {
             builder = builder.base_url(url);
         }
-        if let Some(audit) = audit {
+        if let Some(audit) = opened.audit {
             builder = builder.audit(audit);
         }
         if let Some(per_minute) = NonZeroU32::new(config.failed_authentications) {
             builder = builder.failed_authentications(per_minute);
         }
         let service = builder.build().map_err(|error| ServerError(error.to_string().into()))?;
-        let tls = match config.tls.zip(pem) {
+        let tls = match config.tls.zip(opened.pem) {
             Some((files, pem)) => {
                 let tls = Tls::new(&pem, service.pinned_certificates());
                 let tls = tls.map_err(|error| failed("use", &files.certificate, &error))?;
@@ -152,7 +124,16 @@ impl Server {
             None => None,
         };
         let listener = listen(config.listen).await?;
-        Ok(Self { service, listener, limits: config.limits, tls, policy_file, policy: text, first_run, metrics })
+        Ok(Self {
+            service,
+            listener,
+            limits: config.limits,
+            tls,
+            policy_file: opened.policy_file,
+            policy: opened.text,
+            first_run: opened.first_run,
+            metrics,
+        })
     }
 
     /// What is listened on.
@@ -224,123 +205,9 @@ async fn or_never<T>(future: Option<impl Future<Output = T>>) -> T {
     }
 }
 
-/// `/metrics`, and where it is served.
-struct Scraped {
-    handle: PrometheusHandle,
-    /// `None`: beside everything else.
-    listener: Option<TcpListener>,
-}
-
-impl Scraped {
-    async fn of(config: &Config) -> Result<Option<Self>, ServerError> {
-        let address = match config.metrics {
-            MetricsAt::Address(address) => Some(address),
-            // An `http` issuer is on loopback.
-            MetricsAt::Loopback if config.listen.ip().is_loopback() && config.issuer.starts_with("http:") => None,
-            _ => return Ok(None),
-        };
-        let Some(handle) = numbers::recorder() else {
-            // Whoever has installed another one serves that.
-            return match address {
-                Some(_) => Err(ServerError("cannot serve metrics: another recorder is installed".into())),
-                None => Ok(None),
-            };
-        };
-        let listener = match address {
-            None => None,
-            Some(address) => Some(listen(address).await?),
-        };
-        Ok(Some(Self { handle, listener }))
-    }
-}
-
-/// Those of a few scrapers.
-fn metrics_limits() -> ConnectionLimits {
-    ConnectionLimits { connections: 16, ending_time: Duration::from_secs(1), ..ConnectionLimits::default() }
-}
-
-/// `/metrics`, and nothing else.
-fn scraped(handle: PrometheusHandle) -> Router {
-    let shown =
-        async move || ([(CONTENT_TYPE, "text/plain; version=0.0.4"), (CACHE_CONTROL, "no-store")], handle.render());
-    Router::new().route("/metrics", get(shown))
-}
-
-/// Never ends: what is measured would otherwise be kept until somebody asks.
-async fn keep_up(handle: PrometheusHandle) {
-    let mut ticks = interval(METRICS_UPKEEP);
-    loop {
-        ticks.tick().await;
-        handle.run_upkeep();
-    }
-}
-
 async fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
     let listener = TcpListener::bind(address).await;
     listener.map_err(|error| ServerError(format!("cannot listen on {address}: {error}").into()))
-}
-
-/// Never ends. What two looks in a row have found alike is taken: one that is being written may lack its end, which is where it
-/// says what a grant does not allow.
-async fn watch(service: &TokenService, file: &Path, mut seen: String) {
-    let mut found = seen.clone();
-    let mut ticks = interval(POLL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut is_good = true;
-    loop {
-        ticks.tick().await;
-        let path = file.to_owned();
-        let read = tokio::task::spawn_blocking(move || policy_file::read(&path)).await;
-        let text = match read {
-            Ok(Ok(text)) => text,
-            Ok(Err(error)) => {
-                tracing::warn!(target: "countersign::service", %error, "the policy cannot be read; the one in force stays");
-                numbers::policy_failing(true);
-                continue;
-            }
-            Err(_) => continue,
-        };
-        let is_settled = text == found;
-        found.clone_from(&text);
-        if is_settled && text != seen {
-            let reloaded = service.reload(&text);
-            if let Err(error) = &reloaded {
-                tracing::error!(target: "countersign::service", %error, "the policy is not good; the one in force stays");
-            }
-            is_good = reloaded.is_ok();
-            seen = text;
-        }
-        numbers::policy_failing(!is_good);
-    }
-}
-
-/// Never ends. A certificate and a key that were written one after the other are a pair at the next look.
-async fn watch_tls(secured: Option<SecuredBy>) {
-    let Some(SecuredBy { tls, files, mut seen }) = secured else { return pending().await };
-    let mut ticks = interval(POLL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let paths = files.clone();
-        let read = tokio::task::spawn_blocking(move || read_pem(&paths)).await;
-        let pem = match read {
-            Ok(Ok(pem)) => pem,
-            Ok(Err(error)) => {
-                tracing::warn!(target: "countersign::service", %error, "TLS: what is in force stays");
-                continue;
-            }
-            Err(_) => continue,
-        };
-        let next = thumbprint_of(&pem);
-        if next == seen {
-            continue;
-        }
-        seen = next;
-        match tls.reload(&pem) {
-            Ok(()) => tracing::info!(target: "countersign::service", "TLS: another certificate in force"),
-            Err(error) => tracing::error!(target: "countersign::service", %error, "TLS: what is in force stays"),
-        }
-    }
 }
 
 fn failed(what: &str, place: &Path, why: &dyn fmt::Display) -> ServerError {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use countersign_issuer::{KekSource, ParseError, RingConfig, Slot};
 
-use super::{Config, ConfigError, MetricsAt, Settings, TlsFiles, invalid, is_loopback};
+use super::written::Settings;
+use super::{Config, ConfigError, MetricsAt, TlsFiles, invalid, is_loopback};
 use crate::audit::WhenFull;
 use crate::place::RingPlace;
 use crate::serve::ConnectionLimits;
