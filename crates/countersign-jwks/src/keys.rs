@@ -136,8 +136,10 @@ impl Keys {
         matches!(self.0, Source::Fixed(_))
     }
 
-    /// The set in force, to be kept.
-    pub(crate) fn current(&self) -> Option<Arc<KeySet>> {
+    /// The set in force, to be kept where a [`snapshot`](KeySource::snapshot) would not live long enough: a clone of a reference, and
+    /// what is exchanged meanwhile is not seen. `None` if there is none, or of many issuers.
+    #[must_use]
+    pub fn current(&self) -> Option<Arc<KeySet>> {
         match &self.0 {
             Source::Fixed(set) => Some(Arc::clone(set)),
             Source::LookedAfter(shared) => shared.snapshot().map(|guard| Arc::clone(&guard)),

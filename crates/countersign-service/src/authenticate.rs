@@ -14,16 +14,17 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use countersign::claims::{Policy as ClaimsPolicy, Verified, signed_request};
-use countersign::token::{DEFAULT_MAX_TOKEN_BYTES, HeaderScratch, UnverifiedToken};
-use countersign::verifier::{Fault, Refusal, Verifier};
-use countersign::{Clock, Keys, Remote, UnixTime};
+use countersign::token::{DEFAULT_MAX_TOKEN_BYTES, HeaderScratch, KeySource, UnverifiedToken};
+use countersign::verifier::{Attempt, Fault, Refusal, Verifier};
+use countersign::{Clock, Keys, UnixTime};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use self::certificate::Certificates;
 pub(crate) use self::keys::ClientKeys;
+use self::keys::Published;
 pub use self::secret::{ClientSecret, MIN_SECRET_BYTES, SecretKey};
-use crate::policy::{Policy, WorkloadKeys};
+use crate::policy::{KeysFrom, Policy};
 use crate::problem::Problem;
 use crate::serve::Peer;
 use crate::service::BuildError;
@@ -61,14 +62,14 @@ pub(crate) struct Once {
 pub(crate) struct Authenticator {
     assertions: Verifier<ClientKeys>,
     requests: Verifier<ClientKeys>,
-    workloads: HashMap<Box<str>, Arc<Workloads>>,
+    workloads: HashMap<Box<str>, Workloads>,
     secrets: Option<SecretKey>,
     certificates: Certificates,
 }
 
-/// The verifier of an issuer of workload tokens; it outlives policies that say the same of it, and its keys with it.
-pub(crate) struct Workloads {
-    from: WorkloadKeys,
+/// An issuer of workload tokens.
+struct Workloads {
+    published: Arc<Published>,
     verifier: Verifier<Keys>,
 }
 
@@ -78,13 +79,12 @@ impl Authenticator {
         let rules = ClaimsPolicy::new().audience(issuer).issuer_of_key().client_authentication_profile();
         let rules = rules.leeway(ASSERTION_LEEWAY);
         // Each comes once, so there is nothing to remember.
-        let keys = ClientKeys::of(policy);
+        let keys = ClientKeys::of(policy, before.map(Self::client_keys));
         let assertions = Verifier::new(keys.clone(), rules).without_token_cache();
         let requests = Verifier::new(keys, signed::policy(issuer)).without_token_cache();
         let workloads = policy.workload_issuers().map(|(name, from)| {
-            let known = before.and_then(|before| before.workloads.get(name)).filter(|known| known.from == *from);
-            let workloads = known.map_or_else(|| Arc::new(Workloads::new(name, from, issuer)), Arc::clone);
-            (name.into(), workloads)
+            let known = before.and_then(|before| before.workloads.get(name));
+            (name.into(), Workloads::new(name, from, issuer, known.map(|known| &known.published)))
         });
         let secrets = secrets.filter(|_| policy.allows_basic()).cloned();
         Self { assertions, requests, workloads: workloads.collect(), secrets, certificates: Certificates::of(policy) }
@@ -179,25 +179,26 @@ impl Authenticator {
             let mut scratch = HeaderScratch::new();
             let token = UnverifiedToken::parse(token, DEFAULT_MAX_TOKEN_BYTES, &mut scratch).map_err(Refusal::from);
             let token = token.map_err(|refusal| refused(&refusal))?;
-            let workloads = token.with_unverified_issuer(|issuer| issuer.find_in(&self.workloads).map(Arc::clone));
+            let workloads = token.with_unverified_issuer(|issuer| issuer.find_in(&self.workloads));
             (workloads.flatten(), token.header().typ().is_some_and(signed::is_type))
         };
         match workloads {
             Some(workloads) => workloads.recognise(policy, token, clock).await,
-            None if is_request => self.request(token, clock.now()),
-            None => self.assertion(token, clock.now()),
+            None if is_request => self.request(token, clock).await,
+            None => self.assertion(token, clock).await,
         }
     }
 
     /// Whose request it is, if it is the one that the token was made for.
-    fn request(&self, token: &str, now: UnixTime) -> Result<Caller, Problem> {
-        let verified = self.requests.verify(token, now).map_err(|refusal| refused(&refusal))?;
+    async fn request(&self, token: &str, clock: &dyn Clock) -> Result<Caller, Problem> {
+        let verified = verified(&self.requests, token, clock).await?;
         let client = verified.subject().ok_or(REFUSED).map_err(challenged)?.into();
         Ok(Caller { client, method: signed::METHOD, once: None, signed: Some(verified) })
     }
 
-    fn assertion(&self, token: &str, now: UnixTime) -> Result<Caller, Problem> {
-        let verified = self.assertions.verify(token, now).map_err(|refusal| refused(&refusal))?;
+    async fn assertion(&self, token: &str, clock: &dyn Clock) -> Result<Caller, Problem> {
+        let verified = verified(&self.assertions, token, clock).await?;
+        let now = clock.now();
         // The profile has demanded them.
         let (Some(client), Some(jti), Some(expires_at)) =
             (verified.subject(), verified.jwt_id(), verified.expires_at())
@@ -232,35 +233,28 @@ impl Authenticator {
 }
 
 impl Workloads {
-    fn new(issuer: &str, from: &WorkloadKeys, audience: &str) -> Self {
-        // What cannot be read was refused with the document; here it would be an issuer without keys.
-        let remote = |remote: Result<Remote, _>| {
-            remote.map_or_else(
-                |_| Keys::fixed(Default::default()),
-                |remote: Remote| Keys::remote(remote.bound_to_issuer(issuer)),
-            )
-        };
-        let keys = match from {
-            WorkloadKeys::Inline(document) => Keys::fixed(WorkloadKeys::inline(document, issuer).unwrap_or_default()),
-            WorkloadKeys::At(url) => remote(Remote::new(url)),
-            WorkloadKeys::Discovered => remote(Remote::discover(issuer)),
-        };
+    fn new(issuer: &str, from: &KeysFrom, audience: &str, before: Option<&Arc<Published>>) -> Self {
+        let published = Published::of(issuer, from, before);
         // JWT-SVIDs may call themselves so (SPIFFE JWT-SVID §2).
         let policy = ClaimsPolicy::new().issuer(issuer).audience(audience).issuer_of_key().accept_type("JOSE");
-        Self { from: from.clone(), verifier: Verifier::new(keys, policy) }
+        Self { verifier: Verifier::new(published.keys.clone(), policy), published }
     }
 
     async fn recognise(&self, policy: &Policy, token: &str, clock: &dyn Clock) -> Result<Caller, Problem> {
-        let now = || clock.now();
-        let verified = match self.verifier.attempt(token, now()) {
-            countersign::verifier::Attempt::Done(outcome) => outcome,
-            countersign::verifier::Attempt::Wait(waiting) => {
-                let answer = waiting.await;
-                self.verifier.resume(token, answer, now())
-            }
-        };
-        client_of(policy, &verified.map_err(|refusal| refused(&refusal))?)
+        client_of(policy, &verified(&self.verifier, token, clock).await?)
     }
+}
+
+/// What the token says, if it is good. A key that is not known yet is waited for.
+async fn verified<K: KeySource>(verifier: &Verifier<K>, token: &str, clock: &dyn Clock) -> Result<Verified, Problem> {
+    let outcome = match verifier.attempt(token, clock.now()) {
+        Attempt::Done(outcome) => outcome,
+        Attempt::Wait(waiting) => {
+            let answer = waiting.await;
+            verifier.resume(token, answer, clock.now())
+        }
+    };
+    outcome.map_err(|refusal| refused(&refusal))
 }
 
 /// The one client that this workload is.

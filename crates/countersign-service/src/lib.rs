@@ -49,10 +49,10 @@
 //! { "profile": "access", "aud": ["orders"], "scope": "orders:read" }     (sub, ttl, nbf_delay, alg, key_bits, cnf, claims)
 //! ```
 //!
-//! The **assertion** is a JWT that the client signs with a key of its `jwks` (RFC 7523 as updated by RFC 10070): `typ` is
-//! `client-authentication+jwt`, `iss` and `sub` are the client, `aud` is the issuer and nothing else, it lives for
-//! [`MAX_ASSERTION_LIFETIME`] at most, and its `jti` is good for one request. A token of a workload issuer that the policy
-//! knows stands in its place, and, where that is allowed, `Basic` credentials with a [`ClientSecret`].
+//! The **assertion** is a JWT that the client signs with a key of its `jwks`, or of those that it publishes at its `jwks_uri`, which it
+//! may rotate without asking (RFC 7523 as updated by RFC 10070): `typ` is `client-authentication+jwt`, `iss` and `sub` are the
+//! client, `aud` is the issuer and nothing else, it lives for [`MAX_ASSERTION_LIFETIME`] at most, and its `jti` is good for one
+//! request. A token of a workload issuer that the policy knows stands in its place, and, where that is allowed, `Basic` credentials with a [`ClientSecret`].
 //!
 //! A **signed request** does in place of it: a JWT that the client signs with the same key for this one request, method, URL and
 //! body, so that whoever sees it can ask for nothing else with it. Its rules are on the page of
@@ -72,7 +72,7 @@
 //!
 //! Whoever has the [right](policy::AdminRight) in the policy sees the ring and gives it orders; each right stands for itself.
 //! Only **signed requests** are taken, also for `GET`: assertions, workloads' tokens, certificates and secrets are not enough.
-//! So they are made with `countersign request sign`, and a client of which the policy has no `jwks` has none of these rights.
+//! So they are made with `countersign request sign`, and a client without `jwks` and `jwks_uri` has none of these rights.
 //!
 //! ```text
 //! POST /v1/keys:rotate                 keys:rotate

@@ -90,7 +90,7 @@ pub use admin::{AdminRight, decide_admin};
 pub use claim::{ClaimKind, DEFAULT_MAX_CLAIM_BYTES, MAX_CLAIM_BYTES};
 use confirmation::Binding;
 pub use confirmation::Confirmation;
-pub(crate) use credentials::{Credentials, Rate, SecretTag, WorkloadKeys};
+pub(crate) use credentials::{Credentials, KeysFrom, Rate, SecretTag};
 pub use denied::{Denial, Denied};
 pub use error::PolicyError;
 use grant::{Grant, Window};
@@ -104,6 +104,10 @@ pub const MAX_POLICY_BYTES: usize = 4 * 1024 * 1024;
 
 /// Clients of one document, at most: each has counters in memory.
 pub const MAX_CLIENTS: usize = 10_000;
+
+/// Clients of one document whose keys are fetched, at most: each has a task that looks for them every five minutes or so, which
+/// makes three fetches a second of all of them.
+pub const MAX_CLIENT_URLS: usize = 1_000;
 
 /// Profiles of one document, and grants of one client, at most: each request is held against all grants of its client.
 pub const MAX_GRANTS: usize = 64;
@@ -125,7 +129,7 @@ pub const MAX_TOKEN_BYTES: usize = 64 * 1024;
 pub struct Policy {
     revision: Box<str>,
     allows_basic: bool,
-    workload_issuers: BTreeMap<Box<str>, WorkloadKeys>,
+    workload_issuers: BTreeMap<Box<str>, KeysFrom>,
     profiles: BTreeMap<Box<str>, Profile>,
     clients: BTreeMap<Box<str>, Client>,
 }
@@ -234,7 +238,7 @@ impl Policy {
     }
 
     /// Where the keys are of those whose workloads may be clients.
-    pub(crate) fn workload_issuers(&self) -> impl Iterator<Item = (&str, &WorkloadKeys)> {
+    pub(crate) fn workload_issuers(&self) -> impl Iterator<Item = (&str, &KeysFrom)> {
         self.workload_issuers.iter().map(|(issuer, keys)| (&**issuer, keys))
     }
 

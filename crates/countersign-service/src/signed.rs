@@ -1,6 +1,5 @@
 //! Requests that their clients have signed, with the keys that they sign assertions with.
 
-use std::future::Ready;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -10,8 +9,8 @@ use axum::response::{IntoResponse as _, Response};
 use countersign::claims::signed_request::{self, BodyDigest, NotOnce, NotThisRequest, SingleUse};
 use countersign::claims::{Policy, ReplayMemory, Verified};
 use countersign::middleware::{RequestRefusal, SignedRequestLayer, SignedRequests};
-use countersign::token::{Answer, Ask, KeySource, Miss, UnverifiedToken};
-use countersign::{KeySet, OnRefusalLayer, Refusal, RefusalResponse, RequireJwtLayer, UnixTime, Verifier};
+use countersign::token::{Ask, KeySource, Miss, UnverifiedToken};
+use countersign::{KeySet, Keys, OnRefusalLayer, Refusal, RefusalResponse, RequireJwtLayer, UnixTime, Verifier};
 use http::{StatusCode, request};
 use tower::layer::util::Stack;
 
@@ -177,7 +176,7 @@ pub(crate) struct ClientsInForce(Arc<Inner>);
 
 impl KeySource for ClientsInForce {
     type Snapshot<'a> = Arc<KeySet>;
-    type Waiting = Ready<Answer>;
+    type Waiting = <Keys as KeySource>::Waiting;
 
     /// There are none that are good for every token.
     fn snapshot(&self) -> Option<Arc<KeySet>> {
@@ -185,7 +184,7 @@ impl KeySource for ClientsInForce {
     }
 
     fn snapshot_for(&self, token: &UnverifiedToken<'_>) -> Option<Arc<KeySet>> {
-        self.0.in_force().client_keys().of_client(token).map(Arc::clone)
+        self.0.in_force().client_keys().of_client(token)?.current()
     }
 
     fn has_keys(&self) -> bool {
@@ -196,8 +195,12 @@ impl KeySource for ClientsInForce {
         self.0.in_force().client_keys().ask(miss)
     }
 
-    fn is_known_absent(&self, _: Miss<'_>) -> bool {
-        true
+    fn is_known_absent(&self, miss: Miss<'_>) -> bool {
+        self.0.in_force().client_keys().is_known_absent(miss)
+    }
+
+    fn signature_mismatch(&self, miss: Miss<'_>) {
+        self.0.in_force().client_keys().signature_mismatch(miss);
     }
 }
 

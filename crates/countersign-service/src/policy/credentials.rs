@@ -1,5 +1,4 @@
 use std::num::NonZeroU32;
-use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -25,8 +24,8 @@ const TAG_BYTES: usize = 32;
 /// By what a client is known, and how often it may ask.
 #[derive(Debug)]
 pub(crate) struct Credentials {
-    /// Bound to the client as if that were their issuer, which it is of its assertions.
-    pub(crate) keys: Arc<KeySet>,
+    /// Of its assertions and requests. It is their issuer.
+    pub(crate) keys: Option<KeysFrom>,
     pub(crate) workloads: Vec<Workload>,
     pub(crate) certificates: Vec<CertificateName>,
     pub(crate) secrets: Vec<SecretTag>,
@@ -63,14 +62,14 @@ enum Scalar {
     Integer(i64),
 }
 
-/// Where the keys of an issuer of workload tokens are.
+/// Where the public keys of a client are, or of an issuer of workload tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum WorkloadKeys {
+pub(crate) enum KeysFrom {
     /// In the document: a JWK Set that was read once.
     Inline(Box<str>),
     /// At this URL.
     At(Box<str>),
-    /// Where its metadata says.
+    /// Where the issuer's metadata says.
     Discovered,
 }
 
@@ -89,19 +88,16 @@ impl Scalar {
     }
 }
 
-impl WorkloadKeys {
-    /// The keys that are in the document.
+impl KeysFrom {
+    /// Those that are in the document, good for what `issuer` has signed.
     pub(crate) fn inline(document: &str, issuer: &str) -> Option<KeySet> {
         let keys = JwkSet::parse(document.as_bytes(), Origin::Remote).ok()?;
         Some(keys.into_key_set().bound_to_issuer(issuer))
     }
 }
 
-pub(super) fn read(client: &str, entry: ClientEntry, place: &str) -> Result<Credentials, PolicyError> {
-    let keys = match entry.jwks {
-        Some(document) => keys(&document, place)?.bound_to_issuer(client),
-        None => KeySet::default(),
-    };
+pub(super) fn read(entry: ClientEntry, place: &str) -> Result<Credentials, PolicyError> {
+    let keys = keys_from(entry.jwks, entry.jwks_uri, place)?;
     at_most(MAX_CREDENTIALS, entry.workloads.len(), place)?;
     at_most(MAX_CREDENTIALS, entry.secrets.len(), place)?;
     let workloads = entry.workloads.into_iter().map(|entry| workload(entry, place)).collect::<Result<_, _>>()?;
@@ -110,24 +106,28 @@ pub(super) fn read(client: &str, entry: ClientEntry, place: &str) -> Result<Cred
         entry.certificates.into_iter().map(|entry| certificate(entry, place)).collect::<Result<_, _>>()?;
     let secrets = entry.secrets.iter().map(|text| secret(text, place)).collect::<Result<_, _>>()?;
     let rate = entry.rate.map_or(Ok(DEFAULT_RATE), |entry| rate(&entry, place))?;
-    Ok(Credentials { keys: Arc::new(keys), workloads, certificates, secrets, rate })
+    Ok(Credentials { keys, workloads, certificates, secrets, rate })
 }
 
-pub(super) fn workload_issuer(
-    entry: WorkloadIssuerEntry,
-    issuer: &str,
-    place: &str,
-) -> Result<WorkloadKeys, PolicyError> {
-    let is_fetchable = |remote: Result<Remote, _>| match remote.map_err(drop).and_then(|it| it.check().map_err(drop)) {
-        Ok(()) => Ok(()),
-        Err(()) => Err(invalid(place, "no URL from which keys may be fetched")),
-    };
-    match (entry.jwks, entry.jwks_uri) {
-        (Some(_), Some(_)) => Err(invalid(place, "`jwks` or `jwks_uri`, not both")),
-        (Some(document), None) => keys(&document, place).map(|_| WorkloadKeys::Inline(document.into())),
-        (None, Some(url)) => is_fetchable(Remote::new(&url)).map(|()| WorkloadKeys::At(url.into())),
-        (None, None) => is_fetchable(Remote::discover(issuer)).map(|()| WorkloadKeys::Discovered),
+pub(super) fn workload_issuer(entry: WorkloadIssuerEntry, issuer: &str, place: &str) -> Result<KeysFrom, PolicyError> {
+    match keys_from(entry.jwks, entry.jwks_uri, place)? {
+        Some(keys) => Ok(keys),
+        None => fetchable(Remote::discover(issuer), place).map(|()| KeysFrom::Discovered),
     }
+}
+
+fn keys_from(jwks: Option<String>, jwks_uri: Option<String>, place: &str) -> Result<Option<KeysFrom>, PolicyError> {
+    match (jwks, jwks_uri) {
+        (Some(_), Some(_)) => Err(invalid(place, "`jwks` or `jwks_uri`, not both")),
+        (Some(document), None) => keys(&document, place).map(|_| Some(KeysFrom::Inline(document.into()))),
+        (None, Some(url)) => fetchable(Remote::new(&url), place).map(|()| Some(KeysFrom::At(url.into()))),
+        (None, None) => Ok(None),
+    }
+}
+
+fn fetchable<E>(remote: Result<Remote, E>, place: &str) -> Result<(), PolicyError> {
+    let checked = remote.ok().and_then(|remote| remote.check().ok());
+    checked.ok_or_else(|| invalid(place, "no URL from which keys may be fetched"))
 }
 
 /// Unlike keys that are fetched, those in a document are its author's: none is skipped in silence.

@@ -47,6 +47,7 @@ pub(super) struct ClientEntry {
     pub(super) valid_from: Option<Datetime>,
     pub(super) valid_until: Option<Datetime>,
     pub(super) jwks: Option<String>,
+    pub(super) jwks_uri: Option<String>,
     #[serde(default)]
     pub(super) workloads: Vec<WorkloadEntry>,
     #[serde(default)]

@@ -11,14 +11,14 @@ use toml::value::{Datetime, Offset};
 
 use super::admin::AdminRight;
 use super::claim::{ClaimRule, MAX_INTEGER};
-use super::credentials::{self, Workload};
+use super::credentials::{self, KeysFrom, Workload};
 use super::document::{ClaimEntry, ClientEntry, Document, GrantEntry, NamesEntry, OnExceed, ProfileEntry, ScalarEntry};
 use super::error::TEXT;
 use super::grant::{Grant, Names, Window};
 use super::{
-    ClaimKind, Client, DEFAULT_MAX_CLAIM_BYTES, DEFAULT_MAX_TOKEN_BYTES, MAX_CLAIM_BYTES, MAX_CLIENTS, MAX_ENTRIES,
-    MAX_GRANTS, MAX_POLICY_BYTES, MAX_TEXT_BYTES, MAX_TOKEN_BYTES, POLICY_VERSION, Policy, PolicyError, Profile,
-    SlotFacts,
+    ClaimKind, Client, DEFAULT_MAX_CLAIM_BYTES, DEFAULT_MAX_TOKEN_BYTES, MAX_CLAIM_BYTES, MAX_CLIENT_URLS, MAX_CLIENTS,
+    MAX_ENTRIES, MAX_GRANTS, MAX_POLICY_BYTES, MAX_TEXT_BYTES, MAX_TOKEN_BYTES, POLICY_VERSION, Policy, PolicyError,
+    Profile, SlotFacts,
 };
 
 /// The claims that no grant can allow: the issuer or a member of the request of its own says them, or some verifiers
@@ -80,7 +80,7 @@ pub(super) fn read(text: &str, ring: &RingConfig) -> Result<Policy, PolicyError>
     for (name, entry) in document.clients {
         let place = format!("clients.{}", shown(&name));
         let name = checked_name(&name, &place)?;
-        let client = client(&name, entry, &place, &profiles)?;
+        let client = client(entry, &place, &profiles)?;
         let is_known = |workload: &Workload| workload_issuers.contains_key(&workload.issuer);
         if !client.credentials.workloads.iter().all(is_known) {
             return Err(invalid(&place, "the issuer of one of `workloads` is not in `workload_issuers`"));
@@ -95,6 +95,8 @@ pub(super) fn read(text: &str, ring: &RingConfig) -> Result<Policy, PolicyError>
         }
         clients.insert(name, client);
     }
+    let are_fetched = |client: &&Client| matches!(client.credentials.keys, Some(KeysFrom::At(_)));
+    at_most(MAX_CLIENT_URLS, clients.values().filter(are_fetched).count(), "clients with `jwks_uri`")?;
     Ok(Policy {
         revision: document.revision.into(),
         allows_basic: document.allow_client_secret_basic,
@@ -143,21 +145,19 @@ fn profile(entry: ProfileEntry, place: &str, ring: &RingConfig) -> Result<Profil
     Ok(Profile { slots, typ: entry.typ.map(Into::into), lifetime, max_lifetime, is_clamped, max_token_bytes })
 }
 
-fn client(
-    name: &str,
-    mut entry: ClientEntry,
-    place: &str,
-    profiles: &BTreeMap<Box<str>, Profile>,
-) -> Result<Client, PolicyError> {
+fn client(mut entry: ClientEntry, place: &str, profiles: &BTreeMap<Box<str>, Profile>) -> Result<Client, PolicyError> {
     at_most(MAX_GRANTS, entry.grants.len(), place)?;
     let window = window(entry.valid_from, entry.valid_until, place)?;
     let mut grants = Vec::new();
     let granted = std::mem::take(&mut entry.grants);
     let admin = admin_rights(&entry.admin, place)?;
-    let credentials = credentials::read(name, entry, place)?;
+    let credentials = credentials::read(entry, place)?;
     // They are taken in requests that the client has signed, and nothing else could verify those: it would never have them.
-    if !admin.is_empty() && credentials.keys.is_empty() {
-        return Err(invalid(place, "`admin` goes with `jwks`: these rights are taken in signed requests only"));
+    if !admin.is_empty() && credentials.keys.is_none() {
+        return Err(invalid(
+            place,
+            "`admin` goes with `jwks` or `jwks_uri`: these rights are taken in signed requests only",
+        ));
     }
     for (name, entry) in granted {
         let place = format!("{place}.grants.{}", shown(&name));

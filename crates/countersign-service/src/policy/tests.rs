@@ -292,11 +292,21 @@ fn a_document_with_a_fault_anywhere_is_refused_with_its_place() {
             "[clients.old]\nadmin = [\"keys:read\", \"keys:read\"]\n",
             "clients.old: one of `admin` stands twice",
         ),
+        (
+            "[clients.old]\n",
+            "[clients.old]\njwks_uri = \"http://old.example/keys\"\n",
+            "clients.old: no URL from which keys may be fetched",
+        ),
+        (
+            "[clients.old]\n",
+            "[clients.old]\njwks = '{}'\njwks_uri = \"https://old.example/keys\"\n",
+            "clients.old: `jwks` or `jwks_uri`, not both",
+        ),
         // Known by something else, and never by what it has signed.
         (
             "[clients.old]\n",
             "[clients.old]\nadmin = [\"keys:read\"]\ncertificates = [{ san_dns = \"ops.internal\" }]\n",
-            "clients.old: `admin` goes with `jwks`",
+            "clients.old: `admin` goes with `jwks` or `jwks_uri`",
         ),
     ] {
         assert!(POLICY.contains(from), "{from}");

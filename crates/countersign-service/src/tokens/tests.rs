@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use axum::body::to_bytes;
-use countersign::{Algorithm, SigningKey};
+use axum::body::{Body, to_bytes};
+use countersign::{Algorithm, SigningKey, UnixTime};
 use countersign_issuer::{Kek, KekRing, MemoryStore, Ring, RingConfig, Slot};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;

@@ -8,6 +8,7 @@ mod authentication;
 mod bench;
 mod bodies;
 mod certificates;
+mod client_keys;
 mod connections;
 mod http2;
 mod limits;

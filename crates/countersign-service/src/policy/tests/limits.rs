@@ -5,7 +5,9 @@ use crate::limit::{Limited, Limits};
 use crate::policy::claim::MAX_INTEGER;
 use crate::policy::credentials::{DEFAULT_RATE, MAX_CREDENTIALS, Rate};
 use crate::policy::denied::MAX_SHOWN;
-use crate::policy::{MAX_CLAIM_BYTES, MAX_CLIENTS, MAX_ENTRIES, MAX_GRANTS, MAX_TEXT_BYTES, MAX_TOKEN_BYTES};
+use crate::policy::{
+    MAX_CLAIM_BYTES, MAX_CLIENT_URLS, MAX_CLIENTS, MAX_ENTRIES, MAX_GRANTS, MAX_TEXT_BYTES, MAX_TOKEN_BYTES,
+};
 
 const PROFILE: &str = "slots = [\"es256\"]\nlifetime = 60\n";
 
@@ -45,6 +47,8 @@ fn a_document_has_so_many_profiles_issuers_clients_and_grants() {
     let issuer =
         |n: usize| format!("[workload_issuers.\"https://i{n}.example\"]\njwks_uri = \"https://i{n}.example/k\"\n");
     holds("workload issuers", MAX_GRANTS, |n| document(&many(n, issuer)));
+    let far = |n: usize| format!("[clients.c{n}]\njwks_uri = \"https://c{n}.example/k\"\n");
+    holds("clients whose keys are fetched", MAX_CLIENT_URLS, |n| document(&many(n, far)));
     holds("clients", MAX_CLIENTS, |n| document(&many(n, |n| format!("[clients.c{n}]\n"))));
     let grants = |n: usize| format!("[clients.c.grants.g{n}]\n{}", GRANT.replace("SUBJECTS", "[]"));
     holds("grants", MAX_GRANTS, |n| document(&many(n, grants)));
