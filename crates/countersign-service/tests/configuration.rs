@@ -160,7 +160,7 @@ fn the_policy_that_has_every_member_is_good() {
     let example = block(&page, "toml policy");
     let config = Config::read("slots = ['ES256', 'RS256:4096']", NONE).unwrap();
     let policy = Policy::parse(example, &config.ring).unwrap();
-    assert_eq!(policy.clients().collect::<Vec<_>>(), ["legacy", "web"]);
+    assert_eq!(policy.clients().collect::<Vec<_>>(), ["billing", "legacy", "web"]);
     let words: BTreeSet<_> = example
         .split(|char: char| !char.is_ascii_alphanumeric() && char != '_')
         .filter(|word| !word.is_empty())
