@@ -1,5 +1,5 @@
 use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use countersign_service::{ClientSecret, SecretKey};
 use serde_json::{Value, json};
 
@@ -175,6 +175,75 @@ async fn a_workload_is_the_one_client_whose_claims_it_has() {
     let assertion = cluster.sign_as(TYPE, &bench.claims()).unwrap();
     assert_eq!(status(&bench, &bearer(&assertion)).await, refused());
     assert_eq!(status(&bench, &bearer(&bench.key.sign(&claims).unwrap())).await, refused());
+}
+
+/// Tokens as they are issued by those whom `CONFIGURATION.md` has entries for; of what they say, all that is no number of the run.
+#[tokio::test]
+async fn workloads_of_kubernetes_spiffe_github_and_gitlab_are_known_as_is_documented() {
+    let page = include_str!("../../../../CONFIGURATION.md");
+    let documented = page.split_once("```toml workloads\n").unwrap().1.split_once("```").unwrap().0;
+    let provider = key("provider");
+    // Where their keys are is said here, and not asked for out there.
+    let grants =
+        "grants.g = { profiles = [\"access\"], subjects = { self = true }, audiences = { exact = [\"orders\"] } }\n";
+    let lines = documented.lines().map(|line| match line {
+        line if line.starts_with("[workload_issuers.") => format!("{line}\njwks = '{}'\n", jwks(&[&provider])),
+        line if line.starts_with("workloads = ") => format!("{line}\n{grants}"),
+        line => format!("{line}\n"),
+    });
+    let text: String = lines.collect();
+    let bench = Bench::with(|policy| policy + &text).await;
+    let now = bench.now();
+    let pod = json!({
+        "iss": "https://kubernetes.default.svc.cluster.local", "sub": "system:serviceaccount:shop:orders", "jti": "b0d7",
+        "kubernetes.io": {
+            "namespace": "shop", "node": { "name": "n1", "uid": "a3" }, "pod": { "name": "orders-7c9", "uid": "5e" },
+            "serviceaccount": { "name": "orders", "uid": "c1" }, "warnafter": now + 3_607,
+        },
+    });
+    let svid = json!({ "iss": "https://oidc.acme.example", "sub": "spiffe://acme.example/billing" });
+    let action = json!({
+        "iss": "https://token.actions.githubusercontent.com", "sub": "repo:acme/web:environment:production", "jti": "6f4",
+        "environment": "production", "ref": "refs/heads/main", "ref_type": "branch", "ref_protected": "true", "sha": "6dcb09b",
+        "repository": "acme/web", "repository_id": "74", "repository_owner": "acme", "repository_owner_id": "65",
+        "repository_visibility": "private", "actor": "ada", "actor_id": "12", "workflow": "deploy", "event_name": "push",
+        "job_workflow_ref": "acme/web/.github/workflows/deploy.yml@refs/heads/main", "runner_environment": "github-hosted",
+    });
+    let job = json!({
+        "iss": "https://gitlab.com", "sub": "project_path:acme/web:ref_type:branch:ref:main", "jti": "235b3a54",
+        "namespace_id": "72", "namespace_path": "acme", "project_id": "22", "project_path": "acme/web", "user_login": "ada",
+        "ref": "main", "ref_type": "branch", "ref_path": "refs/heads/main", "ref_protected": "true", "pipeline_source": "push",
+        "environment": "production", "environment_protected": "true", "runner_id": 1, "sha": "714a629c", "ci_config_sha": "714a629c",
+    });
+    let ask = async |claims: &Value| {
+        let mut claims = claims.clone();
+        for (name, value) in
+            [("aud", json!(ISSUER)), ("iat", json!(now)), ("nbf", json!(now)), ("exp", json!(now + 300))]
+        {
+            claims[name] = value;
+        }
+        bench.post("/v1/tokens", &bearer(&provider.sign_as("JWT", &claims).unwrap()), &orders()).await
+    };
+    for (claims, client, others) in [
+        (&pod, "orders", ["sub=system:serviceaccount:shop:default", "sub=system:serviceaccount:evil:orders"]),
+        (&svid, "billing", ["sub=spiffe://acme.example/billing/x", "sub=spiffe://evil.example/billing"]),
+        (&action, "github", ["ref=refs/pull/7/merge", "repository_id=75"]),
+        (&job, "gitlab", ["ref_protected=false", "ref_type=tag"]),
+    ] {
+        let answer = ask(claims).await.json();
+        let payload = answer["token"].as_str().unwrap().split('.').nth(1).unwrap();
+        let signed: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
+        assert_eq!((&signed["sub"], &signed["client_id"]), (&json!(client), &json!(client)));
+        for other in others {
+            let (name, value) = other.split_once('=').unwrap();
+            let mut claims = claims.clone();
+            claims[name] = json!(value);
+            assert_eq!(ask(&claims).await.refusal(), refused(), "{client}: {other}");
+        }
+        let mut nobodys = claims.clone();
+        nobodys.as_object_mut().unwrap().remove("iss");
+        assert_eq!(ask(&nobodys).await.refusal(), refused(), "{client} without `iss`");
+    }
 }
 
 #[tokio::test]
