@@ -14,15 +14,14 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use countersign::claims::{Policy as ClaimsPolicy, Verified, signed_request};
-use countersign::token::{DEFAULT_MAX_TOKEN_BYTES, HeaderScratch, KeySource, UnverifiedToken};
-use countersign::verifier::{Attempt, Fault, Refusal, Verifier};
-use countersign::{Clock, Keys, UnixTime};
+use countersign::token::{DEFAULT_MAX_TOKEN_BYTES, HeaderScratch, UnverifiedToken};
+use countersign::verifier::{Fault, Refusal, Verifier};
+use countersign::{Clock, Keys, Remote, UnixTime};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use self::certificate::Certificates;
 pub(crate) use self::keys::ClientKeys;
-use self::keys::Published;
 pub use self::secret::{ClientSecret, MIN_SECRET_BYTES, SecretKey};
 use crate::policy::{KeysFrom, Policy};
 use crate::problem::Problem;
@@ -62,14 +61,14 @@ pub(crate) struct Once {
 pub(crate) struct Authenticator {
     assertions: Verifier<ClientKeys>,
     requests: Verifier<ClientKeys>,
-    workloads: HashMap<Box<str>, Workloads>,
+    workloads: HashMap<Box<str>, Arc<Workloads>>,
     secrets: Option<SecretKey>,
     certificates: Certificates,
 }
 
-/// An issuer of workload tokens.
+/// The verifier of an issuer of workload tokens; it outlives policies that say the same of it, and its keys with it.
 struct Workloads {
-    published: Arc<Published>,
+    from: KeysFrom,
     verifier: Verifier<Keys>,
 }
 
@@ -83,8 +82,9 @@ impl Authenticator {
         let assertions = Verifier::new(keys.clone(), rules).without_token_cache();
         let requests = Verifier::new(keys, signed::policy(issuer)).without_token_cache();
         let workloads = policy.workload_issuers().map(|(name, from)| {
-            let known = before.and_then(|before| before.workloads.get(name));
-            (name.into(), Workloads::new(name, from, issuer, known.map(|known| &known.published)))
+            let known = before.and_then(|before| before.workloads.get(name)).filter(|known| known.from == *from);
+            let workloads = known.map_or_else(|| Arc::new(Workloads::new(name, from, issuer)), Arc::clone);
+            (name.into(), workloads)
         });
         let secrets = secrets.filter(|_| policy.allows_basic()).cloned();
         Self { assertions, requests, workloads: workloads.collect(), secrets, certificates: Certificates::of(policy) }
@@ -94,7 +94,7 @@ impl Authenticator {
     ///
     /// # Errors
     /// [`BuildError`].
-    pub(crate) fn admit(
+    pub(crate) fn build(
         policy: &Policy,
         issuer: &str,
         secrets: Option<&SecretKey>,
@@ -103,9 +103,9 @@ impl Authenticator {
         if policy.allows_basic() && secrets.is_none() {
             return Err(BuildError::NoSecretKey);
         }
-        let admitted = Self::new(policy, issuer, secrets, before);
-        admitted.check().map_err(BuildError::Workloads)?;
-        Ok(admitted)
+        let built = Self::new(policy, issuer, secrets, before);
+        built.check().map_err(BuildError::Workloads)?;
+        Ok(built)
     }
 
     /// Whether what it was made of goes together: asked before it is put in force.
@@ -179,7 +179,7 @@ impl Authenticator {
             let mut scratch = HeaderScratch::new();
             let token = UnverifiedToken::parse(token, DEFAULT_MAX_TOKEN_BYTES, &mut scratch).map_err(Refusal::from);
             let token = token.map_err(|refusal| refused(&refusal))?;
-            let workloads = token.with_unverified_issuer(|issuer| issuer.find_in(&self.workloads));
+            let workloads = token.with_unverified_issuer(|issuer| issuer.find_in(&self.workloads).map(Arc::clone));
             (workloads.flatten(), token.header().typ().is_some_and(signed::is_type))
         };
         match workloads {
@@ -191,13 +191,13 @@ impl Authenticator {
 
     /// Whose request it is, if it is the one that the token was made for.
     async fn request(&self, token: &str, clock: &dyn Clock) -> Result<Caller, Problem> {
-        let verified = verified(&self.requests, token, clock).await?;
+        let verified = self.requests.verify_or_wait(token, clock).await.map_err(|refusal| refused(&refusal))?;
         let client = verified.subject().ok_or(REFUSED).map_err(challenged)?.into();
         Ok(Caller { client, method: signed::METHOD, once: None, signed: Some(verified) })
     }
 
     async fn assertion(&self, token: &str, clock: &dyn Clock) -> Result<Caller, Problem> {
-        let verified = verified(&self.assertions, token, clock).await?;
+        let verified = self.assertions.verify_or_wait(token, clock).await.map_err(|refusal| refused(&refusal))?;
         let now = clock.now();
         // The profile has demanded them.
         let (Some(client), Some(jti), Some(expires_at)) =
@@ -233,28 +233,28 @@ impl Authenticator {
 }
 
 impl Workloads {
-    fn new(issuer: &str, from: &KeysFrom, audience: &str, before: Option<&Arc<Published>>) -> Self {
-        let published = Published::of(issuer, from, before);
+    fn new(issuer: &str, from: &KeysFrom, audience: &str) -> Self {
+        // What cannot be read was refused with the document; here it would be an issuer without keys.
+        let remote = |remote: Result<Remote, _>| {
+            remote.map_or_else(
+                |_| Keys::fixed(Default::default()),
+                |remote: Remote| Keys::remote(remote.bound_to_issuer(issuer)),
+            )
+        };
+        let keys = match from {
+            KeysFrom::Inline(document) => Keys::fixed(KeysFrom::inline(document, issuer).unwrap_or_default()),
+            KeysFrom::At(url) => remote(Remote::new(url)),
+            KeysFrom::Discovered => remote(Remote::discover(issuer)),
+        };
         // JWT-SVIDs may call themselves so (SPIFFE JWT-SVID §2).
         let policy = ClaimsPolicy::new().issuer(issuer).audience(audience).issuer_of_key().accept_type("JOSE");
-        Self { verifier: Verifier::new(published.keys.clone(), policy), published }
+        Self { from: from.clone(), verifier: Verifier::new(keys, policy) }
     }
 
     async fn recognise(&self, policy: &Policy, token: &str, clock: &dyn Clock) -> Result<Caller, Problem> {
-        client_of(policy, &verified(&self.verifier, token, clock).await?)
+        let verified = self.verifier.verify_or_wait(token, clock).await.map_err(|refusal| refused(&refusal))?;
+        client_of(policy, &verified)
     }
-}
-
-/// What the token says, if it is good. A key that is not known yet is waited for.
-async fn verified<K: KeySource>(verifier: &Verifier<K>, token: &str, clock: &dyn Clock) -> Result<Verified, Problem> {
-    let outcome = match verifier.attempt(token, clock.now()) {
-        Attempt::Done(outcome) => outcome,
-        Attempt::Wait(waiting) => {
-            let answer = waiting.await;
-            verifier.resume(token, answer, clock.now())
-        }
-    };
-    outcome.map_err(|refusal| refused(&refusal))
 }
 
 /// The one client that this workload is.

@@ -32,8 +32,8 @@
 //! (`cnf.x5t#S256`), and there is none over one without; with `key`, to the key that `cnf.jkt` of the request names; with
 //! `any`, to either if the request's `cnf` says so. A request never names another certificate than its own.
 //!
-//! Clients show who they are by a key of their `jwks` (a JSON text with public keys), by a token of one of
-//! `workload_issuers` whose claims are those of one of their `workloads`, by one of their `certificates`, or, where
+//! Clients show who they are by a key of their `jwks` (a JSON text with public keys), or of those that they publish at their `jwks_uri`, by a
+//! token of one of `workload_issuers` whose claims are those of one of their `workloads`, by one of their `certificates`, or, where
 //! `allow_client_secret_basic` says so, by a secret; a `rate` bounds how often each may ask:
 //!
 //! ```toml
@@ -46,6 +46,9 @@
 //! rate = { per_second = 100, burst = 200 }
 //! workloads = [{ issuer = "https://token.actions.githubusercontent.com", claims = { repository = "acme/web" } }]
 //! certificates = [{ san_dns = "web.internal" }, { san_uri = "spiffe://acme.example/web" }, { sha256 = "…" }]
+//!
+//! [clients.billing]
+//! jwks_uri = "https://billing.example/.well-known/jwks.json"          # fetched when it asks for the first time
 //! ```
 //!
 //! Of a certificate that an authority vouches for one name is enough: a `san_dns`, a `san_uri`, or the `subject` as RFC
@@ -105,9 +108,9 @@ pub const MAX_POLICY_BYTES: usize = 4 * 1024 * 1024;
 /// Clients of one document, at most: each has counters in memory.
 pub const MAX_CLIENTS: usize = 10_000;
 
-/// Clients of one document whose keys are fetched, at most: each has a task that looks for them every five minutes or so, which
-/// makes three fetches a second of all of them.
-pub const MAX_CLIENT_URLS: usize = 1_000;
+/// Clients of one document whose keys are fetched, at most. Whoever sends tokens in the name of one can have its keys looked for every second or
+/// so, and some 300 kB remembered of keys that it does not have: 80 MB of all of them.
+pub const MAX_CLIENT_URLS: usize = 256;
 
 /// Profiles of one document, and grants of one client, at most: each request is held against all grants of its client.
 pub const MAX_GRANTS: usize = 64;

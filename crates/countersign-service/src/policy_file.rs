@@ -34,7 +34,7 @@ impl fmt::Display for PolicyFault {
 impl std::error::Error for PolicyFault {}
 
 /// The policy in `file`, if a [`Server`](crate::Server) with this `config` would put it in force: who may write it, all of the
-/// document, `secret_key_file` and whether the policy needs one, and the issuers of workloads. `policy_file` of `config` is not asked.
+/// document, `secret_key_file` and whether the policy needs one, and where keys are fetched from. `policy_file` of `config` is not asked.
 /// Blocks. Within a tokio runtime the keys of workload issuers are asked for already.
 ///
 /// # Errors
@@ -42,7 +42,7 @@ impl std::error::Error for PolicyFault {}
 pub fn check_policy(file: &Path, config: &Config) -> Result<Policy, PolicyFault> {
     let secrets = secret_key(config)?;
     let (_, policy) = load(file, config, secrets.as_ref())?;
-    Authenticator::admit(&policy, &config.issuer, secrets.as_ref(), None).map_err(PolicyFault::Service)?;
+    Authenticator::build(&policy, &config.issuer, secrets.as_ref(), None).map_err(PolicyFault::Service)?;
     Ok(policy)
 }
 

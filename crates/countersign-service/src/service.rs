@@ -5,7 +5,7 @@ mod builder;
 mod routes;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -44,6 +44,8 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     secrets: Option<SecretKey>,
     in_force: ArcSwap<InForce>,
+    /// Held by whoever puts another policy in force.
+    reloading: Mutex<()>,
     replays: ReplayMemory,
     pub(crate) signed: Signed,
     pub(crate) idempotency: Arc<Idempotency>,
@@ -96,7 +98,7 @@ impl InForce {
         before: Option<&Self>,
     ) -> Result<Self, BuildError> {
         let known = before.map(|before| &before.authenticator);
-        let authenticator = Authenticator::admit(&policy, ring.issuer(), secrets, known)?;
+        let authenticator = Authenticator::build(&policy, ring.issuer(), secrets, known)?;
         let limits = Limits::new(&policy, before.map(|before| &before.limits));
         Ok(Self { policy, authenticator, limits })
     }
@@ -121,8 +123,9 @@ impl TokenService {
     }
 
     fn replace(&self, document: &str) -> Result<(), ReloadError> {
-        let Inner { ring, secrets, in_force, .. } = &*self.0;
+        let Inner { ring, secrets, in_force, reloading, .. } = &*self.0;
         let policy = Policy::parse(document, ring.config()).map_err(ReloadError::Policy)?;
+        let _alone = reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let before = in_force.load_full();
         let next = InForce::new(policy, ring, secrets.as_ref(), Some(&before)).map_err(ReloadError::Service)?;
         tracing::info!(target: "countersign::service", revision = next.policy.revision(), "policy in force");
@@ -130,7 +133,8 @@ impl TokenService {
             let policy = next.policy.revision().into();
             audit.note(Record::Policy { time: Time(self.0.clock.now()), policy });
         }
-        in_force.store(Arc::new(next));
+        let next = Arc::new(next);
+        next.client_keys().put_in_force(before.client_keys(), || in_force.store(Arc::clone(&next)));
         Ok(())
     }
 
@@ -140,11 +144,13 @@ impl TokenService {
         let Inner { ring, orders, .. } = &*self.0;
         let all = u32::try_from(MAX_ORDERS).unwrap_or(u32::MAX);
         let begun = Instant::now();
-        // First those that are taken but may not have reached the ring yet: it would end without them. Each is in the
-        // log's queue when its turn is over.
-        let turns = timeout(time, orders.acquire_many(all)).await;
-        let has_ended = ring.end_within(time.saturating_sub(begun.elapsed())).await;
-        if turns.is_err() || !has_ended {
+        let left = || time.saturating_sub(begun.elapsed());
+        // First those that are taken but may not have reached the ring yet: it would end without them. Half of the time is the ring's.
+        let turns = timeout(time / 2, orders.acquire_many(all)).await;
+        let has_ended = ring.end_within(left()).await;
+        // What has come of an order is in the log's queue when its turn is over.
+        let are_told = turns.is_ok() || timeout(left(), orders.acquire_many(all)).await.is_ok();
+        if !has_ended || !are_told {
             tracing::warn!(target: "countersign::service", "ended before all was brought to its end");
         }
         if let Some(audit) = &self.0.audit {

@@ -208,7 +208,7 @@ impl<K: KeySource> Verifier<K> {
     ///
     /// # Errors
     /// [`Refusal`].
-    pub async fn verify_or_wait(&self, token: &str, clock: &impl Clock) -> Result<Verified, Refusal> {
+    pub async fn verify_or_wait(&self, token: &str, clock: &(impl Clock + ?Sized)) -> Result<Verified, Refusal> {
         match self.attempt(token, clock.now()) {
             Attempt::Done(outcome) => outcome,
             Attempt::Wait(waiting) => {

@@ -1,3 +1,5 @@
+//! By what clients are known, and how that is read.
+
 use std::num::NonZeroU32;
 
 use base64::Engine as _;
@@ -65,7 +67,7 @@ enum Scalar {
 /// Where the public keys of a client are, or of an issuer of workload tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum KeysFrom {
-    /// In the document: a JWK Set that was read once.
+    /// In the document: a JWK Set that can be read.
     Inline(Box<str>),
     /// At this URL.
     At(Box<str>),
@@ -119,8 +121,11 @@ pub(super) fn workload_issuer(entry: WorkloadIssuerEntry, issuer: &str, place: &
 fn keys_from(jwks: Option<String>, jwks_uri: Option<String>, place: &str) -> Result<Option<KeysFrom>, PolicyError> {
     match (jwks, jwks_uri) {
         (Some(_), Some(_)) => Err(invalid(place, "`jwks` or `jwks_uri`, not both")),
-        (Some(document), None) => keys(&document, place).map(|_| Some(KeysFrom::Inline(document.into()))),
-        (None, Some(url)) => fetchable(Remote::new(&url), place).map(|()| Some(KeysFrom::At(url.into()))),
+        (Some(document), None) => check_keys(&document, place).map(|()| Some(KeysFrom::Inline(document.into()))),
+        (None, Some(url)) => {
+            let url = checked_text(&url, place)?;
+            fetchable(Remote::new(&url), place).map(|()| Some(KeysFrom::At(url)))
+        }
         (None, None) => Ok(None),
     }
 }
@@ -131,14 +136,13 @@ fn fetchable<E>(remote: Result<Remote, E>, place: &str) -> Result<(), PolicyErro
 }
 
 /// Unlike keys that are fetched, those in a document are its author's: none is skipped in silence.
-fn keys(document: &str, place: &str) -> Result<KeySet, PolicyError> {
+fn check_keys(document: &str, place: &str) -> Result<(), PolicyError> {
     let keys = JwkSet::parse(document.as_bytes(), Origin::Remote);
     let keys = keys.map_err(|error| invalid(place, format!("`jwks`: {error}")))?;
     if let Some(skipped) = keys.skipped().first() {
         return Err(invalid(place, format!("`jwks`: key {} cannot be used: {}", skipped.index, skipped.reason)));
     }
-    let keys = keys.into_key_set();
-    if keys.is_empty() { Err(invalid(place, "`jwks` has no key")) } else { Ok(keys) }
+    if keys.into_key_set().is_empty() { Err(invalid(place, "`jwks` has no key")) } else { Ok(()) }
 }
 
 fn workload(entry: WorkloadEntry, place: &str) -> Result<Workload, PolicyError> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -129,7 +129,7 @@ impl ServiceBuilder {
 
     /// Counts for the recorder of the `metrics` crate that is installed by then.
     ///
-    /// Within a tokio runtime, which fetches the keys of workload issuers.
+    /// Within a tokio runtime, which fetches the keys of workload issuers, and of clients that publish theirs.
     ///
     /// # Errors
     /// [`BuildError`].
@@ -158,6 +158,7 @@ impl ServiceBuilder {
             clock: self.clock,
             secrets: self.secrets,
             in_force: ArcSwap::from_pointee(in_force),
+            reloading: Mutex::default(),
             replays: ReplayMemory::default(),
             signed,
             idempotency: Arc::new(Idempotency::new(BOUNDS)),

@@ -162,21 +162,31 @@ impl Bench {
 
     /// Of another client with the same key.
     pub(crate) fn assertion_of(&self, client: &str) -> String {
+        self.assertion_with(&self.key, client)
+    }
+
+    /// Of another client with that key.
+    pub(crate) fn assertion_with(&self, key: &SigningKey, client: &str) -> String {
         let mut claims = self.claims();
         claims["iss"] = json!(client);
         claims["sub"] = json!(client);
-        self.key.sign_as("client-authentication+jwt", &claims).unwrap()
+        key.sign_as("client-authentication+jwt", &claims).unwrap()
     }
 
     /// A request of that client's, signed with the same key, for this very body.
     pub(crate) fn signed(&self, client: &str, method: &str, path: &str, body: &str) -> String {
+        self.signed_with(&self.key, client, method, path, body)
+    }
+
+    /// The same with that key.
+    pub(crate) fn signed_with(&self, key: &SigningKey, client: &str, method: &str, path: &str, body: &str) -> String {
         let mut claims = self.claims();
         claims["iss"] = json!(client);
         claims["sub"] = json!(client);
         claims["htm"] = json!(method);
         claims["htu"] = json!(format!("{ISSUER}{path}"));
         claims["body_sha256"] = json!(BodyDigest::of(body.as_bytes()).to_string());
-        self.key.sign_as(TYPE, &claims).unwrap()
+        key.sign_as(TYPE, &claims).unwrap()
     }
 
     pub(crate) async fn ask(&self, body: &Value) -> Answer {
