@@ -1,7 +1,6 @@
 //! `countersign policy`: who may have which tokens signed, asked before anybody does.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -9,9 +8,10 @@ use countersign::{Clock as _, SystemClock, UnixTime};
 use countersign_service::policy::{
     AdminRight, Confirmation, Denied, Granted, MAX_POLICY_BYTES, Policy, Request, decide, decide_admin, is_name,
 };
-use countersign_service::{ClientSecret, PolicyFault, SecretKey, check_policy};
+use countersign_service::{ClientSecret, PolicyFault, SecretKey, check_policy, write_new};
 use serde::Serialize;
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::config::Source;
 use crate::exit::{self, Answer, Exit, Failure};
@@ -178,7 +178,7 @@ impl Secret {
         let made = made.map_err(|_| Failure::unavailable("no_randomness", "there is no randomness to be had"))?;
         let mut text = String::new();
         match &self.output {
-            Some(output) => write_new(output, made.secret())?,
+            Some(output) => write_line(output, made.secret())?,
             None => text += &format!("secret, for the client: {}\n", made.secret()),
         }
         text += &format!("[clients.\"{}\"]\nsecrets = [\"{}\"]\n", self.client, made.hashed());
@@ -187,15 +187,9 @@ impl Secret {
     }
 }
 
-/// One line, in a file of its owner's that was not there before; whole or not at all.
-fn write_new(path: &Path, line: &str) -> Result<(), Failure> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let written = tempfile::Builder::new().prefix(".new-").tempfile_in(parent).and_then(|mut file| {
-        writeln!(file, "{line}")?;
-        file.as_file().sync_all()?;
-        Ok(file.persist_noclobber(path).map(drop)?)
-    });
-    written.map_err(|error| {
+/// One line, in a file of its owner's that was not there before.
+fn write_line(path: &Path, line: &str) -> Result<(), Failure> {
+    write_new(path, Zeroizing::new(format!("{line}\n")).as_bytes()).map_err(|error| {
         Failure::unavailable("cannot_write", format!("cannot write {}: {}", path.display(), error.kind()))
     })
 }

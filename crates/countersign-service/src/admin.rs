@@ -33,9 +33,9 @@ use crate::numbers;
 use crate::policy::{AdminRight, decide_admin};
 use crate::problem::Problem;
 use crate::serve::Peer;
-use crate::service::{InForce, Inner, TokenService, no_store};
+use crate::service::{InForce, Inner, TokenService};
 use crate::signed;
-use crate::tokens::unwritable;
+use crate::wire::no_store;
 
 /// Method and path of each, as they are documented.
 pub(crate) const ROUTES: [(&str, &str); 3] =
@@ -68,7 +68,7 @@ async fn list(State(service): State<TokenService>, request: Request) -> Result<R
     let (parts, _) = request.into_parts();
     inner.operator(&inner.in_force(), &parts, AdminRight::ReadKeys).await?;
     let listed = Listed::of(&inner.ring);
-    Ok(no_store(StatusCode::OK, serde_json::to_vec(&listed).map_err(|_| unwritable())?))
+    Ok(no_store(StatusCode::OK, serde_json::to_vec(&listed).map_err(|_| Problem::unwritable())?))
 }
 
 /// `POST /v1/keys:rotate`.
@@ -77,10 +77,11 @@ async fn rotate(State(service): State<TokenService>, request: Request) -> Result
     let in_force = inner.in_force();
     let (parts, body) = request.into_parts();
     let operator = inner.operator(&in_force, &parts, AdminRight::RotateKeys).await?;
-    let Admitted { caller: operator, body, ticket, .. } = match inner.read(&in_force, operator, &parts, body).await? {
-        Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
-        Begin::New(admitted) => admitted,
-    };
+    let Admitted { caller: operator, body, ticket, .. } =
+        match inner.take_in_recognised(&in_force, operator, &parts, body).await? {
+            Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
+            Begin::New(admitted) => admitted,
+        };
     let order = order::rotation(&body)?;
     // Whoever may replace keys may not therefore make worthless what they have signed.
     if let What::Emergency { .. } = order.what {
@@ -103,10 +104,11 @@ async fn revoke(
         return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here"));
     };
     let operator = inner.operator(&in_force, &parts, AdminRight::RevokeKeys).await?;
-    let Admitted { caller: operator, body, ticket, .. } = match inner.read(&in_force, operator, &parts, body).await? {
-        Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
-        Begin::New(admitted) => admitted,
-    };
+    let Admitted { caller: operator, body, ticket, .. } =
+        match inner.take_in_recognised(&in_force, operator, &parts, body).await? {
+            Begin::Answered(answer) => return Ok(no_store(StatusCode::OK, answer)),
+            Begin::New(admitted) => admitted,
+        };
     let order = order::revocation(&body, kid)?;
     inner.carry_out(&in_force, operator, order, ticket).await
 }
@@ -165,7 +167,7 @@ impl Inner {
         });
         match tokio::time::timeout(ORDER_TIME, done).await {
             Ok(Ok(answer)) => answer.map(|answer| no_store(StatusCode::OK, answer)),
-            Ok(Err(_)) => Err(unwritable()),
+            Ok(Err(_)) => Err(Problem::unwritable()),
             Err(_) => {
                 let detail = "it is not known yet whether the order is carried out; it goes on";
                 Err(Problem::unavailable("order_pending", detail))
@@ -235,7 +237,7 @@ impl Inner {
 }
 
 fn written(outcome: &Outcome) -> Result<Bytes, Problem> {
-    serde_json::to_vec(outcome).map(Bytes::from).map_err(|_| unwritable())
+    serde_json::to_vec(outcome).map(Bytes::from).map_err(|_| Problem::unwritable())
 }
 
 pub(crate) fn unknown_key() -> Problem {

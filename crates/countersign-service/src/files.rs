@@ -1,8 +1,8 @@
 //! Files that a service is told by, or that have secrets in them: opened first and looked at then, so that what was looked at is
 //! what is read.
 
-use std::fs::{File, Metadata};
-use std::io::{self, Read as _};
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
@@ -14,6 +14,9 @@ use crate::writers::check_writers;
 
 /// The longest key, bytes: one of 32 octets has some hundred in any writing, and a private key of a client some hundreds.
 pub(crate) const MAX_KEY_BYTES: usize = 4_096;
+
+/// What the name of a file begins with that is not whole yet, here and where a [key-encryption key](countersign_issuer::Kek::create_file) is made.
+const UNFINISHED: &str = ".new-";
 
 /// Who else may have to do with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +60,32 @@ pub(crate) fn read(path: &Path, most: usize, others: Others) -> io::Result<Zeroi
         true => Err(io::Error::other("it grows while it is read")),
         false => Ok(octets),
     }
+}
+
+/// Makes a file that only this process's user may read (0600), whole or not at all, and over nothing that is there: whoever is cut off
+/// leaves nothing that the next one stops at. Blocks.
+///
+/// # Errors
+/// As the operating system says; [`AlreadyExists`](io::ErrorKind::AlreadyExists) if there is such a file.
+pub fn write_new(path: &Path, octets: &[u8]) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut beside = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(directory)?;
+    beside.write_all(octets)?;
+    beside.as_file().sync_all()?;
+    beside.persist_noclobber(path)?;
+    File::open(directory)?.sync_all()
+}
+
+/// Removes what was being written when a process before this one was killed.
+pub(crate) fn remove_unfinished(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let is_unfinished = entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes());
+        if is_unfinished && entry.file_type()?.is_file() {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn check_readers(metadata: &Metadata, mask: u32, mend: &str) -> io::Result<()> {

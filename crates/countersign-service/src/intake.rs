@@ -17,7 +17,9 @@ use crate::room;
 use crate::serve::Peer;
 use crate::service::{InForce, Inner};
 
+/// How a request begins.
 pub(crate) enum Begin {
+    /// It was answered before, so.
     Answered(Bytes),
     New(Admitted),
 }
@@ -43,8 +45,8 @@ impl Inner {
         self.begin(in_force, caller, &parts, body).await
     }
 
-    /// The body of a client's request; and what was answered under the same key, or the right to answer.
-    pub(crate) async fn read(
+    /// The same of a request whose client the layer has recognised.
+    pub(crate) async fn take_in_recognised(
         &self,
         in_force: &InForce,
         caller: Caller,
@@ -55,6 +57,7 @@ impl Inner {
         self.begin(in_force, caller, parts, body).await
     }
 
+    /// What was answered under the same key, or the right to answer.
     async fn begin(&self, in_force: &InForce, caller: Caller, parts: &Parts, body: Bytes) -> Result<Begin, Problem> {
         let certificate = parts.extensions.get::<Peer>().and_then(|peer| peer.certificate.as_ref());
         let certificate: Option<Box<str>> = certificate.map(|certificate| certificate.x5t_s256().into());
@@ -109,6 +112,7 @@ impl Inner {
     }
 }
 
+/// Has the answer given again to whoever asks again, if that was wished for, until `first_end` at the latest.
 pub(crate) fn keep(ticket: Option<Ticket>, answer: impl FnOnce() -> Given, first_end: i64, now: UnixTime) {
     if let Some(ticket) = ticket {
         ticket.answered(answer(), now.saturating_add(KEPT_FOR).min(UnixTime::from_secs(first_end)));

@@ -191,6 +191,8 @@ pub use authenticate::{ClientSecret, MAX_ASSERTION_LIFETIME, MIN_SECRET_BYTES, S
 pub use body::{BODY_TIME, MAX_BODY_BYTES};
 pub use certificate::ClientCertificate;
 pub use config::{Config, ConfigError, ENVIRONMENT_PREFIX, MAX_CONFIG_BYTES, MetricsAt, SETTINGS, Setting, TlsFiles};
+#[cfg(unix)]
+pub use files::write_new;
 pub use place::RingPlace;
 #[cfg(unix)]
 pub use policy_file::{PolicyFault, check_policy};

@@ -90,6 +90,11 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, error, detail).retry_after(RETRY_AFTER_DEFAULT)
     }
 
+    /// What does not happen, and must be no panic if it does: an answer that is no JSON, or a thread that has panicked.
+    pub(crate) fn unwritable() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "the answer could not be made")
+    }
+
     pub(crate) fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
         self

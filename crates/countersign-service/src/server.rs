@@ -1,6 +1,7 @@
 //! A service that runs by itself.
 //!
 //! - `server/open.rs`: what it opens, and what a first run makes. `server/watch.rs`: what it reads again.
+//!   `server/metrics.rs`: `/metrics`.
 
 mod metrics;
 mod open;

@@ -9,12 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use axum::response::{IntoResponse as _, Response};
 use countersign::claims::ReplayMemory;
 use countersign::{Clock, PeerLimit, UnixTime};
 use countersign_issuer::{Minter, Ring};
-use http::header::CACHE_CONTROL;
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
@@ -227,9 +225,36 @@ fn limited(why: Limited) -> Problem {
     }
 }
 
-pub(crate) fn no_store(status: StatusCode, body: impl Into<axum::body::Body>) -> Response {
-    let mut response = (status, body.into()).into_response();
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that fails panics")]
+
+    use countersign::Algorithm;
+    use countersign_issuer::{Kek, KekRing, MemoryStore, RingConfig, Slot};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_order_that_is_taken_and_has_not_reached_the_ring_yet_is_waited_for_at_the_end() {
+        let config = RingConfig::new([Slot::new("es256", Algorithm::Es256)]);
+        let keks = KekRing::new([Kek::random().unwrap()]).unwrap();
+        let ring =
+            Ring::builder("https://a.example", config, Arc::new(MemoryStore::new()), keks).start().await.unwrap();
+        ring.ready_within(Duration::from_secs(60)).await.unwrap();
+        let policy = Policy::parse("version = 1", ring.config()).unwrap();
+        let service = TokenService::builder(ring, policy).build().unwrap();
+        let turn = Arc::clone(&service.0.orders).try_acquire_owned().unwrap();
+        let ending = tokio::spawn({
+            let service = service.clone();
+            async move { service.end_within(Duration::from_secs(120)).await }
+        });
+        while service.0.orders.try_acquire().is_ok() {
+            tokio::task::yield_now().await;
+        }
+        // The ring owes nothing, so it would have ended by now.
+        service.0.ring.rotate_all().await.unwrap();
+        drop(turn);
+        ending.await.unwrap();
+        assert!(service.0.ring.rotate_all().await.is_err());
+    }
 }

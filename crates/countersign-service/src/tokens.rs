@@ -17,8 +17,8 @@ use crate::idempotency::Given;
 use crate::intake::{Admitted, Begin, keep};
 use crate::policy::{self, Denied, Granted};
 use crate::problem::Problem;
-use crate::service::{InForce, Inner, TokenService, no_store};
-use crate::wire::{self, Answer, Answers, Item};
+use crate::service::{InForce, Inner, TokenService};
+use crate::wire::{self, Answer, Answers, Item, no_store};
 
 /// Batches of more are signed elsewhere than where requests are taken in: with elliptic curves, a token takes some 20 µs.
 const FEW: usize = 8;
@@ -58,7 +58,7 @@ pub(crate) async fn one(State(service): State<TokenService>, request: Request) -
     let (wish, made) = inner.weigh_and_sign(is_long, weigh, Wish::is_slow, sign).await?;
     inner.write_down(&in_force, &caller, begun, [(&wish, &made)].into_iter()).await?;
     let answer = made?;
-    let body = Bytes::from(serde_json::to_vec(&answer).map_err(|_| unwritable())?);
+    let body = Bytes::from(serde_json::to_vec(&answer).map_err(|_| Problem::unwritable())?);
     keep(ticket, || given(&body, [&answer]), answer.expires_at(), inner.clock.now());
     Ok(no_store(StatusCode::OK, body))
 }
@@ -107,7 +107,7 @@ pub(crate) async fn batch(State(service): State<TokenService>, request: Request)
         Err(problem) => Item::Problem(problem.body()),
     });
     let answers = Answers { results: items.collect() };
-    let body = Bytes::from(serde_json::to_vec(&answers).map_err(|_| unwritable())?);
+    let body = Bytes::from(serde_json::to_vec(&answers).map_err(|_| Problem::unwritable())?);
     let is_final = !results.iter().any(|(_, made)| made.as_ref().is_err_and(Problem::is_temporary));
     let made = || results.iter().flat_map(|(_, made)| made);
     let first_end = made().map(Answer::expires_at).min();
@@ -202,12 +202,12 @@ async fn elsewhere<T: Send + 'static>(
 ) -> Result<T, Problem> {
     let busy = |_| Problem::unavailable("temporarily_unavailable", "too much is being signed");
     let turn = tokio::time::timeout(MAX_WAIT, Arc::clone(turns).acquire_owned()).await.map_err(busy)?;
-    let turn = turn.map_err(|_| unwritable())?;
+    let turn = turn.map_err(|_| Problem::unwritable())?;
     let done = tokio::task::spawn_blocking(move || {
         let _turn = turn;
         work()
     });
-    done.await.map_err(|_| unwritable())
+    done.await.map_err(|_| Problem::unwritable())
 }
 
 /// What is asked for, and over which certificate.
@@ -220,11 +220,6 @@ fn over(certificate: Option<&str>, asked: policy::Request) -> policy::Request {
 
 fn given<'a>(body: &Bytes, tokens: impl IntoIterator<Item = &'a Answer>) -> Given {
     tokens.into_iter().fold(Given::new(body.clone()), |given, token| given.with_token(token.kid(), token.jti()))
-}
-
-/// What does not happen, and must be no panic if it does.
-pub(crate) fn unwritable() -> Problem {
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "the answer could not be made")
 }
 
 #[cfg(test)]

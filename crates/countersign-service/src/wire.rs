@@ -5,11 +5,14 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use countersign::Algorithm;
 use countersign::token::json::{Members, ObjectError, Raw};
 use countersign_issuer::Minted;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
 use crate::certificate::THUMBPRINT_BYTES;
@@ -280,6 +283,14 @@ pub(crate) struct Answers<'a> {
 pub(crate) enum Item<'a> {
     Token(&'a Answer),
     Problem(Body<'a>),
+}
+
+/// A JSON text that nobody may keep.
+pub(crate) fn no_store(status: StatusCode, body: impl Into<axum::body::Body>) -> Response {
+    let mut response = (status, body.into()).into_response();
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 #[cfg(test)]

@@ -145,7 +145,7 @@ impl Kek {
         text[length] = b'\n';
         // Whole or not at all: half of it would be in the way of the next one.
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let written = tempfile::Builder::new().prefix(".kek-").tempfile_in(parent).and_then(|mut file| {
+        let written = tempfile::Builder::new().prefix(".new-").tempfile_in(parent).and_then(|mut file| {
             file.write_all(&text[..=length])?;
             file.as_file().sync_all()?;
             file.persist_noclobber(path)?;

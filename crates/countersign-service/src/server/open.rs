@@ -1,8 +1,8 @@
 //! What a service opens before anything runs, and what a first run makes. All of it blocks.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::{FirstRun, ServerError, failed};
 use crate::audit::{Audit, AuditOptions};
 use crate::authenticate::SecretKey;
 use crate::config::{Config, TlsFiles};
-use crate::files::{self, MAX_KEY_BYTES, Others};
+use crate::files::{self, MAX_KEY_BYTES, Others, write_new};
 use crate::place::RingPlace;
 use crate::policy::Policy;
 use crate::policy_file::{self, PolicyFault};
@@ -49,6 +49,7 @@ impl Opened {
         let directory = &config.directory;
         if config.store.is_none() || config.policy_file.is_none() {
             make_directory(directory).map_err(|error| failed("make", directory, &error))?;
+            files::remove_unfinished(directory).map_err(|error| failed("tidy", directory, &error))?;
         }
         let secret_key = policy_file::secret_key(&config).map_err(|fault| ServerError(fault.to_string().into()))?;
         let pem = config.tls.as_ref().map(read_pem).transpose()?;
@@ -212,16 +213,6 @@ fn make_directory(directory: &Path) -> io::Result<()> {
     builder.recursive(true);
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(directory)
-}
-
-/// Whole or not at all, and over nothing that is there: a start that is cut off leaves nothing that the next one stops at.
-fn write_new(file: &Path, text: &[u8]) -> io::Result<()> {
-    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut beside = tempfile::Builder::new().prefix(".new-").tempfile_in(directory)?;
-    beside.write_all(text)?;
-    beside.as_file().sync_all()?;
-    beside.persist_noclobber(file)?;
-    File::open(directory)?.sync_all()
 }
 
 /// Also if it cannot be told: then nothing is made in its place.

@@ -15,6 +15,7 @@ use crate::{numbers, policy_file};
 /// How often is looked whether the policy, or what TLS needs, has changed.
 const POLL: Duration = Duration::from_secs(1);
 
+/// What TLS needs, and where it is.
 pub(super) struct SecuredBy {
     pub(super) tls: Tls,
     pub(super) files: TlsFiles,

@@ -1,4 +1,4 @@
-//! What is answered where, but for the routes of [`admin`].
+//! What is answered where; the routes of [`admin`] are listed there.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,9 +12,10 @@ use countersign_issuer::Ring;
 use http::StatusCode;
 use serde_json::json;
 
-use super::{Inner, TokenService, no_store};
+use super::{Inner, TokenService};
 use crate::metadata::{self, Metadata};
 use crate::problem::Problem;
+use crate::wire::no_store;
 use crate::{admin, room, tokens};
 
 impl TokenService {
@@ -68,6 +69,7 @@ fn table(metadata: &Metadata, ring: &Ring) -> Table {
     ]
 }
 
+/// Method and path of each, those of [`admin`] too.
 pub(super) fn routes(metadata: &Metadata, ring: &Ring) -> Vec<(&'static str, String)> {
     let admin = admin::ROUTES.into_iter().map(|(method, path)| (method, path.to_owned()));
     table(metadata, ring).into_iter().map(|(method, path, _)| (method, path)).chain(admin).collect()

@@ -12,7 +12,7 @@ use crate::service::{InForce, Inner};
 use crate::wire::Answer;
 
 impl Inner {
-    /// Before anything of it is told.
+    /// Has the audit log written what was decided, before anything of it is told.
     pub(super) async fn write_down<'a>(
         &self,
         in_force: &InForce,

@@ -254,10 +254,13 @@ async fn at_its_end_it_is_written_down_what_has_come_of_an_order_that_is_on_its_
         .header("authorization", format!("Bearer {signed}"))
         .header("content-type", "application/json");
     let answer = tokio::spawn(bench.service.router().oneshot(request.body(Body::from(body.to_string())).unwrap()));
-    // Half a line may be there already; and it is not on the disk yet, so the order has not reached the ring.
-    while !fs::read_to_string(log.file()).unwrap().contains("\"taken\"") {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    // Half a line may be there already.
+    let is_taken = async {
+        while !fs::read_to_string(log.file()).unwrap().contains("\"taken\"") {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), is_taken).await.unwrap();
     // Whoever has asked has gone.
     answer.abort();
     is_out.store(false, Ordering::SeqCst);

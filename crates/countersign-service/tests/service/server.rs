@@ -122,6 +122,9 @@ async fn the_first_run_makes_a_client_of_its_own_and_later_ones_nothing() {
 async fn a_key_that_is_there_without_a_policy_is_kept_and_is_the_one_in_the_policy_that_is_made() {
     let directory = Directory::new("kept-key");
     let data = directory.0.join("data");
+    // A start that was cut off while it wrote the key has left this.
+    std::fs::create_dir_all(&data).unwrap();
+    std::fs::write(data.join(".new-ab12cd"), "-----BEGIN").unwrap();
     assert!(!Server::start(config(&data)).await.unwrap().first_run().unwrap().is_key_kept);
     let mut names: Vec<_> = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
