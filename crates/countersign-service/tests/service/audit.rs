@@ -171,7 +171,7 @@ async fn an_answer_that_is_given_again_has_a_line_that_says_so_and_is_not_given_
             line["kid"].as_array().unwrap().iter().map(ToString::to_string).collect::<Vec<_>>(),
             Vec::from_iter(kids)
         );
-        assert!(!line.to_string().contains("eyJ"));
+        assert!(!line.to_string().contains(".eyJ"));
     }
     // Of an order too.
     let reason = json!({ "mode": "standby", "reason": "INC-7" });
@@ -278,7 +278,7 @@ async fn what_cannot_be_written_down_is_not_done() {
     let unavailable = (503, "audit_unavailable".to_owned());
     let answer = bench.ask(&orders()).await;
     assert_eq!(answer.refusal(), unavailable);
-    assert!(!String::from_utf8_lossy(&answer.body).contains("eyJ"));
+    assert!(!String::from_utf8_lossy(&answer.body).contains(".eyJ"));
     let batch = json!({ "requests": [orders(), orders()] });
     assert_eq!(bench.post("/v1/tokens:batch", &bearer(&bench.assertion()), &batch).await.refusal(), unavailable);
     assert_eq!(bench.ask(&json!({ "profile": "none", "aud": "a" })).await.refusal(), unavailable);
@@ -326,8 +326,9 @@ async fn where_that_is_wanted_tokens_are_signed_all_the_same_and_orders_are_not_
 async fn subjects_are_hashed_where_that_is_wanted() {
     let log = Log::new("hashed");
     let bench = log.bench(AuditOptions::new().hash_subjects(&[1; 32])).await;
-    let body = json!({ "profile": "access", "aud": "orders", "sub": "user:ada" });
+    let body = json!({ "profile": "access", "aud": "orders", "sub": "user:ada-lovelace" });
     assert_eq!(bench.ask(&body).await.status, 200);
     assert!(log.last()["sub"].as_str().unwrap().starts_with("hmac:"));
-    assert!(!fs::read_to_string(log.file()).unwrap().contains("ada"));
+    // Long enough to be in no `jti` and no hash by chance.
+    assert!(!fs::read_to_string(log.file()).unwrap().contains("lovelace"));
 }
