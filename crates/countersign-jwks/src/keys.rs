@@ -136,18 +136,10 @@ impl Keys {
         matches!(self.0, Source::Fixed(_))
     }
 
-    /// The set in force for this token, as [`snapshot_for`](KeySource::snapshot_for) has it, for those who have to keep it longer than this
-    /// source: it costs a reference count, and what is exchanged meanwhile is not seen.
+    /// The set in force, to be kept for longer than a [`snapshot`](KeySource::snapshot): it costs a reference count, and what is exchanged meanwhile is
+    /// not seen. `None` also for the keys of many issuers.
     #[must_use]
-    pub fn current_for(&self, token: &UnverifiedToken<'_>) -> Option<Arc<KeySet>> {
-        match &self.0 {
-            Source::Issuers(router) => router.snapshot_for(token).map(|guard| Arc::clone(&guard)),
-            _ => self.current(),
-        }
-    }
-
-    /// The set in force, to be kept.
-    pub(crate) fn current(&self) -> Option<Arc<KeySet>> {
+    pub fn current(&self) -> Option<Arc<KeySet>> {
         match &self.0 {
             Source::Fixed(set) => Some(Arc::clone(set)),
             Source::LookedAfter(shared) => shared.snapshot().map(|guard| Arc::clone(&guard)),

@@ -145,7 +145,7 @@ pub use lifetimes::{
     DEFAULT_LIFETIME, DEFAULT_MAX_LIFETIME, DEFAULT_MAX_STALE, MAX_LIFETIME, MAX_MAX_STALE, MIN_DEFAULT_LIFETIME,
     MIN_LIFETIME,
 };
-pub use limited::MAX_FETCHES;
+pub use limited::{FetchPool, MAX_FETCHES};
 pub use load::MAX_BODY_BYTES;
 pub use local::{Local, MAX_ENTRIES, MAX_FILES, POLL_INTERVAL};
 pub use refreshing::{RefreshError, Refreshing};

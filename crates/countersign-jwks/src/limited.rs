@@ -1,15 +1,17 @@
 //! Only so many looks at once, whoever they are for.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_token::FetchError;
+use countersign_token::{Fetch, FetchError};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::load::{Landing, Load, Loading, Look};
 use crate::plan::LATE;
+use crate::remote::default_fetch;
 
 /// How many looks are under way at once, for all issuers of a source: as many sockets. Those of issuers without keys, and those of issuers whose
 /// last look failed, have permits of their own, so that no number of either keeps the others from being refreshed.
@@ -35,6 +37,48 @@ impl Default for Permits {
     fn default() -> Self {
         let [healthy, first, ailing] = [MAX_HEALTHY, MAX_FIRST, MAX_AILING].map(Semaphore::new);
         Self { healthy, first, ailing }
+    }
+}
+
+/// One fetcher for several sources, and a bound on their fetches: no more than [`MAX_FETCHES`] are under way at once in all, of which those of
+/// sources without keys have a third. For as many sources as somebody else decides; [`Keys::issuers`](crate::Keys::issuers) has a pool of its own.
+///
+/// Clones are the same pool. A fetch that is not its turn waits up to 4 s, and is put off then. A source that has no keys and cannot be reached is asked
+/// ever more seldom, up to once a minute.
+///
+/// ```
+/// use countersign_jwks::{FetchPool, Keys, Remote};
+///
+/// let pool = FetchPool::new();
+/// let [a, b] = ["https://a.example/jwks.json", "https://b.example/jwks.json"]
+///     .map(|url| Remote::new(url).map(|remote| Keys::remote(remote.pooled(&pool))));
+/// # let (_, _) = (a?, b?);
+/// # Ok::<(), countersign_jwks::SourceError>(())
+/// ```
+#[derive(Clone)]
+pub struct FetchPool {
+    /// For sources that have none of their own.
+    pub(crate) fetch: Option<Arc<dyn Fetch>>,
+    pub(crate) permits: Arc<Permits>,
+}
+
+impl FetchPool {
+    /// A pool with an `HttpFetch` for sources that have no [fetcher of their own](crate::Remote::fetch).
+    #[must_use]
+    pub fn new() -> Self {
+        Self { fetch: default_fetch(), permits: Arc::default() }
+    }
+}
+
+impl Default for FetchPool {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for FetchPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FetchPool").finish_non_exhaustive()
     }
 }
 

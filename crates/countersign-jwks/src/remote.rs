@@ -14,7 +14,7 @@ use crate::error::SourceError;
 use crate::failover::Failover;
 use crate::jwks_url::JwksUrl;
 use crate::lifetimes::Lifetimes;
-use crate::limited::{Limited, Permits};
+use crate::limited::{FetchPool, Limited, Permits};
 use crate::load::Load;
 #[cfg(feature = "object_store-0.14")]
 use crate::object::Object;
@@ -39,6 +39,7 @@ pub struct Remote {
     cache: Option<Arc<dyn KeyCache>>,
     seal: Seal,
     permits: Option<Arc<Permits>>,
+    backs_off_without_keys: bool,
 }
 
 /// A place where keys may be, and how to get there.
@@ -135,6 +136,7 @@ impl Remote {
             cache: None,
             seal: Seal::default(),
             permits: None,
+            backs_off_without_keys: false,
         }
     }
 
@@ -259,6 +261,12 @@ impl Remote {
         self
     }
 
+    /// Fetches when it is its turn among the sources of this pool.
+    #[must_use]
+    pub fn pooled(self, pool: &FetchPool) -> Self {
+        Self { backs_off_without_keys: true, ..self.sharing(pool) }
+    }
+
     /// Whether its keys are [bound to an issuer](Self::bound_to_issuer).
     #[must_use]
     pub fn is_bound(&self) -> bool {
@@ -273,12 +281,12 @@ impl Remote {
         self.load().map(drop)
     }
 
-    /// Looks only with a permit, and with `fetch` unless it has its own.
-    pub(crate) fn sharing(mut self, fetch: Option<&Arc<dyn Fetch>>, permits: &Arc<Permits>) -> Self {
+    /// Looks only with a permit of the pool, and with its fetcher unless it has its own.
+    pub(crate) fn sharing(mut self, pool: &FetchPool) -> Self {
         for place in std::iter::once(&mut self.place).chain(&mut self.fallbacks) {
-            place.fetch = place.fetch.take().or_else(|| fetch.cloned());
+            place.fetch = place.fetch.take().or_else(|| pool.fetch.clone());
         }
-        self.permits = Some(Arc::clone(permits));
+        self.permits = Some(Arc::clone(&pool.permits));
         self
     }
 
@@ -292,7 +300,7 @@ impl Remote {
             clock_tolerance: self.clock_tolerance.unwrap_or(DEFAULT_CLOCK_TOLERANCE),
             cache: self.cache,
             seal: self.seal,
-            backs_off_without_keys: false,
+            backs_off_without_keys: self.backs_off_without_keys,
             events: None,
             router: Weak::new(),
             group: None,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
-use countersign_token::{Answer, Ask, Fetch, KeySet, Miss, UnverifiedIssuer, UnverifiedToken};
+use countersign_token::{Answer, Ask, KeySet, Miss, UnverifiedIssuer, UnverifiedToken};
 use tokio::runtime::Handle;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
@@ -16,9 +16,9 @@ use crate::driver::shown;
 use crate::error::SourceError;
 use crate::events::{MAX_EVENTS, Named};
 use crate::issuers::{Admitted, Issuers, MAX_ISSUERS};
-use crate::limited::Permits;
+use crate::limited::FetchPool;
 use crate::plan::MIN_RETRY_AFTER;
-use crate::remote::{Remote, default_fetch};
+use crate::remote::Remote;
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::waiting::{Waiting, timer};
@@ -43,9 +43,7 @@ pub(crate) struct Router {
     entries: ArcSwap<Entries>,
     /// Held by whoever changes the entries, or starts one: never by a request whose issuer runs.
     changing: Mutex<Admission>,
-    permits: Arc<Permits>,
-    /// One for all that have none of their own.
-    fetch: Option<Arc<dyn Fetch>>,
+    pool: FetchPool,
     /// What is wrong with the settings, if anything is.
     fault: Option<SourceError>,
     events: broadcast::Sender<Named>,
@@ -114,8 +112,7 @@ impl Router {
             entries,
             issuers,
             changing: Mutex::default(),
-            permits: Arc::default(),
-            fetch: default_fetch(),
+            pool: FetchPool::new(),
             fault,
             events: broadcast::Sender::new(MAX_EVENTS),
             counters,
@@ -318,7 +315,7 @@ impl Router {
                     Some(shared) => shared,
                     None if entry.is_gone.load(Ordering::Relaxed) => return Found::Busy,
                     None => {
-                        let remote = entry.remote.clone().sharing(self.fetch.as_ref(), &self.permits);
+                        let remote = entry.remote.clone().sharing(&self.pool);
                         let (events, router) = (Some(self.events.clone()), self.this.clone());
                         let backs_off_without_keys = entry.kind == Kind::Tenant;
                         let settings = remote.settings();

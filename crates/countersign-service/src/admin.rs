@@ -26,7 +26,7 @@ use self::listed::Listed;
 use self::order::{Order, What};
 use self::outcome::Outcome;
 use crate::audit::{Decision, OrderRecord, Record, Time};
-use crate::authenticate::{Caller, NO_CREDENTIALS, challenged};
+use crate::authenticate::{Caller, NO_CREDENTIALS, REFUSED, challenged};
 use crate::idempotency::{Given, Ticket};
 use crate::intake::{Admitted, Begin, keep};
 use crate::numbers;
@@ -116,10 +116,13 @@ async fn revoke(
 impl Inner {
     /// Who has signed the request, if that client has this right. The only way in.
     async fn operator(&self, in_force: &InForce, parts: &Parts, right: AdminRight) -> Result<Caller, Problem> {
-        let client = parts.extensions.get::<Verified>().and_then(Verified::subject);
-        let client = client.ok_or(NO_CREDENTIALS).map_err(challenged)?;
+        let verified = parts.extensions.get::<Verified>();
+        let known = verified.and_then(|verified| Some((verified.subject()?, verified.key())));
+        let (client, key) = known.ok_or(NO_CREDENTIALS).map_err(challenged)?;
         let caller = Caller { client: client.into(), method: signed::METHOD, once: None, signed: None };
-        let counted = self.agree(in_force, &caller, parts).and_then(|()| in_force.count(client));
+        // The layer has asked the policy that was in force when the head was there. The body may have taken its time.
+        let still = in_force.client_keys().has(client, key).then_some(()).ok_or_else(|| challenged(REFUSED));
+        let counted = still.and_then(|()| self.agree(in_force, &caller, parts)).and_then(|()| in_force.count(client));
         let counted = counted.map_err(|problem| self.failed(parts.extensions.get::<Peer>(), problem));
         self.numbers.authenticated(counted.as_ref().map(|()| signed::METHOD).map_err(Problem::status));
         counted?;

@@ -76,16 +76,21 @@ pub fn write_new(path: &Path, octets: &[u8]) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Removes what was being written when a process before this one was killed.
-pub(crate) fn remove_unfinished(directory: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let is_unfinished = entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes());
-        if is_unfinished && entry.file_type()?.is_file() {
-            fs::remove_file(entry.path())?;
+/// Removes what was being written when a process before this one was killed, as far as that goes: it is in nobody's way.
+pub(crate) fn remove_unfinished(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if is_file && is_unfinished(entry.file_name().as_encoded_bytes()) {
+            let removed = fs::remove_file(entry.path());
+            tracing::warn!(target: "countersign::service", file = %entry.path().display(), is_removed = removed.is_ok(), "a file that was left half written");
         }
     }
-    Ok(())
+}
+
+/// Names as `tempfile` makes them, and nobody else's that begin in the same way.
+fn is_unfinished(name: &[u8]) -> bool {
+    name.strip_prefix(UNFINISHED.as_bytes())
+        .is_some_and(|rest| rest.len() == 6 && rest.iter().all(u8::is_ascii_alphanumeric))
 }
 
 fn check_readers(metadata: &Metadata, mask: u32, mend: &str) -> io::Result<()> {

@@ -5,7 +5,7 @@ mod builder;
 mod routes;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -42,8 +42,6 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     secrets: Option<SecretKey>,
     in_force: ArcSwap<InForce>,
-    /// Held by whoever puts another policy in force.
-    reloading: Mutex<()>,
     replays: ReplayMemory,
     pub(crate) signed: Signed,
     pub(crate) idempotency: Arc<Idempotency>,
@@ -121,9 +119,8 @@ impl TokenService {
     }
 
     fn replace(&self, document: &str) -> Result<(), ReloadError> {
-        let Inner { ring, secrets, in_force, reloading, .. } = &*self.0;
+        let Inner { ring, secrets, in_force, .. } = &*self.0;
         let policy = Policy::parse(document, ring.config()).map_err(ReloadError::Policy)?;
-        let _alone = reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let before = in_force.load_full();
         let next = InForce::new(policy, ring, secrets.as_ref(), Some(&before)).map_err(ReloadError::Service)?;
         tracing::info!(target: "countersign::service", revision = next.policy.revision(), "policy in force");
@@ -131,8 +128,7 @@ impl TokenService {
             let policy = next.policy.revision().into();
             audit.note(Record::Policy { time: Time(self.0.clock.now()), policy });
         }
-        let next = Arc::new(next);
-        next.client_keys().put_in_force(before.client_keys(), || in_force.store(Arc::clone(&next)));
+        in_force.store(Arc::new(next));
         Ok(())
     }
 

@@ -184,7 +184,7 @@ impl KeySource for ClientsInForce {
     }
 
     fn snapshot_for(&self, token: &UnverifiedToken<'_>) -> Option<Arc<KeySet>> {
-        self.0.in_force().client_keys().current_for(token)
+        self.0.in_force().client_keys().of_client(token)?.current()
     }
 
     fn has_keys(&self) -> bool {

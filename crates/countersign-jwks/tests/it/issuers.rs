@@ -6,7 +6,7 @@ use crate::support::{Sites, Turn};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_jwks::{
-    DEFAULT_IDLE_AFTER, Issuers, KeyState, Keys, MAX_FETCHES, Remote, SourceError, Tenants, Waiting,
+    DEFAULT_IDLE_AFTER, FetchPool, Issuers, KeyState, Keys, MAX_FETCHES, Remote, SourceError, Tenants, Waiting,
 };
 use countersign_token::{Algorithm, Answer, Ask, HeaderScratch, KeySource, Miss, SigningKey, UnverifiedToken};
 use serde_json::{Value, json};
@@ -319,6 +319,25 @@ async fn fetches_of_all_issuers_together_are_bounded() {
             "{issuer}"
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sources_of_one_pool_fetch_no_more_than_so_much_at_once_and_ever_more_seldom_without_keys() {
+    let (sites, pool) = (Sites::default(), FetchPool::new());
+    let url = |number: usize| format!("https://i{number}.example/keys");
+    (0..200).for_each(|number| sites.set(&url(number), keys([number % 8])));
+    let source = |number| Keys::remote(Remote::new(url(number)).unwrap().fetch(sites.clone()).pooled(&pool));
+    let sources: Vec<_> = (0..300).map(source).collect();
+    sleep(2 * SEC).await;
+    assert_eq!(sites.most_in_flight(), MAX_FETCHES / 3);
+    let ready = sources.iter().filter(|source| source.handle().is_ready()).count();
+    assert_eq!(ready, 200, "the others have no keys");
+    sleep(600 * SEC).await;
+    let dead: Vec<_> = (200..300).map(url).collect();
+    sites.asked();
+    sleep(600 * SEC).await;
+    let asked = sites.asked().iter().filter(|url| dead.contains(url)).count();
+    assert!((100..=1_500).contains(&asked), "{asked}: each once a minute");
 }
 
 /// Many issuers that never answer must not keep the others from being refreshed.

@@ -1,11 +1,12 @@
 //! The public keys of the clients: those of each for its own assertions and requests, in the policy or fetched.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use countersign::jwks::FetchPool;
 use countersign::token::{Answer, Ask, KeySource, Miss, UnverifiedToken};
-use countersign::{Issuers, KeySet, Keys, Remote};
+use countersign::{Keys, Remote, VerifyingKey};
 
 use crate::policy::{KeysFrom, Policy};
 
@@ -21,66 +22,45 @@ const MAX_STALE: Duration = Duration::from_secs(60 * 60);
 pub(crate) struct ClientKeys(Arc<Clients>);
 
 struct Clients {
-    known: HashMap<Box<str>, ClientKey>,
-    /// Of all clients whose keys are elsewhere, also under the policies before and behind this one. There is one fetcher, so that all of
-    /// them together fetch no more than so much at once.
-    fetched: Option<Keys>,
+    known: HashMap<Box<str>, Arc<KeysOf>>,
+    /// For all that are fetched, also under other policies.
+    pool: FetchPool,
 }
 
-enum ClientKey {
-    Inline(Keys),
-    At(Box<str>),
+/// Those of one client. They outlive policies that say the same of them, so that what was fetched stays.
+struct KeysOf {
+    client: Box<str>,
+    from: KeysFrom,
+    /// From the first token on: nothing is fetched for whom nobody comes.
+    keys: OnceLock<Keys>,
+    pool: FetchPool,
 }
 
 impl ClientKeys {
-    /// `before` is those in force, whose fetched keys are taken over. Fetches nothing that was not fetched already, until
-    /// these are [in force](Self::put_in_force).
+    /// `before` is those in force, from which is taken over what stays the same.
     pub(super) fn of(policy: &Policy, before: Option<&Self>) -> Self {
-        let with_keys = policy.credentials().filter_map(|(client, credentials)| {
-            let key = match credentials.keys.as_ref()? {
-                // What cannot be read was refused with the document.
-                KeysFrom::Inline(document) => {
-                    ClientKey::Inline(Keys::fixed(KeysFrom::inline(document, client).unwrap_or_default()))
-                }
-                KeysFrom::At(url) => ClientKey::At(url.clone()),
-                KeysFrom::Discovered => return None,
+        let pool = before.map_or_else(FetchPool::new, |before| before.0.pool.clone());
+        let known = policy.credentials().filter_map(|(client, credentials)| {
+            let from = credentials.keys.as_ref()?;
+            let known = before.and_then(|before| before.0.known.get(client)).filter(|known| known.from == *from);
+            let made = || {
+                let (client, from) = (client.into(), from.clone());
+                Arc::new(KeysOf { client, from, keys: OnceLock::new(), pool: pool.clone() })
             };
-            Some((client.into(), key))
+            Some((client.into(), known.map_or_else(made, Arc::clone)))
         });
-        let clients =
-            Clients { known: with_keys.collect(), fetched: before.and_then(|before| before.0.fetched.clone()) };
-        let fetched = clients.fetched.clone().or_else(|| fetched(&clients));
-        Self(Arc::new(Clients { fetched, ..clients }))
+        Self(Arc::new(Clients { known: known.collect(), pool: pool.clone() }))
     }
 
-    /// Around `store`, which has requests judged by these in place of `before`: what is added is there before that, and what has gone until then.
-    pub(crate) fn put_in_force(&self, before: &Self, store: impl FnOnce()) {
-        let Some(handle) = before.0.fetched.as_ref().map(Keys::handle) else {
-            // If any are fetched, that was made with all of them.
-            return store();
-        };
-        for (client, url) in self.0.urls().filter(|(client, url)| before.0.url(client) != Some(url)) {
-            // Its settings were checked with the document, and there is room for more than a policy has.
-            if let Err(error) = Remote::new(url).and_then(|remote| handle.add_issuer(client, remote)) {
-                tracing::error!(target: "countersign::service", client, %error, "the keys of a client cannot be fetched");
-            }
-        }
-        store();
-        for (client, _) in before.0.urls().filter(|(client, _)| self.0.url(client).is_none()) {
-            handle.remove_issuer(client);
-        }
+    /// Those of the client that the token says it is from.
+    pub(crate) fn of_client(&self, token: &UnverifiedToken<'_>) -> Option<&Keys> {
+        token.with_unverified_issuer(|client| client.find_in(&self.0.known)).flatten().map(|known| known.keys())
     }
 
-    /// Those of the client that the token says it is from, to be kept.
-    pub(crate) fn current_for(&self, token: &UnverifiedToken<'_>) -> Option<Arc<KeySet>> {
-        self.of_client(token)?.current_for(token)
-    }
-
-    fn of_client(&self, token: &UnverifiedToken<'_>) -> Option<&Keys> {
-        match token.with_unverified_issuer(|client| client.find_in(&self.0.known)).flatten()? {
-            ClientKey::Inline(keys) => Some(keys),
-            ClientKey::At(_) => self.0.fetched.as_ref(),
-        }
+    /// Whether this is a key of that client.
+    pub(crate) fn has(&self, client: &str, key: &VerifyingKey) -> bool {
+        let keys = self.0.known.get(client).and_then(|known| known.keys().snapshot());
+        keys.is_some_and(|keys| keys.iter().any(|one| one.thumbprint() == key.thumbprint()))
     }
 
     fn asked_for(&self, miss: &Miss<'_>) -> Option<&Keys> {
@@ -88,30 +68,22 @@ impl ClientKeys {
     }
 }
 
-impl Clients {
-    fn urls(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.known.keys().filter_map(|client| Some((&**client, self.url(client)?)))
+impl KeysOf {
+    /// Each is good for what the client has signed only.
+    fn keys(&self) -> &Keys {
+        let Self { client, from, keys, pool } = self;
+        // What cannot be read was refused with the document; here it would be a client without keys.
+        let none = || Keys::fixed(Default::default());
+        let remote = |remote: Remote| {
+            let remote = remote.bound_to_issuer(&**client).max_lifetime(MAX_LIFETIME).max_stale(MAX_STALE);
+            Keys::remote(remote.pooled(pool))
+        };
+        keys.get_or_init(|| match from {
+            KeysFrom::Inline(document) => KeysFrom::inline(document, client).map_or_else(none, Keys::fixed),
+            KeysFrom::At(url) => Remote::new(url).map_or_else(|_| none(), remote),
+            KeysFrom::Discovered => none(),
+        })
     }
-
-    fn url(&self, client: &str) -> Option<&str> {
-        match self.known.get(client)? {
-            ClientKey::At(url) => Some(url),
-            ClientKey::Inline(_) => None,
-        }
-    }
-}
-
-/// Each when its first token comes, and until none has come for an hour.
-fn fetched(clients: &Clients) -> Option<Keys> {
-    let mut urls = clients.urls().peekable();
-    urls.peek()?;
-    let issuers = Issuers::new().lazy().each(|remote| remote.max_lifetime(MAX_LIFETIME).max_stale(MAX_STALE));
-    let issuers = urls.fold(issuers, |issuers, (client, url)| match Remote::new(url) {
-        Ok(remote) => issuers.issuer_at(client, remote),
-        // It was refused with the document.
-        Err(_) => issuers,
-    });
-    Some(Keys::issuers(issuers))
 }
 
 impl KeySource for ClientKeys {
@@ -124,7 +96,7 @@ impl KeySource for ClientKeys {
     }
 
     fn snapshot_for(&self, token: &UnverifiedToken<'_>) -> Option<Self::Snapshot<'_>> {
-        self.of_client(token)?.snapshot_for(token)
+        self.of_client(token)?.snapshot()
     }
 
     fn has_keys(&self) -> bool {

@@ -49,7 +49,7 @@ impl Opened {
         let directory = &config.directory;
         if config.store.is_none() || config.policy_file.is_none() {
             make_directory(directory).map_err(|error| failed("make", directory, &error))?;
-            files::remove_unfinished(directory).map_err(|error| failed("tidy", directory, &error))?;
+            files::remove_unfinished(directory);
         }
         let secret_key = policy_file::secret_key(&config).map_err(|fault| ServerError(fault.to_string().into()))?;
         let pem = config.tls.as_ref().map(read_pem).transpose()?;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -158,7 +158,6 @@ impl ServiceBuilder {
             clock: self.clock,
             secrets: self.secrets,
             in_force: ArcSwap::from_pointee(in_force),
-            reloading: Mutex::default(),
             replays: ReplayMemory::default(),
             signed,
             idempotency: Arc::new(Idempotency::new(BOUNDS)),

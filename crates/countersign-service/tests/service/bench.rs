@@ -194,7 +194,10 @@ impl Bench {
     }
 
     pub(crate) async fn post(&self, path: &str, headers: &str, body: &Value) -> Answer {
-        let body = body.to_string();
+        self.post_text(path, headers, &body.to_string()).await
+    }
+
+    pub(crate) async fn post_text(&self, path: &str, headers: &str, body: &str) -> Answer {
         let length = body.len();
         let headers = format!("{headers}Content-Type: application/json\r\nContent-Length: {length}\r\n");
         self.send(format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n{body}").as_bytes())

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use countersign_testkit::{IdentityProvider, TestKey};
+use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::bench::{Answer, Bench, POLICY, bearer, jwks, key, orders};
+use crate::bench::{Answer, Bench, POLICY, bearer, jwks, key, orders, read};
 
 const GRANT: &str =
     "grants.g = { profiles = [\"access\"], subjects = { self = true }, audiences = { exact = [\"orders\"] } }\n";
@@ -161,8 +162,98 @@ async fn another_policy_keeps_what_was_fetched_from_where_it_says_the_same_and_n
     assert_eq!(at_last(async || ask_as(&bench, "near", &there).await).await, 200);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_under_one_policy_is_not_known_by_the_keys_of_the_next() {
+    let [provider, other] = [IdentityProvider::start(), IdentityProvider::start()];
+    let bench = Arc::new(Bench::with(|policy| with_far(&policy, &provider)).await);
+    assert_eq!(at_last(async || ask(&bench, &provider.key()).await).await, 200);
+    provider.set_answer(countersign_testkit::Answer::Late(Duration::from_secs(1)));
+    let fetches = provider.fetches();
+    let asked = tokio::spawn({
+        let (bench, key) = (Arc::clone(&bench), other.key());
+        async move { ask(&bench, &key).await.status }
+    });
+    provider.wait_for_fetches(fetches + 1).await;
+    // The client is given to somebody else, who may be granted less than it was.
+    let policy = with_far(&POLICY.replace("JWKS", &jwks(&[&bench.key])), &other);
+    bench.service.reload(&policy).unwrap();
+    assert_eq!(at_last(async || ask(&bench, &other.key()).await).await, 200);
+    assert_eq!(asked.await.unwrap(), 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_whose_key_is_taken_from_its_client_while_its_body_comes_is_refused() {
+    let provider = IdentityProvider::start();
+    let text = |keys: &str| with("version = 1\n", "far", keys).replace("keys:read", "keys:rotate").replace(GRANT, "");
+    let bench = Bench::with(|policy| policy + &text(&at(&provider)).replace("version = 1\n", "")).await;
+    let body = r#"{ "mode": "standby", "reason": "drill", "dry_run": true }"#;
+    let send = async |reload: Option<&str>| {
+        let key = provider.key().signing_key();
+        let signed = bench.signed_with(&key, "far", "POST", "/v1/keys:rotate", body);
+        let mut stream = tokio::net::TcpStream::connect(bench.address).await.unwrap();
+        let head = format!(
+            "POST /v1/keys:rotate HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{{",
+            bearer(&signed),
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // Until it is judged: the key may have to be fetched.
+        sleep(Duration::from_millis(500)).await;
+        if let Some(policy) = reload {
+            bench.service.reload(policy).unwrap();
+        }
+        stream.write_all(&body.as_bytes()[1..]).await.unwrap();
+        read(&mut stream).await.status
+    };
+    assert_eq!(at_last(async || list_dry(&bench, &provider.key(), body).await).await, 200);
+    assert_eq!(send(None).await, 200);
+    let other = IdentityProvider::start();
+    assert_eq!(send(Some(&text(&at(&other)))).await, 401);
+    assert_eq!(send(Some(&text(&at(&provider)))).await, 401, "it was judged by the keys of the other");
+}
+
+async fn list_dry(bench: &Bench, key: &TestKey, body: &str) -> Answer {
+    let signed = bench.signed_with(&key.signing_key(), "far", "POST", "/v1/keys:rotate", body);
+    bench.post_text("/v1/keys:rotate", &bearer(&signed), body).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_in_which_the_first_client_publishes_its_keys_follows_one_without_any() {
+    let provider = IdentityProvider::start();
+    let bench = Bench::new().await;
+    assert_eq!(ask(&bench, &provider.key()).await.status, 401);
+    let policy = POLICY.replace("JWKS", &jwks(&[&bench.key]));
+    bench.service.reload(&with_far(&policy, &provider)).unwrap();
+    assert_eq!(at_last(async || ask(&bench, &provider.key()).await).await, 200);
+    bench.service.reload(&policy).unwrap();
+    assert_eq!(ask(&bench, &provider.key()).await.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_than_so_many_places_are_asked_at_once() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/keys", listener.local_addr().unwrap());
+    let client = |index: usize| format!("[clients.c{index}]\njwks_uri = \"{url}\"\n");
+    let clients: String = (0..100).map(client).collect();
+    let bench = Arc::new(Bench::with(|policy| policy + &clients).await);
+    let asked = (0..100).map(|index| {
+        let (bench, key) = (Arc::clone(&bench), key("k"));
+        let token = bench.assertion_with(&key, &format!("c{index}"));
+        async move { bench.post("/v1/tokens", &bearer(&token), &orders()).await.status }
+    });
+    let asked = asked.collect::<JoinSet<_>>();
+    let mut open = Vec::new();
+    // Nobody is answered, so each of them is under way for as long as it may.
+    while let Ok(accepted) = timeout(Duration::from_millis(500), listener.accept()).await {
+        open.push(accepted.unwrap());
+    }
+    let most = countersign::jwks::MAX_FETCHES / 3;
+    assert!((1..=most).contains(&open.len()), "{}", open.len());
+    assert!(asked.join_all().await.iter().all(|status| *status == 503));
+}
+
 #[tokio::test]
-async fn as_many_places_as_there_may_be_keep_no_start_and_no_reload_waiting() {
+async fn of_as_many_places_as_there_may_be_none_is_asked_before_its_client_comes() {
     let places = |policy: &str| {
         (0..countersign_service::policy::MAX_CLIENT_URLS).fold(policy.to_owned(), |policy, index| {
             policy + &format!("[clients.c{index}]\njwks_uri = \"http://127.0.0.1:9/{index}\"\n")

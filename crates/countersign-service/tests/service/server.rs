@@ -124,11 +124,17 @@ async fn a_key_that_is_there_without_a_policy_is_kept_and_is_the_one_in_the_poli
     let data = directory.0.join("data");
     // A start that was cut off while it wrote the key has left this.
     std::fs::create_dir_all(&data).unwrap();
-    std::fs::write(data.join(".new-ab12cd"), "-----BEGIN").unwrap();
+    std::fs::write(data.join(".new-Ab12cD"), "-----BEGIN").unwrap();
+    // And this is somebody else's.
+    std::fs::write(data.join(".new-policy.toml"), "version = 1").unwrap();
     assert!(!Server::start(config(&data)).await.unwrap().first_run().unwrap().is_key_kept);
     let mut names: Vec<_> = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
-    assert_eq!(names, ["client.pem", "kek", "policy.toml", "ring"], "nothing of how they were written is left");
+    assert_eq!(
+        names,
+        [".new-policy.toml", "client.pem", "kek", "policy.toml", "ring"],
+        "nothing of how they were written is left"
+    );
     let (policy, key) = (data.join("policy.toml"), data.join("client.pem"));
     let [before, pem] = [&policy, &key].map(|file| std::fs::read(file).unwrap());
     std::fs::remove_file(&policy).unwrap();
