@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use countersign_testkit::{IdentityProvider, TestKey};
 use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -183,38 +184,31 @@ async fn who_waits_under_one_policy_is_not_known_by_the_keys_of_the_next() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_whose_key_is_taken_from_its_client_while_its_body_comes_is_refused() {
-    let provider = IdentityProvider::start();
-    let text = |keys: &str| with("version = 1\n", "far", keys).replace("keys:read", "keys:rotate").replace(GRANT, "");
-    let bench = Bench::with(|policy| policy + &text(&at(&provider)).replace("version = 1\n", "")).await;
+    let [provider, other] = [IdentityProvider::start(), IdentityProvider::start()];
+    let with_operator =
+        |policy: &str, provider: &IdentityProvider| with_far(policy, provider).replace("keys:read", "keys:rotate");
+    let bench = Bench::with(|policy| with_operator(&policy, &provider)).await;
     let body = r#"{ "mode": "standby", "reason": "drill", "dry_run": true }"#;
-    let send = async |reload: Option<&str>| {
-        let key = provider.key().signing_key();
-        let signed = bench.signed_with(&key, "far", "POST", "/v1/keys:rotate", body);
-        let mut stream = tokio::net::TcpStream::connect(bench.address).await.unwrap();
+    let key = provider.key().signing_key();
+    let signed = || bearer(&bench.signed_with(&key, "far", "POST", "/v1/keys:rotate", body));
+    let send_slowly = async |meanwhile: &dyn Fn()| {
+        let mut stream = TcpStream::connect(bench.address).await.unwrap();
+        let length = body.len();
         let head = format!(
-            "POST /v1/keys:rotate HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{{",
-            bearer(&signed),
-            body.len()
+            "POST /v1/keys:rotate HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n",
+            signed()
         );
         stream.write_all(head.as_bytes()).await.unwrap();
-        // Until it is judged: the key may have to be fetched.
+        // Until the head has been judged, if this machine has the time.
         sleep(Duration::from_millis(500)).await;
-        if let Some(policy) = reload {
-            bench.service.reload(policy).unwrap();
-        }
-        stream.write_all(&body.as_bytes()[1..]).await.unwrap();
+        meanwhile();
+        stream.write_all(body.as_bytes()).await.unwrap();
         read(&mut stream).await.status
     };
-    assert_eq!(at_last(async || list_dry(&bench, &provider.key(), body).await).await, 200);
-    assert_eq!(send(None).await, 200);
-    let other = IdentityProvider::start();
-    assert_eq!(send(Some(&text(&at(&other)))).await, 401);
-    assert_eq!(send(Some(&text(&at(&provider)))).await, 401, "it was judged by the keys of the other");
-}
-
-async fn list_dry(bench: &Bench, key: &TestKey, body: &str) -> Answer {
-    let signed = bench.signed_with(&key.signing_key(), "far", "POST", "/v1/keys:rotate", body);
-    bench.post_text("/v1/keys:rotate", &bearer(&signed), body).await
+    assert_eq!(at_last(async || bench.post_text("/v1/keys:rotate", &signed(), body).await).await, 200);
+    assert_eq!(send_slowly(&|| ()).await, 200);
+    let next = with_operator(&POLICY.replace("JWKS", &jwks(&[&bench.key])), &other);
+    assert_eq!(send_slowly(&|| bench.service.reload(&next).unwrap()).await, 401);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -231,7 +225,7 @@ async fn a_policy_in_which_the_first_client_publishes_its_keys_follows_one_witho
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_more_than_so_many_places_are_asked_at_once() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/keys", listener.local_addr().unwrap());
     let client = |index: usize| format!("[clients.c{index}]\njwks_uri = \"{url}\"\n");
     let clients: String = (0..100).map(client).collect();
