@@ -117,3 +117,25 @@ impl KeySource for ClientKeys {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that fails panics")]
+
+    use countersign_testkit::IdentityProvider;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_client_publishes_is_good_for_minutes_whatever_it_says() {
+        let provider = IdentityProvider::start();
+        provider.set_header("cache-control", "max-age=86400");
+        let (client, from) = ("far".into(), KeysFrom::At(provider.jwks_url().into()));
+        let known = KeysOf { client, from, keys: OnceLock::new(), pool: FetchPool::new() };
+        let handle = known.keys().handle();
+        handle.ready_within(Duration::from_secs(60)).await.unwrap();
+        let status = handle.status();
+        assert_eq!((status.lifetime, status.max_stale), (Some(MAX_LIFETIME), Some(MAX_STALE)));
+        assert!(known.keys().are_bound());
+    }
+}
