@@ -316,5 +316,6 @@ async fn ten_thousand_made_up_kids_cost_one_fetch_per_spacing_and_slow_nobody_do
         took[took.len() / 2]
     };
     let (flooded, calm) = (median(flooded_took), median(calm_took));
-    assert!(flooded <= calm * 2, "{flooded:?} under the flood, {calm:?} beside it");
+    // Whoever had to wait would wait for a look, which comes once in a second or more. How much faster is a matter of the benchmark.
+    assert!(flooded <= calm + Duration::from_millis(250), "{flooded:?} under the flood, {calm:?} beside it");
 }
