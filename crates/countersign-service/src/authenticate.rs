@@ -16,7 +16,7 @@ use base64::prelude::BASE64_STANDARD;
 use countersign::claims::{Policy as ClaimsPolicy, Verified, signed_request};
 use countersign::token::{DEFAULT_MAX_TOKEN_BYTES, HeaderScratch, UnverifiedToken};
 use countersign::verifier::{Fault, Refusal, Verifier};
-use countersign::{Clock, Keys, Remote, UnixTime};
+use countersign::{Clock, Keys, UnixTime};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
@@ -234,18 +234,7 @@ impl Authenticator {
 
 impl Workloads {
     fn new(issuer: &str, from: &KeysFrom, audience: &str) -> Self {
-        // What cannot be read was refused with the document; here it would be an issuer without keys.
-        let remote = |remote: Result<Remote, _>| {
-            remote.map_or_else(
-                |_| Keys::fixed(Default::default()),
-                |remote: Remote| Keys::remote(remote.bound_to_issuer(issuer)),
-            )
-        };
-        let keys = match from {
-            KeysFrom::Inline(document) => Keys::fixed(KeysFrom::inline(document, issuer).unwrap_or_default()),
-            KeysFrom::At(url) => remote(Remote::new(url)),
-            KeysFrom::Discovered => remote(Remote::discover(issuer)),
-        };
+        let keys = keys::published(issuer, from, |remote| remote);
         // JWT-SVIDs may call themselves so (SPIFFE JWT-SVID §2).
         let policy = ClaimsPolicy::new().issuer(issuer).audience(audience).issuer_of_key().accept_type("JOSE");
         Self { from: from.clone(), verifier: Verifier::new(keys, policy) }

@@ -69,21 +69,26 @@ impl ClientKeys {
 }
 
 impl KeysOf {
-    /// Each is good for what the client has signed only.
     fn keys(&self) -> &Keys {
         let Self { client, from, keys, pool } = self;
-        // What cannot be read was refused with the document; here it would be a client without keys.
-        let none = || Keys::fixed(Default::default());
-        let remote = |remote: Remote| {
-            let remote = remote.bound_to_issuer(&**client).max_lifetime(MAX_LIFETIME).max_stale(MAX_STALE);
-            Keys::remote(remote.pooled(pool))
-        };
-        keys.get_or_init(|| match from {
-            KeysFrom::Inline(document) => KeysFrom::inline(document, client).map_or_else(none, Keys::fixed),
-            KeysFrom::At(url) => Remote::new(url).map_or_else(|_| none(), remote),
-            KeysFrom::Discovered => none(),
-        })
+        let configure = |remote: Remote| remote.max_lifetime(MAX_LIFETIME).max_stale(MAX_STALE).pooled(pool);
+        keys.get_or_init(|| published(client, from, configure))
     }
+}
+
+/// The keys of a client, or of an issuer of workload tokens, each good for what that has signed only. Those that are elsewhere begin to be
+/// fetched, as `configure` says.
+pub(super) fn published(issuer: &str, from: &KeysFrom, configure: impl FnOnce(Remote) -> Remote) -> Keys {
+    let remote = match from {
+        KeysFrom::Inline(document) => return Keys::fixed(KeysFrom::inline(document, issuer).unwrap_or_default()),
+        KeysFrom::At(url) => Remote::new(url),
+        KeysFrom::Discovered => Remote::discover(issuer),
+    };
+    // What cannot be read was refused with the document; here it would be an issuer without keys.
+    remote.map_or_else(
+        |_| Keys::fixed(Default::default()),
+        |remote| Keys::remote(configure(remote.bound_to_issuer(issuer))),
+    )
 }
 
 impl KeySource for ClientKeys {
